@@ -1,0 +1,101 @@
+"""Joints, parts, mirror pairs, skeleton and colours of each data set: the only place that knows an index.
+
+Everything else asks by name (``LIP.joint("head_top")``) or uses the derived arrays, so that a data set with
+another order needs nothing but another :class:`Anatomy`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+IGNORE = 255  # mask value that takes part in neither the loss nor the metric
+
+
+@dataclass(frozen=True)
+class Anatomy:
+    """The labels of one data set. ``left`` and ``right`` are always the person's own."""
+
+    name: str
+    joints: tuple[str, ...]
+    parts: tuple[str, ...]  # parts[0] is the background
+    limbs: tuple[tuple[str, str], ...]  # the skeleton, as pairs of joint names
+    palette: tuple[tuple[int, int, int], ...]  # RGB of each part
+    # joint columns of a results table, in order: column name -> its joints
+    columns: tuple[tuple[str, tuple[str, ...]], ...]
+
+    def joint(self, name: str) -> int:
+        """Index of the joint ``name``."""
+        return self.joints.index(name)
+
+    def part(self, name: str) -> int:
+        """Index of the part ``name``."""
+        return self.parts.index(name)
+
+    @cached_property
+    def joint_mirror(self) -> np.ndarray:
+        """(N,) permutation: joint ``i`` of a mirrored person is joint ``joint_mirror[i]`` of the original."""
+        return _mirror_permutation(self.joints)
+
+    @cached_property
+    def part_mirror(self) -> np.ndarray:
+        """(P,) permutation of part ids under a mirror; also the lookup table for a mirrored mask."""
+        return _mirror_permutation(self.parts)
+
+    @cached_property
+    def limb_indices(self) -> tuple[tuple[int, int], ...]:
+        """The skeleton as pairs of joint indices."""
+        return tuple((self.joint(a), self.joint(b)) for a, b in self.limbs)
+
+    @cached_property
+    def mirror_lookup(self) -> np.ndarray:
+        """(256,) uint8 lookup table that mirrors the part ids of a mask and leaves all other values alone."""
+        table = np.arange(256, dtype=np.uint8)
+        table[: len(self.parts)] = self.part_mirror
+        return table
+
+
+def _mirror_permutation(names: tuple[str, ...]) -> np.ndarray:
+    swap = {"left": "right", "right": "left"}
+    mirrored = ["_".join(swap.get(word, word) for word in name.split("_")) for name in names]
+    return np.array([names.index(name) for name in mirrored])
+
+
+LIP = Anatomy(
+    name="LIP",
+    joints=(
+        "right_ankle", "right_knee", "right_hip", "left_hip", "left_knee", "left_ankle", "pelvis", "thorax",
+        "upper_neck", "head_top", "right_wrist", "right_elbow", "right_shoulder", "left_shoulder", "left_elbow",
+        "left_wrist",
+    ),
+    parts=(
+        "background", "hat", "hair", "glove", "sunglasses", "upper_clothes", "dress", "coat", "socks", "pants",
+        "jumpsuits", "scarf", "skirt", "face", "left_arm", "right_arm", "left_leg", "right_leg", "left_shoe",
+        "right_shoe",
+    ),
+    limbs=(
+        ("right_ankle", "right_knee"), ("right_knee", "right_hip"), ("right_hip", "pelvis"),
+        ("left_hip", "pelvis"), ("left_knee", "left_hip"), ("left_ankle", "left_knee"),
+        ("pelvis", "thorax"), ("thorax", "upper_neck"), ("upper_neck", "head_top"),
+        ("right_wrist", "right_elbow"), ("right_elbow", "right_shoulder"), ("right_shoulder", "thorax"),
+        ("left_shoulder", "thorax"), ("left_elbow", "left_shoulder"), ("left_wrist", "left_elbow"),
+    ),
+    # Side pairs differ in lightness as well as in hue, so that they stay apart for every kind of colour vision.
+    palette=(
+        (0, 0, 0), (148, 52, 110), (92, 62, 34), (230, 200, 60), (40, 40, 110), (70, 130, 180), (210, 120, 170),
+        (30, 90, 90), (170, 170, 170), (90, 90, 150), (150, 140, 60), (240, 240, 200), (190, 90, 60),
+        (250, 210, 180), (253, 174, 97), (166, 74, 0), (166, 219, 160), (27, 120, 55), (194, 165, 207),
+        (118, 42, 131),
+    ),
+    columns=(
+        ("Head", ("upper_neck", "head_top")),
+        ("Sho.", ("right_shoulder", "left_shoulder")),
+        ("Elb.", ("right_elbow", "left_elbow")),
+        ("Wri.", ("right_wrist", "left_wrist")),
+        ("Hip", ("right_hip", "left_hip")),
+        ("Knee", ("right_knee", "left_knee")),
+        ("Ank.", ("right_ankle", "left_ankle")),
+    ),
+)

@@ -1,0 +1,1 @@
+"""Metrics on plain arrays, exactly as the benchmarks define them."""

@@ -1,0 +1,1 @@
+"""Networks: encoders, interactions between the two branches, and the staged joint model. Knows no data set."""
