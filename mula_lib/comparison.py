@@ -1,0 +1,99 @@
+"""Two runs, or ours and the paper's, side by side: readable tables, and the images that tell them apart."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from mula_lib.anatomy import Anatomy
+from mula_lib.data.sources import Source
+from mula_lib.evaluation import Evaluation
+from mula_lib.figures.people import Picture
+from mula_lib.inference import predict
+from mula_lib.inspection import truth_picture
+from mula_lib.profiles import Profile
+from mula_lib.runs import RunResult
+
+
+def run_label(profile: Profile, source: Source, seeds: Sequence[int]) -> str:
+    """What our numbers are of, for every figure and table: ``smoke profile, fixture data, seed 0``."""
+    numbers = ", ".join(map(str, seeds))
+    return f"{profile.name} profile, {source.name} data, seed{'s' if len(seeds) > 1 else ''} {numbers}"
+
+
+def side_by_side(table: pd.DataFrame) -> pd.DataFrame:
+    """A results table for the eye: a row a method, per metric the paper's number beside ours and both differences.
+
+    Our columns carry profile and data set in their heading; a row that was not run has a dash.
+    """
+    ours = f"ours ({table['profile'].iloc[0]}, {table['dataset'].iloc[0]})"
+    headings = {
+        "paper": "paper (LIP val)",
+        "ours": ours,
+        "paper_delta_vs_baseline": "paper, to baseline",
+        "delta_vs_baseline": "ours, to baseline",
+    }
+    methods = list(dict.fromkeys(table["method"]))
+    columns = {}
+    for metric in dict.fromkeys(table["metric"]):
+        lines = table[table["metric"] == metric].set_index("method").loc[methods]
+        for name, heading in headings.items():
+            form = "{:+.1f}" if "delta" in name else "{:.1f}"
+            columns[metric, heading] = [_shown(value, form) for value in lines[name]]
+    return pd.DataFrame(columns, index=pd.Index(methods, name="method"))
+
+
+def _shown(value: float | None, form: str) -> str:
+    return "–" if pd.isna(value) else form.format(value)
+
+
+def image_scores(evaluation: Evaluation, anatomy: Anatomy) -> np.ndarray:
+    """(M,) mean of PCK and mIoU of each single image, in percent; nan where no joint of the image counts."""
+    scores = [_one_image(evaluation, index, anatomy) for index in range(len(evaluation.names))]
+    return np.array([(each["PCK"] + each["mIoU"]) / 2 for each in scores])
+
+
+def _one_image(evaluation: Evaluation, index: int, anatomy: Anatomy) -> dict[str, float]:
+    """All scores, as if the split held this image alone."""
+    one = slice(index, index + 1)
+    return Evaluation(evaluation.names[one], evaluation.confusions[one], evaluation.hits[one]).scores(anatomy)
+
+
+def image_gains(better: Sequence[RunResult], baseline: Sequence[RunResult]) -> pd.Series:
+    """Gain of one row over another on each validation image: difference of :func:`image_scores`, mean over seeds.
+
+    Indexed by the image's name, in the split's order; images without a score are left out.
+    """
+    anatomy = baseline[0].run.source.anatomy
+    means = [
+        np.mean([image_scores(result.evaluation(), anatomy) for result in results], axis=0)
+        for results in (better, baseline)
+    ]
+    return pd.Series(means[0] - means[1], index=list(baseline[0].evaluation().names), name="gain").dropna()
+
+
+def telling_images(gains: pd.Series) -> Mapping[str, str]:
+    """The images to look at, chosen by rule and not by eye: largest gain, median, largest loss -> name."""
+    order = gains.sort_values(ascending=False, kind="stable").index
+    return {"largest gain": order[0], "median": order[len(order) // 2], "largest loss": order[-1]}
+
+
+def prediction_rows(source: Source, names: Sequence[str], results: Sequence[RunResult]) -> list[list[Picture]]:
+    """A row of pictures for each of the validation images ``names``: the photo, the truth, what each run says.
+
+    A prediction's title gives its own scores on this one image.
+    """
+    by_name = {record.name: record for record in source.val.records}
+    truths = [truth_picture(by_name[name], source.anatomy) for name in names]
+    rows = [[Picture(truth.image), truth] for truth in truths]
+    for result in results:
+        profile, evaluation = result.run.profile, result.evaluation()
+        images = [truth.image for truth in truths]
+        predictions = predict(result.model(), images, profile.crop, profile.testing, source.anatomy)
+        for row, name, image, prediction in zip(rows, names, images, predictions, strict=True):
+            index = evaluation.names.index(name)
+            title = "PCK {PCK:.0f}, mIoU {mIoU:.0f}".format(**_one_image(evaluation, index, source.anatomy))
+            row.append(Picture(image, prediction.mask, prediction.joints, title=title.replace("nan", "–")))
+    return rows

@@ -1,0 +1,135 @@
+"""Geometry of training and testing crops: one affine a sample, composed first, then applied once.
+
+Pixel convention, everywhere in this project: the *centre* of the pixel in column x and row y has the coordinates
+(x, y), so that an image w pixels wide covers [-0.5, w - 0.5] and its centre is at (w - 1) / 2. Scaling by s keeps
+pixel areas aligned, as ``cv2.resize`` does: x' = s (x + 0.5) - 0.5. Mirroring is x' = crop - 1 - x, and cell g of a
+heatmap with a given stride has its centre at (stride - 1) / 2 + stride g.
+
+Matrices are (2, 3) float64 and map (column, row) of the image to those of the crop.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from mula_lib.anatomy import IGNORE, Anatomy
+
+PAD_VALUE = 128  # every channel of an image outside its borders
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """The paper's augmentation (Sec. 4.1): ranges from which every training sample draws."""
+
+    scale: tuple[float, float] = (0.8, 1.5)
+    rotation: float = 40.0  # degrees, to either side
+    shift: float = 40 / 256  # fraction of the crop, to either side, in x and in y
+    mirror: float = 0.5  # probability
+
+
+@dataclass(frozen=True)
+class Draw:
+    """One sample's augmentation; the default changes nothing and so gives the testing transform."""
+
+    scale: float = 1.0
+    rotation: float = 0.0  # degrees; positive turns the picture anticlockwise as seen
+    shift: tuple[float, float] = (0.0, 0.0)  # fractions of the crop, right and down
+    mirror: bool = False
+
+
+def draw(augmentation: Augmentation, rng: np.random.Generator) -> Draw:
+    """Draw one sample's augmentation, uniformly in each range."""
+    return Draw(
+        scale=float(rng.uniform(*augmentation.scale)),
+        rotation=float(rng.uniform(-augmentation.rotation, augmentation.rotation)),
+        shift=tuple(rng.uniform(-augmentation.shift, augmentation.shift, size=2).tolist()),
+        mirror=bool(rng.random() < augmentation.mirror),
+    )
+
+
+def fit_affine(size_wh: tuple[int, int], crop: int, *, scale: float = 1.0) -> np.ndarray:
+    """(2, 3) testing transform: the long edge fills the crop, the image's centre is the crop's, then ``scale``.
+
+    ``size_wh`` is the image's (width, height) in pixels, ``crop`` the side of the square crop.
+    """
+    width, height = size_wh
+    zoom = scale * crop / max(width, height)
+    middle = (crop - 1) / 2
+    return np.array(
+        [[zoom, 0.0, middle - zoom * (width - 1) / 2], [0.0, zoom, middle - zoom * (height - 1) / 2]], dtype=np.float64
+    )
+
+
+def training_affine(size_wh: tuple[int, int], crop: int, draw: Draw) -> np.ndarray:
+    """(2, 3) training transform: fit and scale, turn about the image's centre, mirror, shift, in this order.
+
+    LIP's images are crops of one person, so the image's centre is the person's.
+    """
+    middle = (crop - 1) / 2
+    angle = np.deg2rad(draw.rotation)
+    cosine, sine = np.cos(angle), np.sin(angle)
+    # rows grow downwards, so this matrix turns anticlockwise as seen
+    linear = np.array([[cosine, sine], [-sine, cosine]])
+    if draw.mirror:
+        linear[0] = -linear[0]  # about the crop's middle: x' = crop - 1 - x
+    fit = fit_affine(size_wh, crop, scale=draw.scale)
+    offset = linear @ (fit[:, 2] - middle) + middle + crop * np.asarray(draw.shift)
+    return np.column_stack([linear @ fit[:, :2], offset])
+
+
+def transform_points(points: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """Move ``points`` (..., 2), (column, row), by ``matrix`` (2, 3); nan stays nan. Keeps a floating dtype."""
+    points = np.asarray(points)
+    moved = points.astype(np.float64) @ matrix[:, :2].T + matrix[:, 2]
+    return moved.astype(points.dtype if points.dtype.kind == "f" else np.float64)
+
+
+def invert_affine(matrix: np.ndarray) -> np.ndarray:
+    """(2, 3) inverse of ``matrix`` (2, 3): from crop pixels back to image pixels."""
+    linear = np.linalg.inv(matrix[:, :2])
+    return np.column_stack([linear, -linear @ matrix[:, 2]])
+
+
+def warp_image(image: np.ndarray, matrix: np.ndarray, crop: int) -> np.ndarray:
+    """Warp ``image`` (H, W, 3) uint8 into a (crop, crop, 3) uint8 crop: linear, padded with 128.
+
+    A picture that shrinks strongly is smoothed first, because linear interpolation looks at four pixels only and
+    would let fine texture alias.
+    """
+    shrink = 1.0 / np.sqrt(abs(np.linalg.det(matrix[:, :2])))
+    if shrink > 1.5:
+        image = cv2.GaussianBlur(image, (0, 0), sigmaX=(shrink - 1) / 2, borderType=cv2.BORDER_REPLICATE)
+    padding = {"borderMode": cv2.BORDER_CONSTANT, "borderValue": (PAD_VALUE,) * 3}
+    return cv2.warpAffine(image, matrix, (crop, crop), flags=cv2.INTER_LINEAR, **padding)
+
+
+def warp_mask(mask: np.ndarray, matrix: np.ndarray, crop: int) -> np.ndarray:
+    """Warp ``mask`` (H, W) uint8 into a (crop, crop) uint8 crop: nearest pixel, padded with 255 (ignore).
+
+    The authors' released code pads with background, which teaches that beyond the photo there is nobody.
+    """
+    padding = {"borderMode": cv2.BORDER_CONSTANT, "borderValue": IGNORE}
+    return cv2.warpAffine(mask, matrix, (crop, crop), flags=cv2.INTER_NEAREST, **padding)
+
+
+def augment_sample(
+    image: np.ndarray, mask: np.ndarray, joints: np.ndarray, crop: int, draw: Draw, anatomy: Anatomy
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Warp one person once by ``draw``: image (H, W, 3), mask (H, W) and joints (N, 2) into a crop.
+
+    Returns the (crop, crop, 3) image, the (crop, crop) mask and the (N, 2) joints in crop pixels. A mirrored person's
+    left is their right: joints and part ids change sides with the pixels. Raises ``ValueError`` if image and mask
+    differ in size.
+    """
+    height, width = image.shape[:2]
+    if mask.shape != (height, width):
+        raise ValueError(f"an image of {width}×{height} pixels with a mask of {mask.shape[1]}×{mask.shape[0]}")
+    matrix = training_affine((width, height), crop, draw)
+    image, mask = warp_image(image, matrix, crop), warp_mask(mask, matrix, crop)
+    joints = transform_points(joints, matrix)
+    if draw.mirror:
+        mask, joints = anatomy.mirror_lookup[mask], joints[anatomy.joint_mirror]
+    return image, mask, joints

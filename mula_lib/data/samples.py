@@ -1,0 +1,63 @@
+"""Training samples: a split of LIP, augmented, as tensors; the same in every process that asks for them."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from mula_lib.anatomy import Anatomy
+from mula_lib.data.augment import Augmentation, augment_sample, draw
+from mula_lib.data.lip import LipSplit, load_image, load_mask
+from mula_lib.errors import DataError
+
+
+class TrainingSamples(Dataset):
+    """Augmented samples of ``split``, addressed by (epoch, index).
+
+    The augmentation is drawn from a generator seeded by (seed, epoch, index): a sample depends on nothing else, so
+    runs repeat whatever the number of workers and wherever they resume. Raises :class:`DataError` at once if a record
+    has no mask.
+    """
+
+    def __init__(self, split: LipSplit, crop: int, augmentation: Augmentation, anatomy: Anatomy, seed: int) -> None:
+        for record in split.records:
+            if record.mask is None:
+                raise DataError(
+                    f"{record.image}: no mask {record.name}.png to train with; unzip the parsing annotations again"
+                )
+        self.split = split
+        self.crop = crop
+        self.augmentation = augmentation
+        self.anatomy = anatomy
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return len(self.split)
+
+    def __getitem__(self, epoch_and_index: tuple[int, int]) -> dict[str, torch.Tensor]:
+        """Load, augment and crop sample ``index`` as it is in ``epoch``.
+
+        Returns image (3, crop, crop) uint8 RGB; mask (crop, crop) uint8, 255 = ignore; joints (N, 2) float32 in crop
+        pixels, nan where unannotated; present (N,) bool, True for joints annotated and inside the crop. Raises
+        :class:`DataError` if a file is missing or unreadable, or image and mask differ in size.
+        """
+        epoch, index = epoch_and_index
+        record = self.split[index]
+        image = load_image(record.image)
+        mask = load_mask(record.mask, classes=len(self.anatomy.parts))
+        if mask.shape != image.shape[:2]:
+            raise DataError(
+                f"{record.mask}: the mask is {mask.shape[1]}×{mask.shape[0]} pixels but {record.image} is "
+                f"{image.shape[1]}×{image.shape[0]}; unzip both again"
+            )
+        drawn = draw(self.augmentation, np.random.default_rng((self.seed, epoch, index)))
+        image, mask, joints = augment_sample(image, mask, record.joints, self.crop, drawn, self.anatomy)
+        # a crop covers [-0.5, crop - 0.5): pixel centres are integers; comparisons with nan are False
+        present = ((joints >= -0.5) & (joints < self.crop - 0.5)).all(axis=1)
+        return {
+            "image": torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))),
+            "mask": torch.from_numpy(mask),
+            "joints": torch.from_numpy(joints.astype(np.float32)),
+            "present": torch.from_numpy(present),
+        }

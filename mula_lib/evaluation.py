@@ -1,0 +1,81 @@
+"""A network judged on a split: per-image counts, and the scores they add up to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from mula_lib.anatomy import Anatomy
+from mula_lib.data.lip import LipSplit, load_image, load_mask
+from mula_lib.errors import DataError
+from mula_lib.files import atomic_path
+from mula_lib.inference import predict
+from mula_lib.metrics.parsing import confusion_matrix, parsing_scores
+from mula_lib.metrics.pose import pckh, pckh_hits
+from mula_lib.models.joint import JointModel
+from mula_lib.profiles import Testing
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Counts of M images; scores are of any subset of them, so that runs can be compared image by image."""
+
+    names: tuple[str, ...]  # M stems
+    confusions: np.ndarray  # (M, P, P) int64
+    hits: np.ndarray  # (M, N) float, nan where a joint takes no part
+
+    def scores(self, anatomy: Anatomy) -> dict[str, float]:
+        """PCK and its columns, mIoU, PixelAcc, MeanAcc, in percent, over all M images."""
+        return {**pckh(self.hits, anatomy), **parsing_scores(self.confusions.sum(axis=0))}
+
+    def save(self, path: Path) -> None:
+        """Write the counts as a compressed ``.npz``, atomically."""
+        with atomic_path(path) as temporary, open(temporary, "wb") as file:
+            confusions = self.confusions.astype(np.uint32)
+            np.savez_compressed(file, names=np.array(self.names), confusions=confusions, hits=self.hits)
+
+    @classmethod
+    def load(cls, path: Path) -> Evaluation:
+        """Read what :meth:`save` wrote."""
+        with np.load(path, allow_pickle=False) as file:
+            return cls(tuple(file["names"].tolist()), file["confusions"].astype(np.int64), file["hits"])
+
+
+def evaluate(
+    model: JointModel,
+    split: LipSplit,
+    crop: int,
+    testing: Testing,
+    anatomy: Anatomy,
+    *,
+    limit: int | None = None,
+    progress: str | None = None,
+) -> Evaluation:
+    """Test ``model`` on the first ``limit`` images of ``split``, at the annotations' own size.
+
+    ``progress`` is the text of a progress bar; None shows none. Raises :class:`DataError` for a split without
+    annotations or a mask that does not fit its image.
+    """
+    records = split.records[:limit]
+    was_training = model.training
+    model.eval()
+    confusions, predicted = [], []
+    for start in tqdm(range(0, len(records), testing.batch), desc=progress, disable=progress is None, leave=False):
+        batch = records[start : start + testing.batch]
+        images = [load_image(record.image) for record in batch]
+        predictions = predict(model, images, crop, testing, anatomy)
+        for record, image, prediction in zip(batch, images, predictions, strict=True):
+            if record.mask is None:
+                raise DataError(f"{record.image}: no mask to score against; the {split.split} split has no annotations")
+            truth = load_mask(record.mask, classes=len(anatomy.parts))
+            if truth.shape != image.shape[:2]:
+                raise DataError(f"{record.mask}: its size differs from that of {record.image}; unzip both again")
+            confusions.append(confusion_matrix(prediction.mask, truth, len(anatomy.parts)))
+            predicted.append(prediction.joints)
+    model.train(was_training)
+    joints = np.stack([record.joints for record in records])
+    hits = pckh_hits(np.stack(predicted), joints, anatomy)
+    return Evaluation(tuple(record.name for record in records), np.stack(confusions), hits)

@@ -1,0 +1,28 @@
+"""Every picture of the workbook. Each function takes plain arrays or tables and returns a matplotlib ``Figure``.
+
+Nothing here trains or reads a data set; ``output`` puts a finished figure on the page and on disk.
+"""
+
+from mula_lib.figures.data import heatmap_profiles, joint_states, map_grid, part_frequencies
+from mula_lib.figures.model import kernel_grid, stage_outputs
+from mula_lib.figures.output import save_figure, show, show_source, shown_path
+from mula_lib.figures.people import Picture, picture_grid
+from mula_lib.figures.scores import paper_beside_ours, scores_by_stages, training_curves
+
+__all__ = [
+    "Picture",
+    "heatmap_profiles",
+    "joint_states",
+    "kernel_grid",
+    "map_grid",
+    "paper_beside_ours",
+    "part_frequencies",
+    "picture_grid",
+    "save_figure",
+    "scores_by_stages",
+    "show",
+    "show_source",
+    "shown_path",
+    "stage_outputs",
+    "training_curves",
+]

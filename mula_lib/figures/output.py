@@ -1,0 +1,52 @@
+"""Figures and sources on the page of a notebook, and figures on disk."""
+
+from __future__ import annotations
+
+import inspect
+import io
+import textwrap
+from pathlib import Path
+
+from IPython.display import Image, Markdown, display
+from matplotlib.figure import Figure
+from PIL import Image as Pillow
+
+from mula_lib.data.sources import REPOSITORY
+from mula_lib.figures.style import DPI
+from mula_lib.files import atomic_path
+
+COLOURS = 256  # of the palette; a third of the size of full colour, and the eye sees no difference at this scale
+
+
+def png_bytes(figure: Figure, *, dpi: int = DPI) -> bytes:
+    """The figure as a PNG with a palette."""
+    full = io.BytesIO()
+    figure.savefig(full, format="png", dpi=dpi, bbox_inches="tight", facecolor="white")
+    small = io.BytesIO()
+    Pillow.open(full).convert("RGB").quantize(COLOURS, dither=Pillow.Dither.NONE).save(small, "PNG", optimize=True)
+    return small.getvalue()
+
+
+def save_figure(figure: Figure, path: Path) -> Path:
+    """Write the figure to ``path`` as PNG, atomically; returns ``path``."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(png_bytes(figure))
+    return path
+
+
+def shown_path(path: Path) -> str:
+    """``path`` as a reader of the repository knows it: relative to its root where it lies inside."""
+    path = Path(path).resolve()
+    return str(path.relative_to(REPOSITORY)) if path.is_relative_to(REPOSITORY) else str(path)
+
+
+def show(figure: Figure, caption: str) -> None:
+    """Put a figure and its caption (Markdown) on the page of a notebook."""
+    display(Image(png_bytes(figure), alt=caption))
+    display(Markdown(f"*{caption}*"))
+
+
+def show_source(*objects: object) -> None:
+    """Put the library's own code on the page, so that it stands beside the equation it implements."""
+    for each in objects:
+        display(Markdown(f"```python\n{textwrap.dedent(inspect.getsource(each)).strip()}\n```"))

@@ -1,0 +1,68 @@
+"""Human parsing: pixel accuracy, mean accuracy and mean IoU from one confusion matrix of the whole data set.
+
+Confusion matrices of images add up; scores do not. Count at the annotation's own size, sum over all images, and only
+then score: a mean of per-image IoUs is another number.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mula_lib.anatomy import IGNORE
+
+
+def confusion_matrix(prediction: np.ndarray, truth: np.ndarray, classes: int) -> np.ndarray:
+    """Count pixels: (classes, classes) int64, rows the truth, columns the prediction.
+
+    ``prediction`` and ``truth`` are integer arrays of one shape, whatever it is. Pixels whose truth is 255 are left
+    out. Raises ``ValueError`` if the shapes differ, an array is not of integers, or an id is not below ``classes``
+    (in the truth: nor 255; in the prediction: anywhere, left-out pixels included).
+    """
+    prediction, truth = np.asarray(prediction), np.asarray(truth)
+    if prediction.shape != truth.shape:
+        raise ValueError(f"prediction of shape {prediction.shape}, truth of shape {truth.shape}: they must be equal")
+    for what, ids in (("prediction", prediction), ("truth", truth)):
+        if ids.dtype.kind not in "iu":
+            raise ValueError(f"{what} of type {ids.dtype}: class ids are integers")
+    counted = truth != IGNORE
+    _require_ids("prediction", prediction, classes)
+    _require_ids("truth", truth[counted], classes)
+    cells = truth[counted].astype(np.intp) * classes + prediction[counted]
+    return np.bincount(cells, minlength=classes * classes).reshape(classes, classes).astype(np.int64)
+
+
+def _require_ids(what: str, ids: np.ndarray, classes: int) -> None:
+    if ids.size and not (ids.min() >= 0 and ids.max() < classes):
+        raise ValueError(f"{what} has ids from {ids.min()} to {ids.max()}: there are {classes} classes, from 0")
+
+
+def class_iou(confusion: np.ndarray) -> np.ndarray:
+    """(classes,) intersection over union of each class, in percent; nan for one neither annotated nor predicted."""
+    hits = np.diagonal(confusion)
+    return 100.0 * _ratio(hits, confusion.sum(axis=1) + confusion.sum(axis=0) - hits)
+
+
+def parsing_scores(confusion: np.ndarray) -> dict[str, float]:
+    """Score a (classes, classes) confusion matrix, in percent.
+
+    ``PixelAcc`` is trace / total; ``MeanAcc`` the mean over annotated classes of the share of their pixels that is
+    right; ``mIoU`` the mean of :func:`class_iou`, background included. A class without a value (nan) is left out of
+    its mean; if no pixel was annotated, all three are nan.
+    """
+    hits = np.diagonal(confusion)
+    return {
+        "PixelAcc": float(100.0 * _ratio(hits.sum(), confusion.sum())),
+        "MeanAcc": _mean_of_known(100.0 * _ratio(hits, confusion.sum(axis=1))),
+        "mIoU": _mean_of_known(class_iou(confusion)),
+    }
+
+
+def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    """part / whole, nan where the whole is zero."""
+    whole = np.asarray(whole, dtype=np.float64)
+    return np.divide(part, whole, out=np.full(whole.shape, np.nan), where=whole > 0)
+
+
+def _mean_of_known(values: np.ndarray) -> float:
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if known.size else float("nan")

@@ -1,0 +1,98 @@
+"""MuLA's heart: kernels predicted from one task's features convolve the other's (Sec. 3.2, Eqs. 5-7, Fig. 3)."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def dynamic_depthwise(features: Tensor, kernels: Tensor) -> Tensor:
+    """The paper's ⊗c: every channel of every sample is convolved with a kernel of its own, at the same size.
+
+    Args:
+        features: (B, C, H, W).
+        kernels: (B, C, h, h) with h odd; the borders are padded with zeros.
+
+    Returns:
+        (B, C, H, W).
+    """
+    batch, channels, height, width = features.shape
+    size = kernels.shape[-1]
+    # One grouped convolution over the batch folded into the channels: no loop, and exact.
+    folded = F.conv2d(
+        features.reshape(1, batch * channels, height, width),
+        kernels.reshape(batch * channels, 1, size, size),
+        padding=size // 2,
+        groups=batch * channels,
+    )
+    return folded.reshape(batch, channels, height, width)
+
+
+class ParameterAdapter(nn.Module):
+    """A of Fig. 3b: the other task's R -> depthwise kernels ψ̃, (B, C, H, W) -> (B, C, h, h).
+
+    Three convolutions and two poolings, no nonlinearity. On the paper's feature maps (64² with h = 7, 32² with
+    h = 3) this is exactly the released layer list; on other sizes each pooling halves while the map still covers
+    h×h, and the last one settles on h×h.
+
+    The predicted tensor is a *difference* from a learned base kernel. The base starts as the identity (a delta)
+    and the last convolution at zero, so that training starts from a plain network and not from one random filter
+    a sample; ``plain_start`` keeps Kaiming weights and no base instead. ``unit_kernels`` divides each kernel by
+    its L2 norm, so that the adapter sets a filter's shape and U, V its scale.
+    """
+
+    def __init__(
+        self, channels: int, kernel_size: int, *, plain_start: bool = False, unit_kernels: bool = False
+    ) -> None:
+        super().__init__()
+        self.kernel_size = kernel_size
+        self.unit_kernels = unit_kernels
+        self.conv1 = nn.Conv2d(channels, channels, 3, stride=2)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv3 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.base: nn.Parameter | None = None
+        if not plain_start:
+            delta = torch.zeros(channels, kernel_size, kernel_size)
+            delta[:, kernel_size // 2, kernel_size // 2] = 1
+            self.base = nn.Parameter(delta)
+
+    def reset_start(self) -> None:
+        """Put the predicted difference at zero; called after the network's general initialisation."""
+        if self.base is not None:
+            nn.init.zeros_(self.conv3.weight)
+            nn.init.zeros_(self.conv3.bias)
+
+    def forward(self, guidance: Tensor) -> Tensor:
+        """(B, C, H, W) of one task -> (B, C, h, h) kernels for the other."""
+        x = self.conv1(guidance)
+        if min(x.shape[-2:]) // 2 >= self.kernel_size:
+            x = F.max_pool2d(x, 2)
+        x = self.conv2(x)
+        if x.shape[-2] // 2 == x.shape[-1] // 2 == self.kernel_size:
+            x = F.max_pool2d(x, 2)
+        else:
+            x = F.adaptive_max_pool2d(x, self.kernel_size)
+        kernels = self.conv3(x)
+        if self.base is not None:
+            kernels = kernels + self.base
+        if self.unit_kernels:
+            kernels = F.normalize(kernels.flatten(2), dim=2).view_as(kernels)
+        return kernels
+
+
+class DynamicConv2d(nn.Module):
+    """Eq. 6: R* = U ⊗ ψ̃ ⊗c V ⊗ R, with 1×1 convolutions U and V around the dynamic depthwise one.
+
+    ``norm`` follows it by BN and ReLU, as the released hourglass network does; the paper's equation has neither.
+    """
+
+    def __init__(self, channels: int, *, norm: bool = False) -> None:
+        super().__init__()
+        self.V = nn.Conv2d(channels, channels, 1)
+        self.U = nn.Conv2d(channels, channels, 1)
+        self.close = nn.Sequential(nn.BatchNorm2d(channels), nn.ReLU(inplace=True)) if norm else nn.Identity()
+
+    def forward(self, features: Tensor, kernels: Tensor) -> Tensor:
+        """R (B, C, H, W) and ψ̃ (B, C, h, h) -> R*, (B, C, H, W)."""
+        return self.close(self.U(dynamic_depthwise(self.V(features), kernels)))

@@ -1,0 +1,155 @@
+"""What happens between the two branches at a stage: MuLA's adaptation and the rivals of Tables 1 and 2.
+
+Every interaction is a module ``(r_parsing, r_pose) -> (refined_parsing, refined_pose)`` that takes (B, C, H, W)
+tensors and returns (B, ``out_channels``, H, W) ones. To add one, write the class, give it a name in
+``INTERACTIONS`` and a row in ``experiments.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from mula_lib.errors import ConfigError
+from mula_lib.models.adaptation import DynamicConv2d, ParameterAdapter
+
+Pair = tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True)
+class AdaptationConfig:
+    """How MuLA's dynamic convolution is built; the defaults are what measured best (``docs/adaptation.md``)."""
+
+    kernel_size: int = 7  # h; odd
+    plain_start: bool = False  # Kaiming adapters without a base kernel, as released
+    unit_kernels: bool = False  # kernels at unit L2 norm per channel
+    norm: bool = False  # BN and ReLU on R*, as in the released hourglass
+
+    def __post_init__(self) -> None:
+        if self.kernel_size < 1 or self.kernel_size % 2 == 0:
+            raise ConfigError(f"kernel_size={self.kernel_size}: dynamic kernels need an odd side; try 3, 5 or 7")
+
+
+class Interaction(nn.Module):
+    """Base: keeps both representations as they are (``none``: independent networks)."""
+
+    def __init__(self, channels: int, config: AdaptationConfig) -> None:
+        super().__init__()
+        self.out_channels = channels
+
+    def forward(self, r_parsing: Tensor, r_pose: Tensor) -> Pair:
+        return r_parsing, r_pose
+
+
+class Add(Interaction):
+    """VGG16-FCN-Add: both classifiers read R_S + R_J."""
+
+    def forward(self, r_parsing: Tensor, r_pose: Tensor) -> Pair:
+        fused = r_parsing + r_pose
+        return fused, fused
+
+
+class Multiply(Interaction):
+    """VGG16-FCN-Multi: both classifiers read R_S · R_J, element by element."""
+
+    def forward(self, r_parsing: Tensor, r_pose: Tensor) -> Pair:
+        fused = r_parsing * r_pose
+        return fused, fused
+
+
+class Concat(Interaction):
+    """VGG16-FCN-Concat: both classifiers read [R_S; R_J], 2C channels."""
+
+    def __init__(self, channels: int, config: AdaptationConfig) -> None:
+        super().__init__(channels, config)
+        self.out_channels = 2 * channels
+
+    def forward(self, r_parsing: Tensor, r_pose: Tensor) -> Pair:
+        fused = torch.cat([r_parsing, r_pose], dim=1)
+        return fused, fused
+
+
+class StaticRefinement(nn.Module):
+    """R* with the dynamic depthwise kernels replaced by learned static ones of the same size (for ``Self``)."""
+
+    def __init__(self, channels: int, config: AdaptationConfig) -> None:
+        super().__init__()
+        self.V = nn.Conv2d(channels, channels, 1)
+        self.depthwise = nn.Conv2d(
+            channels, channels, config.kernel_size, padding=config.kernel_size // 2, groups=channels
+        )
+        self.U = nn.Conv2d(channels, channels, 1)
+        self.close = nn.Sequential(nn.BatchNorm2d(channels), nn.ReLU(inplace=True)) if config.norm else nn.Identity()
+
+    def reset_start(self) -> None:
+        """Start the static kernel where the dynamic ones start, so that the control differs in nothing else."""
+        nn.init.dirac_(self.depthwise.weight, groups=self.depthwise.groups)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """R -> R*, both (B, C, H, W)."""
+        return self.close(self.U(self.depthwise(self.V(features))))
+
+
+class SelfResidual(Interaction):
+    """VGG16-FCN-Self: MuLA's residual path without the exchange; static kernels instead of predicted ones."""
+
+    def __init__(self, channels: int, config: AdaptationConfig) -> None:
+        super().__init__(channels, config)
+        self.parsing = StaticRefinement(channels, config)
+        self.pose = StaticRefinement(channels, config)
+
+    def forward(self, r_parsing: Tensor, r_pose: Tensor) -> Pair:
+        return r_parsing + self.parsing(r_parsing), r_pose + self.pose(r_pose)
+
+
+class Adaptation(nn.Module):
+    """One direction of MuLA: R̄ = R + R*(R; kernels from the other task's R), Eqs. 2, 6 and 7."""
+
+    def __init__(self, channels: int, config: AdaptationConfig) -> None:
+        super().__init__()
+        self.adapter = ParameterAdapter(
+            channels, config.kernel_size, plain_start=config.plain_start, unit_kernels=config.unit_kernels
+        )
+        self.dynamic = DynamicConv2d(channels, norm=config.norm)
+
+    def forward(self, features: Tensor, guidance: Tensor) -> Tensor:
+        """R of this task and R of the other -> R̄ of this task, all (B, C, H, W)."""
+        return features + self.dynamic(features, self.adapter(guidance))
+
+
+class Adapt(Interaction):
+    """MuLA, and its one-way variants LA-Pose (``to_pose`` only) and LA-Parsing (``to_parsing`` only)."""
+
+    def __init__(
+        self, channels: int, config: AdaptationConfig, *, to_parsing: bool = True, to_pose: bool = True
+    ) -> None:
+        super().__init__(channels, config)
+        self.to_parsing = Adaptation(channels, config) if to_parsing else None
+        self.to_pose = Adaptation(channels, config) if to_pose else None
+
+    def forward(self, r_parsing: Tensor, r_pose: Tensor) -> Pair:
+        refined_parsing = self.to_parsing(r_parsing, r_pose) if self.to_parsing else r_parsing
+        refined_pose = self.to_pose(r_pose, r_parsing) if self.to_pose else r_pose
+        return refined_parsing, refined_pose
+
+
+INTERACTIONS: dict[str, Callable[[int, AdaptationConfig], Interaction]] = {
+    "none": Interaction,
+    "add": Add,
+    "multiply": Multiply,
+    "concat": Concat,
+    "self_residual": SelfResidual,
+    "adapt": Adapt,
+    "adapt_to_pose": lambda channels, config: Adapt(channels, config, to_parsing=False),
+    "adapt_to_parsing": lambda channels, config: Adapt(channels, config, to_pose=False),
+}
+
+
+def build_interaction(name: str, channels: int, config: AdaptationConfig) -> Interaction:
+    """The interaction called ``name``; raises :class:`ConfigError` naming the known ones."""
+    if name not in INTERACTIONS:
+        raise ConfigError(f"unknown interaction {name!r}; known: {', '.join(INTERACTIONS)}")
+    return INTERACTIONS[name](channels, config)

@@ -1,0 +1,100 @@
+"""How large a run is: ``smoke`` for tests, ``demo`` for a laptop. A profile is independent of the data set."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mula_lib.errors import ConfigError
+
+PAPER_EPOCHS = 250
+PAPER_DROPS = (150, 170, 200, 230)  # Sec. 4.1: the epochs at which the learning rate halves
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a network is trained: everything that changes its weights besides data, seed and architecture."""
+
+    epochs: int
+    batch: int
+    learning_rate: float = 0.0025  # RMSProp, Sec. 4.1
+    drop_at: tuple[float, ...] = tuple(epoch / PAPER_EPOCHS for epoch in PAPER_DROPS)  # as shares of the epochs
+    drop_factor: float = 0.5
+    pose_weight: float = 20.0  # the paper's β, not given there
+    clip_norm: float = 1.0  # of the whole gradient
+    warmup: float = 0.0  # share of the steps over which the learning rate rises from zero
+    bf16: bool = False  # autocast; gains only where the machine has bf16 arithmetic
+
+    def learning_rate_at(self, step: int, steps_per_epoch: int) -> float:
+        """Learning rate of the ``step``-th update (from 0)."""
+        total = self.epochs * steps_per_epoch
+        warm = min(1.0, (step + 1) / (self.warmup * total)) if self.warmup else 1.0
+        drops = sum(step >= share * total for share in self.drop_at)
+        return self.learning_rate * warm * self.drop_factor**drops
+
+
+@dataclass(frozen=True)
+class Testing:
+    """How a network is tested: ``scales`` of the crop and the mirrored image, averaged (Sec. 4.1)."""
+
+    __test__ = False  # not a test case, whatever pytest thinks of the name
+
+    scales: tuple[float, ...] = (1.0,)
+    mirror: bool = True
+    batch: int = 32
+
+
+@dataclass(frozen=True)
+class Profile:
+    """A size of everything. ``core`` names the rows that are trained when nobody asks for more."""
+
+    name: str
+    dataset: str  # used when none is named: "fixture" or "people"
+    crop: int
+    vgg_width: int
+    hourglass_width: int
+    vgg_kernel_size: int
+    hourglass_kernel_size: int
+    vgg_batch_norm: bool
+    recipe: Recipe
+    testing: Testing
+    core: tuple[str, ...] = ()  # empty: every row
+    watch: int = 0  # validation images looked at after each epoch, for the log only
+
+
+SMOKE = Profile(
+    name="smoke",
+    dataset="fixture",
+    crop=64,
+    vgg_width=16,
+    hourglass_width=16,
+    vgg_kernel_size=3,
+    hourglass_kernel_size=3,
+    vgg_batch_norm=True,
+    recipe=Recipe(epochs=2, batch=8),
+    testing=Testing(scales=(0.75, 1.0), mirror=True),
+    watch=4,
+)
+
+DEMO = Profile(
+    name="demo",
+    dataset="people",
+    crop=96,
+    vgg_width=64,
+    hourglass_width=32,
+    vgg_kernel_size=3,
+    hourglass_kernel_size=7,
+    vgg_batch_norm=True,
+    recipe=Recipe(epochs=12, batch=24),
+    testing=Testing(scales=(0.75, 1.0, 1.25), mirror=True),
+    core=("VGG16-FCN", "VGG16-FCN-MuLA", "HG-0s-1u-MuLA", "HG-1s-1u-MuLA"),
+    watch=100,
+)
+
+PROFILES = {profile.name: profile for profile in (SMOKE, DEMO)}
+
+
+def find_profile(name: str) -> Profile:
+    """The profile called ``name``; ConfigError lists the known ones."""
+    if name not in PROFILES:
+        raise ConfigError(f"unknown profile {name!r}; known: {', '.join(PROFILES)}")
+    return PROFILES[name]

@@ -1,0 +1,165 @@
+"""One training loop for every network: deterministic, resumable after any interruption, one JSON line an epoch."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Sampler
+from tqdm.auto import tqdm
+
+from mula_lib.checkpoint import load_checkpoint, save_checkpoint
+from mula_lib.data.samples import TrainingSamples
+from mula_lib.data.targets import gaussian_heatmaps, heatmap_sigma
+from mula_lib.errors import CheckpointError
+from mula_lib.files import write_text
+from mula_lib.losses import joint_loss
+from mula_lib.models.joint import JointModel
+from mula_lib.profiles import Recipe
+
+Watch = Callable[[JointModel], dict[str, float]]
+
+
+class EpochBatches(Sampler):
+    """Batches of (epoch, index) keys in an order that depends on (seed, epoch) only; a short last batch is dropped."""
+
+    def __init__(self, samples: int, batch: int, seed: int, epoch: int) -> None:
+        self.batch = min(batch, samples)
+        order = np.random.default_rng((seed, epoch)).permutation(samples)
+        self.keys = [(epoch, int(index)) for index in order]
+
+    def __len__(self) -> int:
+        return len(self.keys) // self.batch
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        for start in range(0, len(self) * self.batch, self.batch):
+            yield self.keys[start : start + self.batch]
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What a finished training leaves behind, beside the trained model."""
+
+    seconds: float  # of training itself, over all sittings
+    log: list[dict]  # a line an epoch
+
+
+def fit(
+    model: JointModel,
+    samples: TrainingSamples,
+    recipe: Recipe,
+    folder: Path,
+    *,
+    fingerprint: str,
+    seed: int,
+    title: str = "training",
+    watch: Watch | None = None,
+    workers: int = 0,
+) -> TrainingResult:
+    """Train ``model`` in place by Eq. 4, or go on where an earlier call in ``folder`` was stopped.
+
+    After every epoch ``last.ckpt`` and ``log.jsonl`` are replaced atomically, so that a run killed at any moment
+    resumes at the last whole epoch and ends with the very weights of an undisturbed one. On a CPU the arithmetic is
+    done by one thread, because sums in another order would end in other weights; train two rows at once instead.
+
+    Args:
+        fingerprint: of everything that decides the result; a checkpoint with another one is refused.
+        watch: called after each epoch with the model, for figures in the log; never used to choose anything.
+        workers: processes that prepare samples; the samples do not depend on it.
+
+    Raises:
+        CheckpointError: ``folder/last.ckpt`` is damaged, or belongs to another configuration.
+    """
+    device = next(model.parameters()).device
+    optimizer = torch.optim.RMSprop(model.parameters(), lr=recipe.learning_rate)
+    checkpoint = folder / "last.ckpt"
+    log: list[dict] = []
+    seconds = 0.0
+    if checkpoint.exists():
+        state = load_checkpoint(checkpoint)
+        _require_same(state, fingerprint, checkpoint)
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        log, seconds = state["log"], state["seconds"]
+    sigma = heatmap_sigma(samples.crop, model.config.stride)
+    steps = len(EpochBatches(len(samples), recipe.batch, seed, 0))
+    model.to(memory_format=torch.channels_last).train()
+    with (
+        _one_thread(device),
+        tqdm(total=recipe.epochs * steps, initial=len(log) * steps, desc=title, unit="step") as bar,
+    ):
+        for epoch in range(len(log), recipe.epochs):
+            started = time.perf_counter()
+            batches = EpochBatches(len(samples), recipe.batch, seed, epoch)
+            loader = DataLoader(samples, batch_sampler=batches, num_workers=workers, pin_memory=device.type == "cuda")
+            losses = []
+            for index, batch in enumerate(loader):
+                for group in optimizer.param_groups:
+                    group["lr"] = recipe.learning_rate_at(epoch * steps + index, steps)
+                losses.append(_update(model, optimizer, batch, recipe, sigma))
+                bar.update()
+            seconds += time.perf_counter() - started
+            loss = float(torch.stack(losses).mean())
+            line = {"epoch": epoch + 1, "loss": round(loss, 6), "seconds": round(seconds, 1)}
+            for name, value in (watch(model) if watch else {}).items():
+                line[name] = round(value, 3) if math.isfinite(value) else None  # JSON has no nan
+            log.append(line)
+            bar.set_postfix({key: value for key, value in line.items() if key != "seconds"})
+            save_checkpoint(
+                checkpoint,
+                {
+                    "fingerprint": fingerprint,
+                    "model": model.state_dict(),
+                    "optimizer": optimizer.state_dict(),
+                    "log": log,
+                    "seconds": seconds,
+                },
+            )
+            write_text(folder / "log.jsonl", "".join(json.dumps(entry) + "\n" for entry in log))
+    return TrainingResult(seconds, log)
+
+
+def _update(
+    model: JointModel, optimizer: torch.optim.Optimizer, batch: dict, recipe: Recipe, sigma: float
+) -> torch.Tensor:
+    """One step; returns the detached loss."""
+    device = next(model.parameters()).device
+    images, mask, joints, present = (
+        batch[key].to(device, non_blocking=True) for key in ("image", "mask", "joints", "present")
+    )
+    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=recipe.bf16):
+        outputs = model(images.contiguous(memory_format=torch.channels_last))
+    heatmaps = gaussian_heatmaps(
+        joints, present, grid=tuple(outputs[0].pose.shape[-2:]), stride=model.config.stride, sigma=sigma
+    )
+    loss = joint_loss(outputs, mask, heatmaps, recipe.pose_weight)
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip_norm)
+    optimizer.step()
+    return loss.detach()
+
+
+def _require_same(state: dict, fingerprint: str, path: Path) -> None:
+    if state.get("fingerprint") != fingerprint:
+        raise CheckpointError(
+            f"{path}: belongs to a run of another configuration or data set; move the folder away to start this one"
+        )
+
+
+@contextlib.contextmanager
+def _one_thread(device: torch.device) -> Iterator[None]:
+    before = torch.get_num_threads()
+    if device.type == "cpu":
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

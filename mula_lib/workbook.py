@@ -1,0 +1,165 @@
+"""``run_all.sh`` behind the scenes: data, training of every wanted row, then the notebooks in order.
+
+Training happens here, with progress bars in the terminal and several rows at once; the notebooks then find every run
+finished. They could train on their own, one row after the other.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import os
+import sys
+import time
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+
+from mula_lib.data.sources import REPOSITORY, Source, open_source
+from mula_lib.errors import ConfigError, MulaError
+from mula_lib.experiments import EXPERIMENTS, TABLES, Experiment, find_experiment
+from mula_lib.profiles import PROFILES, Profile, find_profile
+from mula_lib.results import results_folder, usable_cores
+from mula_lib.runs import Run, do_run, wanted_runs
+
+NOTEBOOKS = REPOSITORY / "notebooks"
+EXECUTED = REPOSITORY / "runs" / "notebooks"
+CELL_TIMEOUT = 6 * 3600  # seconds; a cell may train a row
+MENDABLE = 2  # exit status of an error that is the user's to mend
+INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Command line: ``python -m mula_lib.workbook [PROFILE] [options]``; returns the exit status."""
+    options = _parser().parse_args(arguments)
+    started = time.perf_counter()
+    try:
+        profile = find_profile(options.profile)
+        if options.seeds < 1 or options.jobs < 1:
+            raise ConfigError("--seeds and --jobs count from 1")
+        only = [find_experiment(name) for name in options.only or ()]
+        seeds = tuple(range(options.seeds))
+        source = open_source(options.dataset or profile.dataset, path=options.data)
+        runs = _wanted(profile, source, seeds, only, options)
+        counts = f"{len(source.train)} train and {len(source.val)} val images"
+        print(f"MuLA workbook, profile {profile.name}: {len(runs)} runs; data: {source.name}, {counts}", flush=True)
+        train_rows(runs, options.jobs, options.retrain)
+        if not options.no_notebooks:
+            execute_notebooks(profile, source, seeds)
+    except MulaError as error:
+        print(f"run_all: {error}", file=sys.stderr)
+        return MENDABLE
+    except KeyboardInterrupt:
+        print("\nrun_all: interrupted; nothing is lost: run the same command again and it goes on", file=sys.stderr)
+        return INTERRUPTED
+    print(f"done in {_clock(time.perf_counter() - started)}; tables and figures: {results_folder(profile, source)}")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="./run_all.sh", description="Regenerate every table and figure.")
+    parser.add_argument("profile", nargs="?", default="demo", help=f"{' or '.join(PROFILES)} (default: demo)")
+    parser.add_argument("--all-rows", action="store_true", help="train every row, not only the profile's core rows")
+    parser.add_argument("--only", nargs="+", metavar="ROW", help="train these rows only, by the paper's names")
+    parser.add_argument("--retrain", action="store_true", help="train even where weights are shipped")
+    parser.add_argument("--seeds", type=int, default=1, metavar="N", help="seeds 0 to N-1 of every row (default: 1)")
+    parser.add_argument("--dataset", help="fixture, people or lip (default: the profile's)")
+    parser.add_argument("--data", metavar="PATH", help="where the data set lies")
+    cores = usable_cores()
+    parser.add_argument("--jobs", type=int, default=cores, metavar="N", help=f"rows trained at once (default: {cores})")
+    parser.add_argument("--no-notebooks", action="store_true", help="stop after training")
+    return parser
+
+
+def _wanted(
+    profile: Profile, source: Source, seeds: Sequence[int], only: Sequence[Experiment], options: argparse.Namespace
+) -> list[Run]:
+    if only or options.all_rows:
+        return [Run(row, profile, source, seed) for row in only or EXPERIMENTS for seed in seeds]
+    return [run for table in TABLES for run in wanted_runs(table, profile, source, seeds)]
+
+
+def train_rows(runs: Sequence[Run], jobs: int, retrain: bool) -> None:
+    """Do every run, up to ``jobs`` at once in processes of their own; the longest are begun first.
+
+    The first failure is raised when the other runs have ended, so that one bad row costs no other row its work.
+    """
+    by_cost = sorted(runs, key=lambda run: -len(run.experiment.interactions))
+    if jobs == 1 or len(runs) == 1:
+        for run in by_cost:
+            do_run(run, retrain=retrain)
+        return
+    failures = []
+    context = multiprocessing.get_context("spawn")
+    places = context.Queue()
+    for place in range(jobs):
+        places.put(place)
+    with ProcessPoolExecutor(jobs, mp_context=context, initializer=_take_place, initargs=(places,)) as pool:
+        pending = {pool.submit(do_run, run, retrain=retrain): run for run in by_cost}
+        for number, future in enumerate(as_completed(pending), start=1):
+            run = pending[future]
+            if future.exception() is not None:
+                failures.append(future.exception())
+                continue
+            scores = future.result().scores
+            print(
+                f"[{number}/{len(runs)}] {run.experiment.name}, seed {run.seed}: "
+                f"PCK {scores['PCK']:.1f}, mIoU {scores['mIoU']:.1f}",
+                flush=True,
+            )
+    if failures:
+        raise failures[0]
+
+
+def _take_place(places: multiprocessing.Queue) -> None:
+    """Give this process's progress bars a line of their own, and one thread for arithmetic."""
+    os.environ["TQDM_POSITION"] = str(places.get())
+    os.environ.setdefault("TQDM_MININTERVAL", "2")
+    import torch
+
+    torch.set_num_threads(1)
+
+
+def execute_notebooks(profile: Profile, source: Source, seeds: Sequence[int]) -> None:
+    """Execute every notebook with papermill for ``profile``; the executed copies go to ``runs/notebooks/<profile>``.
+
+    Raises:
+        ConfigError: a notebook lacks a parameter it is given.
+        MulaError: a cell failed; the message names notebook and cell.
+    """
+    import papermill
+    from papermill.exceptions import PapermillExecutionError
+
+    notebooks = sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
+    given = {"profile": profile.name, "dataset": source.name, "data_path": str(source.root), "seeds": list(seeds)}
+    for number, notebook in enumerate(notebooks, start=1):
+        known = set(papermill.inspect_notebook(str(notebook)))
+        missing = sorted(set(given) - known)
+        if missing:
+            raise ConfigError(f"{notebook}: no parameter {', '.join(missing)}; add it to the cell tagged 'parameters'")
+        started = time.perf_counter()
+        output = EXECUTED / profile.name / notebook.name
+        output.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            papermill.execute_notebook(
+                str(notebook),
+                str(output),
+                parameters=given,
+                kernel_name="python3",
+                cwd=str(NOTEBOOKS),
+                execution_timeout=CELL_TIMEOUT,
+                progress_bar=False,
+            )
+        except PapermillExecutionError as error:
+            raise MulaError(
+                f"{notebook.name}, cell {error.exec_count}: {error.ename}: {error.evalue} (executed copy: {output})"
+            ) from error
+        print(f"[{number}/{len(notebooks)}] {notebook.name} in {_clock(time.perf_counter() - started)}", flush=True)
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,7 @@
+#!/usr/bin/env bash
+# Regenerates every table and figure: ./run_all.sh [smoke|demo] [options]; ./run_all.sh --help lists them.
+set -euo pipefail
+cd "$(dirname "$0")"
+source tools/environment.sh
+mula_environment
+exec python -m mula_lib.workbook "$@"

@@ -1,0 +1,36 @@
+"""Shared by the tests: the committed fixture and a network small enough to train in a second."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from mula_lib.data.sources import open_source
+from mula_lib.experiments import find_experiment
+from mula_lib.profiles import SMOKE
+from mula_lib.runs import Run
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def source():
+    """The fixture of rendered people, in LIP's layout."""
+    return open_source("fixture")
+
+
+@pytest.fixture
+def tiny_profile():
+    """The smoke profile, a little smaller still and with a name of its own."""
+    recipe = replace(SMOKE.recipe, epochs=3)
+    return replace(SMOKE, name="tiny", vgg_width=8, hourglass_width=8, recipe=recipe, watch=2)
+
+
+@pytest.fixture
+def make_run(source, tiny_profile, tmp_path):
+    """A run by experiment name, in a folder of the test's own."""
+
+    def make(name="HG-1s-1u-MuLA", *, seed=0, **changes):
+        return Run(find_experiment(name), replace(tiny_profile, **changes), source, seed, base=tmp_path / "runs")
+
+    return make

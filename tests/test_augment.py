@@ -1,0 +1,299 @@
+"""The affine and the warps: against OpenCV, against painted dots, and mirrored twice; and the samples built on them."""
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from mula_lib.anatomy import IGNORE, LIP
+from mula_lib.data.augment import (
+    PAD_VALUE,
+    Augmentation,
+    Draw,
+    augment_sample,
+    draw,
+    fit_affine,
+    invert_affine,
+    training_affine,
+    transform_points,
+    warp_image,
+    warp_mask,
+)
+from mula_lib.data.lip import LipRecord, LipSplit
+from mula_lib.data.samples import TrainingSamples
+from mula_lib.errors import DataError
+
+draws = st.builds(
+    Draw,
+    scale=st.floats(0.8, 1.5),
+    rotation=st.floats(-40, 40),
+    shift=st.tuples(st.floats(-0.16, 0.16), st.floats(-0.16, 0.16)),
+    mirror=st.booleans(),
+)
+sizes = st.tuples(st.integers(20, 90), st.integers(20, 90))
+
+
+def paint_dot(width: int, height: int, centre: np.ndarray) -> np.ndarray:
+    """A photo of the padding's value with one bright, soft dot: a hard one would move with the sampling."""
+    rows, columns = np.indices((height, width))
+    dot = 127 * np.exp(-((columns - centre[0]) ** 2 + (rows - centre[1]) ** 2) / (2 * 2.0**2))
+    return np.repeat((PAD_VALUE + np.round(dot)).astype(np.uint8)[:, :, None], 3, axis=2)
+
+
+def dot_centre(picture: np.ndarray) -> np.ndarray:
+    """(x, y) of the centre of mass of a bright dot on a ground of the padding's value."""
+    weight = picture.astype(np.float64) - PAD_VALUE
+    rows, columns = np.indices(weight.shape)
+    return np.array([(weight * columns).sum(), (weight * rows).sum()]) / weight.sum()
+
+
+@given(size=sizes, crop=st.sampled_from([32, 63, 96]), drawn=draws, data=st.data())
+@settings(max_examples=60, deadline=None)
+def test_a_painted_dot_lands_where_the_points_say(size, crop, drawn, data):
+    width, height = size
+    joint = np.array([data.draw(st.integers(8, width - 9)), data.draw(st.integers(8, height - 9))])
+    image = paint_dot(width, height, joint)
+    matrix = training_affine(size, crop, drawn)
+    landed = transform_points(joint, matrix)
+    reach = 2 + 8 * abs(np.linalg.det(matrix[:, :2])) ** 0.5
+    assume((landed > reach).all() and (landed < crop - 1 - reach).all())
+    warped = warp_image(image, matrix, crop)[:, :, 0]
+    assert np.abs(dot_centre(warped) - landed).max() < 0.1
+
+
+@given(size=sizes, crop=st.sampled_from([64, 96, 256]), drawn=draws)
+def test_the_training_affine_is_what_opencv_composes_step_by_step(size, crop, drawn):
+    def whole(matrix):
+        return np.vstack([matrix, [0, 0, 1]])
+
+    width, height = size
+    zoom, middle = crop / max(size), (crop - 1) / 2
+    fit = np.array([[zoom, 0, middle - zoom * (width - 1) / 2], [0, zoom, middle - zoom * (height - 1) / 2]])
+    turn = cv2.getRotationMatrix2D((middle, middle), drawn.rotation, drawn.scale)
+    mirror = np.array([[-1, 0, crop - 1], [0, 1, 0]]) if drawn.mirror else np.eye(3)[:2]
+    shift = np.array([[1, 0, crop * drawn.shift[0]], [0, 1, crop * drawn.shift[1]]])
+    expected = (whole(shift) @ whole(mirror) @ whole(turn) @ whole(fit))[:2]
+    np.testing.assert_allclose(training_affine(size, crop, drawn), expected, atol=1e-9)
+
+
+@given(size=sizes, drawn=draws)
+def test_a_draw_that_changes_nothing_is_the_testing_transform(size, drawn):
+    np.testing.assert_allclose(training_affine(size, 96, Draw()), fit_affine(size, 96), atol=1e-12)
+    only_scaled = Draw(scale=drawn.scale)
+    np.testing.assert_allclose(
+        training_affine(size, 96, only_scaled), fit_affine(size, 96, scale=drawn.scale), atol=1e-12
+    )
+
+
+@given(size=sizes, crop=st.sampled_from([63, 96]))
+def test_the_testing_transform_fills_the_crop_with_the_long_edge_and_centres_the_other(size, crop):
+    width, height = size
+    corners = np.array([[-0.5, -0.5], [width - 0.5, height - 0.5]])  # of the area that the pixels cover
+    (left, top), (right, bottom) = transform_points(corners, fit_affine(size, crop))
+    assert max(right - left, bottom - top) == pytest.approx(crop)
+    assert left + right == pytest.approx(crop - 1)
+    assert top + bottom == pytest.approx(crop - 1)
+
+
+@given(size=sizes, crop=st.sampled_from([63, 96]), drawn=draws)
+def test_the_inverse_takes_points_back(size, crop, drawn):
+    matrix = training_affine(size, crop, drawn)
+    points = np.array([[[0.0, 0.0], [3.25, -7.0]], [[80.0, 41.0], [1000.0, 2.0]]])
+    there = transform_points(points, matrix)
+    np.testing.assert_allclose(transform_points(there, invert_affine(matrix)), points, atol=1e-8)
+
+
+@given(drawn=draws)
+def test_points_move_as_opencv_moves_them(drawn):
+    matrix = training_affine((50, 70), 96, drawn)
+    points = np.random.default_rng(0).uniform(-20, 90, (5, 16, 2))
+    np.testing.assert_allclose(transform_points(points, matrix), cv2.transform(points, matrix), atol=1e-9)
+
+
+def test_points_keep_missing_joints_missing_and_their_type():
+    joints = np.array([[1, 2], [np.nan, np.nan]], np.float32)
+    moved = transform_points(joints, fit_affine((10, 10), 20))
+    assert moved.dtype == np.float32
+    np.testing.assert_allclose(moved, [[2.5, 4.5], [np.nan, np.nan]])
+
+
+def test_a_positive_rotation_turns_the_picture_anticlockwise_as_seen():
+    right_of_centre = np.array([80.0, 50.0])
+    x, y = transform_points(right_of_centre, training_affine((101, 101), 101, Draw(rotation=90)))
+    assert (x, y) == (pytest.approx(50), pytest.approx(20))  # above the centre
+
+
+def test_a_shift_moves_right_and_down_also_when_mirrored():
+    for mirror in (False, True):
+        matrix = training_affine((41, 61), 64, Draw(shift=(0.25, 0.125), mirror=mirror))
+        np.testing.assert_allclose(transform_points(np.array([20, 30]), matrix), [31.5 + 16, 31.5 + 8])
+
+
+def test_enlarging_agrees_with_opencv_resize():
+    image = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    ours = warp_image(image, fit_affine((32, 32), 96), 96)
+    theirs = cv2.resize(image, (96, 96), interpolation=cv2.INTER_LINEAR)
+    inner = slice(3, -3)  # at the border resize repeats pixels where the warp pads
+    assert np.abs(ours.astype(int) - theirs)[inner, inner].max() <= 2
+    mask = image[:, :, 0] % 20
+    enlarged = np.kron(mask, np.ones((3, 3), np.uint8))
+    np.testing.assert_array_equal(warp_mask(mask, fit_affine((32, 32), 96), 96), enlarged)
+
+
+def test_shrinking_averages_fine_texture_instead_of_picking_from_it():
+    stripes = np.zeros((256, 256, 3), np.uint8)
+    stripes[:, ::4] = 255  # a quarter of the columns
+    shrunk = warp_image(stripes, fit_affine((256, 256), 64), 64)[8:-8, 8:-8]
+    assert shrunk.std() < 10
+    assert shrunk.mean() == pytest.approx(255 / 4, abs=6)  # linear interpolation alone gives 0
+
+
+def test_outside_the_photo_images_are_grey_and_masks_are_ignored():
+    image, mask = np.full((40, 20, 3), 9, np.uint8), np.full((40, 20), 3, np.uint8)
+    matrix = fit_affine((20, 40), 40)
+    warped, labels = warp_image(image, matrix, 40), warp_mask(mask, matrix, 40)
+    outside = np.ones((40, 40), bool)
+    outside[:, 10:30] = False
+    assert (warped[outside] == PAD_VALUE).all()
+    assert (labels[outside] == IGNORE).all()
+    assert (warped[~outside] == 9).all()
+    assert (labels[~outside] == 3).all()
+
+
+@given(drawn=draws, size=sizes)
+@settings(max_examples=30, deadline=None)
+def test_warped_masks_hold_no_id_that_was_not_there(drawn, size):
+    mask = np.random.default_rng(1).choice([0, 7, 19], size=size[::-1]).astype(np.uint8)
+    assert set(np.unique(warp_mask(mask, training_affine(size, 64, drawn), 64))) <= {0, 7, 19, IGNORE}
+
+
+@pytest.fixture
+def person():
+    rng = np.random.default_rng(3)
+    image = rng.integers(0, 256, (48, 48, 3), dtype=np.uint8)
+    mask = rng.integers(0, 20, (48, 48), dtype=np.uint8)
+    joints = rng.uniform(0, 47, (16, 2)).astype(np.float32)
+    joints[4] = np.nan
+    return image, mask, joints
+
+
+def test_a_person_mirrored_twice_is_unchanged(person):
+    twice = augment_sample(*augment_sample(*person, 48, Draw(mirror=True), LIP), 48, Draw(mirror=True), LIP)
+    np.testing.assert_array_equal(twice[0], person[0])
+    np.testing.assert_array_equal(twice[1], person[1])
+    np.testing.assert_allclose(twice[2], person[2], atol=1e-4)
+
+
+def test_a_mirror_changes_sides_of_pixels_joints_and_parts(person):
+    image, mask, joints = person
+    mirrored_image, mirrored_mask, mirrored_joints = augment_sample(*person, 48, Draw(mirror=True), LIP)
+    np.testing.assert_array_equal(mirrored_image, image[:, ::-1])
+    left, right = LIP.part("left_arm"), LIP.part("right_arm")
+    np.testing.assert_array_equal(mirrored_mask[:, ::-1] == left, mask == right)
+    np.testing.assert_array_equal(mirrored_mask[:, ::-1] == LIP.part("face"), mask == LIP.part("face"))
+    wrist = mirrored_joints[LIP.joint("left_wrist")]
+    np.testing.assert_allclose(wrist, [47, 0] + joints[LIP.joint("right_wrist")] * [-1, 1], rtol=1e-6)
+    assert np.isnan(mirrored_joints[LIP.joint("right_knee")]).all()  # the left one, 4, was missing
+
+
+def test_an_unmirrored_person_keeps_sides(person):
+    image, mask, joints = augment_sample(*person, 48, Draw(), LIP)
+    np.testing.assert_array_equal(image, person[0])
+    np.testing.assert_array_equal(mask, person[1])
+    np.testing.assert_allclose(joints, person[2], atol=1e-5)
+
+
+def test_a_mask_of_another_size_is_refused(person):
+    with pytest.raises(ValueError, match=r"48×48 pixels with a mask of 47×48"):
+        augment_sample(person[0], person[1][:, :47], person[2], 48, Draw(), LIP)
+
+
+def test_draws_stay_in_their_ranges_and_fill_them():
+    drawn = [draw(Augmentation(), np.random.default_rng(i)) for i in range(2000)]
+    for values, (low, high) in (
+        ([d.scale for d in drawn], (0.8, 1.5)),
+        ([d.rotation for d in drawn], (-40, 40)),
+        ([d.shift[0] for d in drawn], (-40 / 256, 40 / 256)),
+        ([d.shift[1] for d in drawn], (-40 / 256, 40 / 256)),
+    ):
+        assert low <= min(values) < low + 0.01 * (high - low)
+        assert high - 0.01 * (high - low) < max(values) <= high
+        assert np.mean(values) == pytest.approx((low + high) / 2, abs=0.03 * (high - low))
+    assert np.mean([d.mirror for d in drawn]) == pytest.approx(0.5, abs=0.05)
+    shifts = np.array([d.shift for d in drawn])
+    assert abs(np.corrcoef(shifts.T)[0, 1]) < 0.1  # x and y are drawn apart
+
+
+def test_probability_zero_never_mirrors_and_one_always():
+    rng = np.random.default_rng(0)
+    assert not any(draw(Augmentation(mirror=0.0), rng).mirror for _ in range(50))
+    assert all(draw(Augmentation(mirror=1.0), rng).mirror for _ in range(50))
+
+
+@pytest.fixture
+def split(tmp_path):
+    rng = np.random.default_rng(5)
+    records = []
+    for i in range(4):
+        image, mask = tmp_path / f"{i}.jpg", tmp_path / f"{i}.png"
+        Image.fromarray(rng.integers(0, 256, (50, 30 + i, 3), dtype=np.uint8)).save(image)
+        Image.fromarray(rng.integers(0, 20, (50, 30 + i), dtype=np.uint8)).save(mask)
+        joints = rng.uniform(0, 30, (16, 2)).astype(np.float32)
+        joints[0] = np.nan
+        joints[1] = 500  # outside
+        records.append(LipRecord(str(i), image, mask, joints, np.zeros(16, bool)))
+    return LipSplit(tmp_path, "train", tuple(records))
+
+
+def assert_same_sample(first, second):
+    for key, value in first.items():
+        np.testing.assert_array_equal(value.numpy(), second[key].numpy())
+
+
+def test_a_sample_has_the_shapes_and_types_it_promises(split):
+    samples = TrainingSamples(split, 64, Augmentation(), LIP, seed=0)
+    assert len(samples) == 4
+    sample = samples[(0, 2)]
+    described = {key: (tuple(value.shape), str(value.dtype)) for key, value in sample.items()}
+    assert described == {
+        "image": ((3, 64, 64), "torch.uint8"),
+        "mask": ((64, 64), "torch.uint8"),
+        "joints": ((16, 2), "torch.float32"),
+        "present": ((16,), "torch.bool"),
+    }
+
+
+def test_a_joint_is_present_if_annotated_and_inside_the_crop(split):
+    still = Augmentation(scale=(1.0, 1.0), rotation=0.0, shift=0.0, mirror=0.0)
+    sample = TrainingSamples(split, 50, still, LIP, seed=0)[(0, 0)]
+    assert not sample["present"][0]
+    assert sample["joints"][0].isnan().all()
+    assert not sample["present"][1]
+    assert sample["present"][2:].all()
+    padding = np.array([10, 0])  # 30 pixels wide in a crop of 50
+    np.testing.assert_allclose(sample["joints"][2:], split[0].joints[2:] + padding, atol=1e-4)
+
+
+def test_a_sample_depends_on_seed_epoch_and_index_only(split):
+    samples = TrainingSamples(split, 64, Augmentation(), LIP, seed=7)
+    expected = samples[(3, 1)]
+    samples[(0, 0)], samples[(3, 2)]
+    assert_same_sample(samples[(3, 1)], expected)
+    assert_same_sample(TrainingSamples(split, 64, Augmentation(), LIP, seed=7)[(3, 1)], expected)
+    for other in (samples[(4, 1)], TrainingSamples(split, 64, Augmentation(), LIP, seed=8)[(3, 1)]):
+        assert not np.array_equal(other["image"].numpy(), expected["image"].numpy())
+
+
+def test_a_training_record_without_a_mask_is_named_at_once(split):
+    bare = LipRecord("9", split[0].image, None, split[0].joints, split[0].occluded)
+    with pytest.raises(DataError, match=r"0\.jpg: no mask 9\.png"):
+        TrainingSamples(LipSplit(split.root, "train", (bare,)), 64, Augmentation(), LIP, seed=0)
+
+
+def test_a_mask_that_does_not_fit_its_image_is_named_with_it(split):
+    mixed = LipRecord("0", split[0].image, split[1].mask, split[0].joints, split[0].occluded)
+    samples = TrainingSamples(LipSplit(split.root, "train", (mixed,)), 64, Augmentation(), LIP, seed=0)
+    with pytest.raises(DataError, match=r"1\.png: the mask is 31×50 pixels but .*0\.jpg is 30×50"):
+        samples[(0, 0)]

@@ -1,0 +1,183 @@
+"""PCKh: against hand-worked cases, a naive loop, and the protocol's rules about who takes part."""
+
+import math
+import warnings
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mula_lib.anatomy import LIP
+from mula_lib.metrics.pose import UPPER_BODY, pckh, pckh_hits
+
+N = len(LIP.joints)
+TOP, NECK = LIP.joint("head_top"), LIP.joint("upper_neck")
+
+
+def people(count: int, head: float = 10.0, seed: int = 0) -> np.ndarray:
+    """(count, N, 2) people whose head is ``head`` pixels long, standing anywhere."""
+    truth = np.random.default_rng(seed).uniform(0, 200, (count, N, 2))
+    truth[:, TOP] = truth[:, NECK] + (0, -head)
+    return truth
+
+
+def moved(truth: np.ndarray, distance: float) -> np.ndarray:
+    """The same people with every joint ``distance`` pixels to the right."""
+    return truth + np.array([distance, 0])
+
+
+def loop_hits(predicted, truth, threshold) -> np.ndarray:
+    hits = np.full(truth.shape[:2], np.nan)
+    for m in range(len(truth)):
+        head = math.dist(truth[m, TOP], truth[m, NECK])
+        if math.isnan(head):
+            continue
+        for n in range(N):
+            if not np.isnan(truth[m, n]).any():
+                hits[m, n] = float(math.dist(predicted[m, n], truth[m, n]) <= threshold * head)
+    return hits
+
+
+def loop_scores(hits) -> dict[str, float]:
+    """Each column from a list of its hits, joint by joint."""
+
+    def percent(values):
+        return 100 * sum(values) / len(values) if values else math.nan
+
+    def annotated(n):
+        return [h for h in hits[:, n].tolist() if not math.isnan(h)]
+
+    scores = {}
+    for column, names in LIP.columns:
+        rates = [percent(annotated(LIP.joint(name))) for name in names]
+        rates = [rate for rate in rates if not math.isnan(rate)]
+        scores[column] = sum(rates) / len(rates) if rates else math.nan
+    scores["U.Body"] = percent([h for n in range(8, 16) for h in annotated(n)])
+    scores["PCK"] = percent([h for n in range(16) if n not in (6, 7) for h in annotated(n)])
+    return scores
+
+
+@given(seed=st.integers(0, 10_000), missing=st.floats(0, 1), threshold=st.sampled_from([0.1, 0.5, 1.0]))
+@settings(max_examples=50, deadline=None)
+def test_hits_and_scores_equal_the_naive_loops(seed, missing, threshold):
+    rng = np.random.default_rng(seed)
+    truth = people(6, head=rng.uniform(1, 40), seed=seed)
+    predicted = truth + rng.normal(0, 10, truth.shape)
+    truth[rng.random((6, N)) < missing] = np.nan
+    predicted[rng.random((6, N)) < missing / 4] = np.nan
+    hits = pckh_hits(predicted, truth, LIP, threshold=threshold)
+    np.testing.assert_array_equal(hits, loop_hits(predicted, truth, threshold))
+    assert pckh(hits, LIP) == pytest.approx(loop_scores(hits), nan_ok=True)
+
+
+@pytest.mark.parametrize(("distance", "hit"), [(0, 1), (4.99, 1), (5, 1), (5.01, 0)])
+def test_a_hit_is_at_most_half_a_head_away(distance, hit):
+    truth = np.round(people(3, head=10))
+    assert (pckh_hits(moved(truth, distance), truth, LIP) == hit).all()
+
+
+def test_the_reference_is_the_whole_head_length_without_mpiis_factor():
+    truth = people(3, head=10)
+    assert (pckh_hits(moved(truth, 4), truth, LIP) == 1).all()  # 0.6 × 10 × 0.5 = 3 would miss
+
+
+def test_the_head_is_measured_on_the_truth_not_on_the_prediction():
+    truth = people(3, head=10)
+    predicted = moved(truth, 4)
+    predicted[:, TOP] = predicted[:, NECK]
+    hits = pckh_hits(predicted, truth, LIP)
+    assert (np.delete(hits, TOP, axis=1) == 1).all()
+
+
+@pytest.mark.parametrize("missing", [TOP, NECK])
+def test_an_image_without_a_head_is_dropped_whole(missing):
+    truth = people(2)
+    truth[0, missing] = np.nan
+    hits = pckh_hits(truth, truth, LIP)
+    assert np.isnan(hits[0]).all()
+    assert (hits[1] == 1).all()
+
+
+@pytest.mark.parametrize("coordinates", [[0], [1], [0, 1]])
+def test_a_missing_joint_takes_no_part_even_if_only_one_coordinate_is_missing(coordinates):
+    truth = people(1)
+    truth[0, 4, coordinates] = np.nan
+    hits = pckh_hits(people(1), truth, LIP)
+    assert np.isnan(hits[0, 4])
+    assert (np.delete(hits[0], 4) == 1).all()
+
+
+def test_a_prediction_of_nan_is_a_miss():
+    truth = people(1)
+    predicted = truth.copy()
+    predicted[0, 4] = np.nan
+    hits = pckh_hits(predicted, truth, LIP)
+    assert hits[0, 4] == 0
+    assert hits.sum() == N - 1
+
+
+def test_with_a_head_of_no_length_only_an_exact_prediction_hits():
+    truth = people(1, head=0)
+    predicted = truth.copy()
+    predicted[0, :5] += 0.001
+    assert pckh_hits(predicted, truth, LIP)[0].tolist() == [0] * 5 + [1] * 11
+
+
+@given(scale=st.floats(0.01, 100), turn=st.floats(0, 6.28), seed=st.integers(0, 99))
+@settings(deadline=None)
+def test_hits_do_not_change_when_everything_is_scaled_and_turned(scale, turn, seed):
+    truth = people(4, head=20, seed=seed)
+    # clearly inside or clearly outside the circle of 10 pixels: rounding must not decide
+    distance = np.random.default_rng(seed).choice([3.0, 9.9, 10.1, 30.0], size=truth.shape[:2])
+    predicted = truth + np.stack([distance * 0.6, distance * 0.8], axis=-1)
+    rotation = scale * np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+    hits = pckh_hits(predicted @ rotation, truth @ rotation, LIP)
+    np.testing.assert_array_equal(hits, distance < 10)
+
+
+def test_a_column_is_the_mean_of_its_joints_and_the_average_pools_joints():
+    hits = np.full((4, N), np.nan)
+    hits[:, LIP.joint("right_knee")] = [1, 1, 1, 1]  # 100 %
+    hits[:1, LIP.joint("left_knee")] = [0]  # 0 %
+    scores = pckh(hits, LIP)
+    assert scores["Knee"] == 50  # the mean of 100 and 0
+    assert scores["PCK"] == 80  # four of five
+    assert math.isnan(scores["U.Body"])
+    assert math.isnan(scores["Head"])
+
+
+def test_pelvis_and_thorax_stay_out_of_the_average():
+    hits = np.ones((3, N))
+    hits[:, [LIP.joint("pelvis"), LIP.joint("thorax")]] = 0
+    assert pckh(hits, LIP)["PCK"] == 100
+
+
+def test_the_upper_body_is_the_neck_head_and_arms():
+    assert [LIP.joint(name) for name in UPPER_BODY] == list(range(8, 16))
+    hits = np.zeros((3, N))
+    hits[:, 8:16] = 1
+    assert pckh(hits, LIP)["U.Body"] == 100
+
+
+def test_a_column_of_which_one_side_was_never_annotated_is_the_other_sides():
+    hits = np.full((2, N), np.nan)
+    hits[:, LIP.joint("left_wrist")] = [1, 0]
+    assert pckh(hits, LIP)["Wri."] == 50
+
+
+def test_nobody_annotated_gives_nan_in_every_column_without_a_warning():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        hits = pckh_hits(people(2), np.full((2, N, 2), np.nan), LIP)
+        scores = pckh(hits, LIP)
+    assert list(scores) == ["Head", "Sho.", "Elb.", "Wri.", "Hip", "Knee", "Ank.", "U.Body", "PCK"]
+    assert all(math.isnan(score) for score in scores.values())
+
+
+@pytest.mark.parametrize("shape", [(2, N, 3), (2, N - 1, 2), (N, 2)])
+def test_other_shapes_are_refused(shape):
+    with pytest.raises(ValueError, match=r"both must be \(images, 16, 2\)"):
+        pckh_hits(np.zeros(shape), np.zeros(shape), LIP)
+    with pytest.raises(ValueError, match="both must be"):
+        pckh_hits(np.zeros((1, N, 2)), np.zeros((2, N, 2)), LIP)

@@ -1,0 +1,151 @@
+"""The joint model: shapes at any size, the paper's parameter counts, and what each row of the tables wires up."""
+
+import pytest
+import torch
+
+from mula_lib.anatomy import LIP
+from mula_lib.errors import ConfigError
+from mula_lib.experiments import EXPERIMENTS, find_experiment, table_rows
+from mula_lib.models.convention import ImageConvention
+from mula_lib.models.interaction import AdaptationConfig
+from mula_lib.models.joint import JointModel, ModelConfig
+from mula_lib.models.vgg import VGG16Encoder
+from mula_lib.profiles import SMOKE
+
+
+def tiny(backbone="hourglass", interactions=("adapt",), **changes):
+    return ModelConfig(backbone, interactions, 16, adaptation=AdaptationConfig(kernel_size=3), **changes)
+
+
+def count(module):
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS, ids=lambda experiment: experiment.slug)
+def test_every_row_of_the_tables_predicts_parts_and_joints_at_every_stage(experiment):
+    config = experiment.model_config(SMOKE, LIP)
+    outputs = JointModel(config)(torch.zeros(2, 3, 64, 48))
+    assert len(outputs) == config.stages
+    for stage in outputs:
+        assert stage.parsing.shape == (2, 20, 64 // config.stride, 48 // config.stride)
+        assert stage.pose.shape == (2, 16, 64 // config.stride, 48 // config.stride)
+
+
+@pytest.mark.parametrize("side", [32, 40, 56, 96, 100, 128])
+@pytest.mark.parametrize("backbone", ["vgg", "hourglass"])
+def test_any_crop_size_passes(side, backbone):
+    config = tiny(backbone)
+    side -= side % config.stride
+    output = JointModel(config).eval()(torch.zeros(1, 3, side, side))[-1]
+    assert output.pose.shape[-2:] == (side // config.stride, side // config.stride)
+
+
+def test_vgg_at_the_papers_width_has_the_parameters_of_vgg16s_convolutions():
+    assert count(VGG16Encoder(512)) == 14_714_688
+
+
+@pytest.mark.parametrize(
+    ("backbone", "width", "kernel_size", "cells", "extra"),
+    [
+        # U, V with biases and the three convolutions of the adapter, for two tasks, plus the base kernels
+        ("vgg", 512, 3, 32, 2 * (2 * (512**2 + 512) + 3 * (9 * 512**2 + 512) + 512 * 9)),
+        ("hourglass", 256, 7, 64, 2 * (2 * (256**2 + 256) + 3 * (9 * 256**2 + 256) + 256 * 49)),
+    ],
+)
+def test_at_256_and_full_width_mula_has_the_papers_shapes_and_the_expected_extra_parameters(
+    backbone, width, kernel_size, cells, extra
+):
+    adaptation = AdaptationConfig(kernel_size)
+    mula = JointModel(ModelConfig(backbone, ("adapt",), width, adaptation=adaptation)).eval()
+    plain = JointModel(ModelConfig(backbone, ("none",), width, adaptation=adaptation))
+    assert count(mula) - count(plain) == extra
+    with torch.inference_mode():
+        image = torch.zeros(1, 3, 256, 256)
+        output = mula(image)[0]
+        assert output.parsing.shape == (1, 20, cells, cells)
+        assert output.pose.shape == (1, 16, cells, cells)
+        r_parsing = mula.parsing.encoder[0](mula.parsing.stem(image))
+        assert mula.interaction[0].to_pose.adapter(r_parsing).shape == (1, width, kernel_size, kernel_size)
+
+
+def test_five_stages_at_full_width_have_nine_residual_groups_each():
+    config = find_experiment("HG-5s-1u-MuLA").model_config(SMOKE, LIP)
+    model = JointModel(config)
+    assert len(model.parsing.encoder) == len(model.pose.encoder) == len(model.interaction) == 5
+    hourglass = model.pose.encoder[0].layers[0]
+    assert len(hourglass.down) + 1 + len(hourglass.up) == 9
+
+
+def test_multi_task_learning_shares_one_encoder():
+    independent, shared = JointModel(tiny("vgg", ("none",))), JointModel(tiny("vgg", ("none",), shared_encoder=True))
+    assert count(independent) - count(shared) == count(independent.pose.encoder)
+    assert not any(name.startswith("pose.encoder") for name in shared.state_dict())
+
+
+def test_independent_networks_do_not_share_gradients():
+    model = JointModel(tiny("hourglass", ("none",) * 2))
+    model(torch.rand(2, 3, 64, 64) * 255)[-1].pose.sum().backward()
+    assert all(p.grad is None for p in model.parsing.parameters())
+    assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in model.pose.encoder[0].parameters())
+
+
+def test_mutual_adaptation_lets_each_task_learn_from_the_others_loss():
+    model = JointModel(tiny("hourglass", ("adapt",)))
+    # the predicted difference starts at zero, so its gradient reaches the encoders once the last layer has moved
+    for direction in (model.interaction[0].to_parsing, model.interaction[0].to_pose):
+        torch.nn.init.normal_(direction.adapter.conv3.weight, std=0.1)
+    model(torch.rand(2, 3, 64, 64) * 255)[-1].pose.square().sum().backward()
+    assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in model.parsing.encoder.parameters())
+
+
+def test_adapting_the_first_stage_only_leaves_the_second_without_an_adapter():
+    first = JointModel(find_experiment("HG-2s-1u-MuLA (1st Stage)").model_config(SMOKE, LIP))
+    second = JointModel(find_experiment("HG-2s-1u-MuLA (2nd Stage)").model_config(SMOKE, LIP))
+    assert [count(i) > 0 for i in first.interaction] == [True, False]
+    assert [count(i) > 0 for i in second.interaction] == [False, True]
+
+
+def test_the_model_brings_uint8_and_float_images_into_its_own_convention():
+    images = torch.randint(0, 256, (2, 3, 4, 4), dtype=torch.uint8)
+    ours, released = ImageConvention(), ImageConvention(order="BGR", std=1.0)
+    torch.testing.assert_close(ours(images), (images.float() / 255 - 0.5) / 0.25)
+    torch.testing.assert_close(ours(images), ours(images.float()))
+    torch.testing.assert_close(released(images), images.flip(1).float() / 255 - 0.5)
+
+
+def test_a_configuration_survives_json():
+    config = find_experiment("HG-2s-1u-MuLA").model_config(SMOKE, LIP)
+    assert ModelConfig.from_json(config.to_json()) == config
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"backbone": "resnet"}, "resnet"),
+        ({"interactions": ()}, "at least one stage"),
+        ({"width": 20}, "multiple of 8"),
+        ({"backbone": "vgg", "interactions": ("none",) * 2}, "one stage"),
+        ({"interactions": ("adapt",), "shared_encoder": True}, "MTL"),
+        ({"interactions": ("adept",)}, "adept"),
+    ],
+)
+def test_impossible_networks_are_refused_in_a_line(changes, message):
+    values = {"backbone": "hourglass", "interactions": ("none",), "width": 16} | changes
+    with pytest.raises(ConfigError, match=message):
+        JointModel(ModelConfig(**values))
+
+
+def test_the_tables_have_the_papers_rows_and_numbers():
+    assert [row.name for row in table_rows(1)] == [
+        "VGG16-FCN", "VGG16-FCN-Add", "VGG16-FCN-Multi", "VGG16-FCN-Concat", "VGG16-FCN-MTL", "VGG16-FCN-Self",
+        "VGG16-FCN-LA-Pose", "VGG16-FCN-LA-Parsing", "VGG16-FCN-MuLA",
+    ]  # fmt: skip
+    assert [(row.paper["PCK"], row.paper["mIoU"]) for row in table_rows(2)] == [
+        (78.8, 38.5), (82.2, 43.5), (80.8, 41.3), (82.8, 45.5), (83.1, 45.6), (84.4, 46.9), (85.0, 47.8),
+        (85.1, 48.9), (85.4, 49.3),
+    ]  # fmt: skip
+    slugs = [row.slug for row in EXPERIMENTS]
+    assert len(set(slugs)) == len(slugs) == 18
+    assert find_experiment("HG-2×1u").slug == "hg-2x1u"
+    with pytest.raises(ConfigError, match="VGG16-FCN-MuLA"):
+        find_experiment("VGG-MuLA")

@@ -1,0 +1,207 @@
+"""The training loop: Eq. 4 counted by hand, the paper's schedule, and runs that survive being killed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from dataclasses import replace
+
+import pytest
+import torch
+import torch.nn.functional as F
+from conftest import REPOSITORY
+
+from mula_lib.data.augment import Augmentation
+from mula_lib.data.samples import TrainingSamples
+from mula_lib.errors import CheckpointError
+from mula_lib.losses import joint_loss
+from mula_lib.models.joint import StageOutput
+from mula_lib.profiles import PAPER_EPOCHS, Recipe
+from mula_lib.runs import build_model, do_run
+from mula_lib.training import EpochBatches, fit
+
+
+def test_the_loss_sums_cross_entropy_and_weighted_squared_error_over_stages():
+    generator = torch.Generator().manual_seed(0)
+    stages = [
+        StageOutput(torch.randn(2, 3, 4, 4, generator=generator), torch.randn(2, 2, 4, 4, generator=generator))
+        for _ in range(2)
+    ]
+    mask = torch.randint(0, 3, (2, 8, 8), generator=generator, dtype=torch.uint8)
+    mask[0, :3] = 255
+    heatmaps = torch.rand(2, 2, 4, 4, generator=generator)
+    expected = 0.0
+    for parsing, pose in stages:
+        logits = F.interpolate(parsing, size=(8, 8), mode="bilinear", align_corners=False)
+        losses = [
+            -logits[b, :, y, x].log_softmax(0)[mask[b, y, x]].item()
+            for b in range(2) for y in range(8) for x in range(8) if mask[b, y, x] != 255
+        ]  # fmt: skip
+        expected += sum(losses) / len(losses) + 20 * ((pose - heatmaps) ** 2).mean().item()
+    assert joint_loss(stages, mask, heatmaps, 20.0).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_learning_rate_halves_at_the_papers_shares_of_the_epochs():
+    recipe = Recipe(epochs=PAPER_EPOCHS, batch=1)
+    rates = [recipe.learning_rate_at(epoch * 10, 10) for epoch in (0, 149, 150, 169, 170, 200, 230, 249)]
+    base = recipe.learning_rate
+    assert rates == pytest.approx([base * f for f in (1, 1, 1 / 2, 1 / 2, 1 / 4, 1 / 8, 1 / 16, 1 / 16)])
+
+
+def test_the_warm_up_rises_linearly_from_near_zero():
+    recipe = Recipe(epochs=10, batch=1, learning_rate=1.0, warmup=0.1)
+    assert [recipe.learning_rate_at(step, 10) for step in (0, 4, 9, 10)] == pytest.approx([0.1, 0.5, 1.0, 1.0])
+
+
+def test_an_epoch_visits_every_sample_once_in_an_order_of_its_own():
+    first, again, second = (list(EpochBatches(12, 4, 0, epoch)) for epoch in (1, 1, 2))
+    assert sorted(index for batch in first for _, index in batch) == list(range(12))
+    assert first == again
+    assert [i for b in first for _, i in b] != [i for b in second for _, i in b]
+    assert len(list(EpochBatches(13, 4, 0, 0))) == 3  # the short last batch is dropped
+    assert len(list(EpochBatches(3, 24, 0, 0))) == 1  # unless there is no other
+
+
+def test_training_lowers_the_loss_and_writes_a_line_an_epoch(make_run, tiny_profile):
+    run = make_run(recipe=replace(tiny_profile.recipe, epochs=8))
+    do_run(run)
+    lines = [json.loads(line) for line in (run.folder / "log.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in lines] == list(range(1, 9))
+    assert lines[-1]["loss"] < lines[0]["loss"]
+    assert {"loss", "seconds", "PCK", "mIoU"} <= lines[0].keys()
+
+
+def weights_of(run):
+    return (run.folder / "weights.safetensors").read_bytes()
+
+
+def tensors_of(run):
+    return do_run(run).model().state_dict()
+
+
+def assert_same_tensors(first, second):
+    assert first.keys() == second.keys()
+    for name in first:
+        assert torch.equal(first[name], second[name]), name
+
+
+def test_a_run_killed_again_and_again_ends_with_the_same_weights_and_metrics(make_run, tmp_path):
+    """SIGKILL at arbitrary moments; the last sitting finishes what is left."""
+    undisturbed = make_run()
+    expected = do_run(undisturbed)
+    script = textwrap.dedent(
+        f"""
+        import sys
+        from dataclasses import replace
+        from pathlib import Path
+        sys.path.insert(0, {str(REPOSITORY)!r})
+        from mula_lib.data.sources import open_source
+        from mula_lib.experiments import find_experiment
+        from mula_lib.profiles import SMOKE
+        from mula_lib.runs import Run, do_run
+        profile = replace(SMOKE, name="tiny", vgg_width=8, hourglass_width=8, watch=2,
+                          recipe=replace(SMOKE.recipe, epochs=3))
+        run = Run(find_experiment("HG-1s-1u-MuLA"), profile, open_source("fixture"), 0, base=Path(sys.argv[1]))
+        print("ready", flush=True)
+        do_run(run)
+        """
+    )
+    killed = replace(undisturbed, base=tmp_path / "killed")
+    log = killed.folder / "log.jsonl"
+    kills = 0
+    for epochs_before_the_kill in (1, 2):
+        process = subprocess.Popen(
+            [sys.executable, "-c", script, str(killed.base)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        )
+        process.stdout.readline()
+        deadline = time.monotonic() + 60
+        while process.poll() is None and time.monotonic() < deadline:
+            if log.is_file() and len(log.read_text().splitlines()) >= epochs_before_the_kill:
+                process.send_signal(signal.SIGKILL)
+                kills += process.wait() == -signal.SIGKILL
+                break
+            time.sleep(0.005)
+    assert kills >= 1
+    resumed = do_run(killed)
+    assert_same_tensors(expected.model().state_dict(), resumed.model().state_dict())
+    assert resumed.scores == pytest.approx(expected.scores, nan_ok=True, abs=0)
+    assert [line["loss"] for line in resumed.log()] == [line["loss"] for line in expected.log()]
+    assert not [name for name in os.listdir(killed.folder) if name.startswith(".")] or kills
+
+
+def test_resuming_after_each_epoch_gives_bit_identical_weights(source, tmp_path):
+    from mula_lib.anatomy import LIP
+    from mula_lib.experiments import find_experiment
+    from mula_lib.profiles import SMOKE
+
+    config = find_experiment("VGG16-FCN-MuLA").model_config(replace(SMOKE, vgg_width=8), LIP)
+    samples = TrainingSamples(source.train, 64, Augmentation(), LIP, 0)
+    straight = build_model(config, 0)
+    fit(straight, samples, Recipe(epochs=3, batch=8), tmp_path / "straight", fingerprint="x", seed=0)
+
+    class Stop(Exception):
+        pass
+
+    def interrupt(_):
+        raise Stop
+
+    for _ in range(3):  # each sitting ends by an exception in its first epoch's watch, before the epoch is saved …
+        model = build_model(config, 0)
+        with pytest.raises(Stop):
+            fit(model, samples, Recipe(epochs=3, batch=8), tmp_path / "sat", fingerprint="x", seed=0, watch=interrupt)
+    for epochs in (1, 2, 3):  # … or is a whole epoch, taken up by a fresh process's model
+        model = build_model(config, 0)
+        fit(model, samples, Recipe(epochs=epochs, batch=8, drop_at=()), tmp_path / "sat", fingerprint="x", seed=0)
+    again = build_model(config, 0)
+    fit(again, samples, Recipe(epochs=3, batch=8, drop_at=()), tmp_path / "plain", fingerprint="x", seed=0)
+    assert_same_tensors(again.state_dict(), model.state_dict())
+    assert straight.state_dict().keys() == model.state_dict().keys()
+
+
+def test_samples_and_weights_do_not_depend_on_the_number_of_workers(source, tmp_path):
+    from mula_lib.anatomy import LIP
+    from mula_lib.experiments import find_experiment
+    from mula_lib.profiles import SMOKE
+
+    config = find_experiment("HG-1s-1u-MuLA").model_config(replace(SMOKE, hourglass_width=8), LIP)
+    models = []
+    for workers in (0, 2):
+        samples = TrainingSamples(source.train, 64, Augmentation(), LIP, 0)
+        model = build_model(config, 0)
+        recipe = Recipe(epochs=1, batch=8)
+        fit(model, samples, recipe, tmp_path / str(workers), fingerprint="x", seed=0, workers=workers)
+        models.append(model)
+    assert_same_tensors(models[0].state_dict(), models[1].state_dict())
+
+
+def test_seeds_give_different_networks_and_building_one_touches_no_generator(make_run):
+    config = make_run().model_config
+    before = torch.random.get_rng_state()
+    first, again, other = build_model(config, 0), build_model(config, 0), build_model(config, 1)
+    assert torch.equal(before, torch.random.get_rng_state())
+    assert_same_tensors(first.state_dict(), again.state_dict())
+    name = "pose.classifier.0.weight"
+    assert not torch.equal(first.state_dict()[name], other.state_dict()[name])
+
+
+def test_a_half_written_checkpoint_is_named_and_the_mend_is_told(make_run):
+    run = make_run()
+    run.folder.mkdir(parents=True)
+    (run.folder / "last.ckpt").write_bytes(b"PK\x03\x04 half of a checkpoint")
+    with pytest.raises(CheckpointError, match=r"last\.ckpt: not a whole checkpoint.*delete it"):
+        do_run(run)
+    assert (run.folder / "last.ckpt").exists()
+
+
+def test_a_checkpoint_of_another_configuration_is_refused(source, make_run, tmp_path):
+    run = make_run()
+    samples = TrainingSamples(source.train, 64, Augmentation(), source.anatomy, 0)
+    recipe = Recipe(epochs=1, batch=8)
+    fit(build_model(run.model_config, 0), samples, recipe, tmp_path, fingerprint="one", seed=0)
+    before = (tmp_path / "last.ckpt").read_bytes()
+    with pytest.raises(CheckpointError, match=r"last\.ckpt: belongs to a run of another configuration"):
+        fit(build_model(run.model_config, 0), samples, recipe, tmp_path, fingerprint="two", seed=0)
+    assert (tmp_path / "last.ckpt").read_bytes() == before
