@@ -1,13 +1,13 @@
 """The training loop: Eq. 4 counted by hand, the paper's schedule, and runs that survive being killed."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
 import textwrap
 import time
 from dataclasses import replace
+from typing import ClassVar
 
 import pytest
 import torch
@@ -74,14 +74,6 @@ def test_training_lowers_the_loss_and_writes_a_line_an_epoch(make_run, tiny_prof
     assert {"loss", "seconds", "PCK", "mIoU"} <= lines[0].keys()
 
 
-def weights_of(run):
-    return (run.folder / "weights.safetensors").read_bytes()
-
-
-def tensors_of(run):
-    return do_run(run).model().state_dict()
-
-
 def assert_same_tensors(first, second):
     assert first.keys() == second.keys()
     for name in first:
@@ -129,51 +121,52 @@ def test_a_run_killed_again_and_again_ends_with_the_same_weights_and_metrics(mak
     assert_same_tensors(expected.model().state_dict(), resumed.model().state_dict())
     assert resumed.scores == pytest.approx(expected.scores, nan_ok=True, abs=0)
     assert [line["loss"] for line in resumed.log()] == [line["loss"] for line in expected.log()]
-    assert not [name for name in os.listdir(killed.folder) if name.startswith(".")] or kills
 
 
-def test_resuming_after_each_epoch_gives_bit_identical_weights(source, tmp_path):
-    from mula_lib.anatomy import LIP
-    from mula_lib.experiments import find_experiment
-    from mula_lib.profiles import SMOKE
-
-    config = find_experiment("VGG16-FCN-MuLA").model_config(replace(SMOKE, vgg_width=8), LIP)
-    samples = TrainingSamples(source.train, 64, Augmentation(), LIP, 0)
-    straight = build_model(config, 0)
-    fit(straight, samples, Recipe(epochs=3, batch=8), tmp_path / "straight", fingerprint="x", seed=0)
-
-    class Stop(Exception):
-        pass
-
-    def interrupt(_):
-        raise Stop
-
-    for _ in range(3):  # each sitting ends by an exception in its first epoch's watch, before the epoch is saved …
-        model = build_model(config, 0)
-        with pytest.raises(Stop):
-            fit(model, samples, Recipe(epochs=3, batch=8), tmp_path / "sat", fingerprint="x", seed=0, watch=interrupt)
-    for epochs in (1, 2, 3):  # … or is a whole epoch, taken up by a fresh process's model
-        model = build_model(config, 0)
-        fit(model, samples, Recipe(epochs=epochs, batch=8, drop_at=()), tmp_path / "sat", fingerprint="x", seed=0)
-    again = build_model(config, 0)
-    fit(again, samples, Recipe(epochs=3, batch=8, drop_at=()), tmp_path / "plain", fingerprint="x", seed=0)
-    assert_same_tensors(again.state_dict(), model.state_dict())
-    assert straight.state_dict().keys() == model.state_dict().keys()
+class Interruption(Exception):
+    pass
 
 
-def test_samples_and_weights_do_not_depend_on_the_number_of_workers(source, tmp_path):
-    from mula_lib.anatomy import LIP
-    from mula_lib.experiments import find_experiment
-    from mula_lib.profiles import SMOKE
+def test_a_run_interrupted_inside_every_epoch_ends_with_bit_identical_weights(source, make_run, tmp_path):
+    config = make_run("VGG16-FCN-MuLA").model_config
+    samples = TrainingSamples(source.train, 64, Augmentation(), source.anatomy, 0)
+    recipe = Recipe(epochs=3, batch=8, drop_at=(0.5,))
+    undisturbed = build_model(config, 0)
+    fit(undisturbed, samples, recipe, tmp_path / "undisturbed", fingerprint="x", seed=0)
 
-    config = find_experiment("HG-1s-1u-MuLA").model_config(replace(SMOKE, hourglass_width=8), LIP)
+    class Faulty(TrainingSamples):
+        """Raises once in each epoch, in the middle of it."""
+
+        raised: ClassVar[set] = set()
+
+        def __getitem__(self, key):
+            if key[0] not in self.raised and key[1] == 7:
+                self.raised.add(key[0])
+                raise Interruption
+            return super().__getitem__(key)
+
+    faulty = Faulty(source.train, 64, Augmentation(), source.anatomy, 0)
+    for _ in range(recipe.epochs):
+        with pytest.raises(Interruption):
+            fit(build_model(config, 0), faulty, recipe, tmp_path / "sat", fingerprint="x", seed=0)
+    resumed = build_model(config, 0)
+    fit(resumed, faulty, recipe, tmp_path / "sat", fingerprint="x", seed=0)
+    assert_same_tensors(undisturbed.state_dict(), resumed.state_dict())
+
+
+def test_weights_do_not_depend_on_the_number_of_workers_or_threads(source, make_run, tmp_path):
+    config = make_run().model_config
+    samples = TrainingSamples(source.train, 64, Augmentation(), source.anatomy, 0)
     models = []
-    for workers in (0, 2):
-        samples = TrainingSamples(source.train, 64, Augmentation(), LIP, 0)
+    threads_before = torch.get_num_threads()
+    for workers, threads in ((0, 1), (2, 2)):
+        torch.set_num_threads(threads)
         model = build_model(config, 0)
         recipe = Recipe(epochs=1, batch=8)
         fit(model, samples, recipe, tmp_path / str(workers), fingerprint="x", seed=0, workers=workers)
         models.append(model)
+        assert torch.get_num_threads() == threads
+    torch.set_num_threads(threads_before)
     assert_same_tensors(models[0].state_dict(), models[1].state_dict())
 
 

@@ -1,0 +1,43 @@
+"""``python -m mula_lib.data.people OUT``: render the data set into a folder and print how often each part occurs."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from ...errors import MulaError
+from . import PeopleConfig, part_frequencies, render_dataset
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Exit status: 0 done, 2 an error that is the user's to mend, 130 interrupted."""
+    default = PeopleConfig()
+    parser = argparse.ArgumentParser(prog="python -m mula_lib.data.people", description=__doc__)
+    parser.add_argument("out", type=Path, help="folder to write; continued if an earlier run was interrupted")
+    parser.add_argument("--train", type=int, default=default.train, help="training images (%(default)s)")
+    parser.add_argument("--val", type=int, default=default.val, help="validation images (%(default)s)")
+    parser.add_argument("--size", type=int, default=default.size, help="pixels of the longer edge (%(default)s)")
+    parser.add_argument("--seed", type=int, default=default.seed, help="another seed, other people (%(default)s)")
+    parser.add_argument("--workers", type=int, default=None, help="processes (one for each processor)")
+    options = parser.parse_args(arguments)
+    try:
+        config = PeopleConfig(options.train, options.val, options.size, options.seed)
+        render_dataset(options.out, config, workers=options.workers)
+        if config.train:
+            shares = part_frequencies(options.out).mul(100).round(2)
+            print(shares.rename(columns=lambda name: f"% of {name}").to_string())
+    except MulaError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"error: cannot write {error.filename or options.out}: {error.strerror}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"\ninterrupted: what is done is kept in {options.out}; run the same command to go on", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,217 @@
+"""Rendering a whole data set: in parallel, resumable, the same pictures with any number of processes.
+
+The tree is LIP's own (see ``tree.py``), so that LIP's reader reads it, plus ``people.json``, which says what recipe
+made it and, written last, that it is complete.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+from tqdm.auto import tqdm
+
+from ...anatomy import LIP
+from ...errors import ConfigError, DataError
+from .tree import SPLITS, Tree, stem, write_text
+
+if TYPE_CHECKING:
+    import pandas
+
+RECIPE = 1  # raise whenever any picture changes
+RECIPE_FILE = "people.json"
+_BATCH = 4  # pictures a worker takes at a time
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+@dataclass(frozen=True)
+class PeopleConfig:
+    """Numbers of pictures, pixels of the longer edge, and the seed of all of it."""
+
+    train: int = 4000
+    val: int = 500
+    size: int = 160
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.train < 0 or self.val < 0 or self.train + self.val == 0:
+            raise ConfigError(f"train={self.train}, val={self.val}: ask for at least one picture, and none negative")
+        if not 32 <= self.size <= 2048:
+            raise ConfigError(f"size={self.size}: the longer edge must be 32 to 2048 pixels")
+        if self.seed < 0:
+            raise ConfigError(f"seed={self.seed}: a seed is zero or more")
+
+
+def fingerprint(config: PeopleConfig) -> str:
+    """Hex digest of the recipe's version and the config: two trees with the same one hold the same pictures."""
+    text = json.dumps({"recipe": RECIPE, **asdict(config)}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def ensure_people(config: PeopleConfig, base: Path = Path("data")) -> Path:
+    """The folder of the data set below ``base``, rendered now if it is not there or not whole."""
+    return render_dataset(Path(base) / f"people-{fingerprint(config)[:12]}", config)
+
+
+def render_dataset(root: Path, config: PeopleConfig, *, workers: int | None = None, progress: bool = True) -> Path:
+    """Render the data set into ``root`` and return it; the same files with any number of workers.
+
+    What an interrupted run left behind is kept: a picture that is there and whole is not rendered again. A finished
+    tree returns at once. ``workers`` defaults to the processors at hand. Raises DataError when ``root`` holds
+    something else, naming the folder and what to do.
+    """
+    if workers is not None and workers < 1:
+        raise ConfigError(f"workers={workers}: at least one process must render")
+    root = Path(root)
+    tree = Tree(root)
+    if _is_finished(root, config) and tree.is_there({"train": config.train, "val": config.val}):
+        return root
+    tree.make()
+    if not (root / RECIPE_FILE).exists():
+        write_text(root / RECIPE_FILE, _recipe(config, complete=False))
+    everything = [(split, index) for split, count in (("train", config.train), ("val", config.val))
+                  for index in range(count)]  # fmt: skip
+    rows = {key: row for key in everything if (row := tree.stored_row(*key)) is not None}
+    missing = [key for key in everything if key not in rows]
+    if missing:
+        from .body import body_model
+
+        body_model(progress)  # build the table once, before the workers ask for it
+    bar = tqdm(total=len(everything), initial=len(rows), desc="rendering people", unit="image", disable=not progress)
+    with bar:
+        for finished in _rendered(root, config, missing, _worker_count(workers, len(missing))):
+            rows.update(finished)
+            bar.update(len(finished))
+    for split in SPLITS:
+        stems = [stem(split, index) for one, index in everything if one == split]
+        write_text(tree.csv(split), "".join(rows[key] + "\n" for key in everything if key[0] == split))
+        write_text(tree.ids(split), "".join(f"{name}\n" for name in stems))
+    write_text(root / RECIPE_FILE, _recipe(config, complete=True))
+    tree.remove_rows()
+    return root
+
+
+def part_frequencies(root: Path) -> pandas.DataFrame:
+    """Of the training pictures of ``root``: for each part the share (0..1) of images that contain it and of pixels."""
+    import pandas
+
+    masks = sorted((Path(root) / "TrainVal_parsing_annotations" / "train_segmentations").glob("*.png"))
+    if not masks:
+        raise DataError(f"{root} holds no training masks: render the data set first (python -m mula_lib.data.people)")
+    images, pixels = np.zeros(len(LIP.parts)), np.zeros(len(LIP.parts))
+    for path in masks:
+        mask = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+        if mask is None:
+            raise DataError(f"{path} cannot be read: delete it and render the data set again")
+        counts = np.bincount(mask.ravel(), minlength=len(LIP.parts))[: len(LIP.parts)]
+        images += counts > 0
+        pixels += counts / mask.size
+    table = {"part": LIP.parts, "images": images / len(masks), "pixels": pixels / len(masks)}
+    return pandas.DataFrame(table).set_index("part")
+
+
+def _recipe(config: PeopleConfig, *, complete: bool) -> str:
+    content = {"recipe": RECIPE, "config": asdict(config), "fingerprint": fingerprint(config), "complete": complete}
+    return json.dumps(content, indent=2) + "\n"
+
+
+def _is_finished(root: Path, config: PeopleConfig) -> bool:
+    """Whether ``root`` holds this very data set, whole; DataError if it holds something else."""
+    path = root / RECIPE_FILE
+    if not path.exists():
+        if root.exists() and (not root.is_dir() or any(root.iterdir())):
+            raise DataError(f"{root} is in use and holds no {RECIPE_FILE}: give an empty or a new folder")
+        return False
+    try:
+        stored = json.loads(path.read_text())
+        same, complete = stored["fingerprint"] == fingerprint(config), bool(stored["complete"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path} cannot be read: delete {root} and render it again") from error
+    if not same:
+        raise DataError(
+            f"{root} holds another rendering ({stored.get('config')}, recipe {stored.get('recipe')}): "
+            "give another folder, or delete this one"
+        )
+    return complete
+
+
+def _worker_count(workers: int | None, jobs: int) -> int:
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(min(workers or available, -(-jobs // _BATCH)), 1)
+
+
+def _rendered(
+    root: Path, config: PeopleConfig, missing: list[tuple[str, int]], workers: int
+) -> Iterator[dict[tuple[str, int], str]]:
+    """Render ``missing``; yields the rows of each batch as it is done, in no particular order."""
+    batches = [missing[start : start + _BATCH] for start in range(0, len(missing), _BATCH)]
+    if workers == 1:
+        for batch in batches:
+            yield _render_batch(root, config, batch)
+        return
+    context = multiprocessing.get_context("spawn")  # a fork after torch or OpenCV began threads may hang
+    with _single_threads(), ProcessPoolExecutor(workers, context, initializer=_start_worker) as pool:
+        waiting = list(reversed(batches))
+        running = set()
+        try:
+            while waiting or running:
+                with _interrupts_ignored():  # submitting starts processes, which inherit this
+                    while waiting and len(running) < 2 * workers:
+                        running.add(pool.submit(_render_batch, root, config, waiting.pop()))
+                done, running = wait(running, return_when=FIRST_COMPLETED)
+                for job in done:
+                    yield job.result()
+        except BrokenProcessPool as error:
+            raise DataError(f"a process that rendered {root} was killed: run again with fewer workers") from error
+        finally:  # on Ctrl-C let the pictures in work be finished, begin no more
+            pool.shutdown(cancel_futures=True)
+
+
+def _start_worker() -> None:
+    cv2.setNumThreads(1)
+
+
+@contextmanager
+def _interrupts_ignored() -> Iterator[None]:
+    """Ctrl-C reaches every process of a terminal; processes started within leave it to their parent."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def _single_threads() -> Iterator[None]:
+    """Processes started within use one thread each."""
+    before = {name: os.environ.get(name) for name in _THREADS}
+    os.environ.update(dict.fromkeys(_THREADS, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.__setitem__(name, value)
+
+
+def _render_batch(root: Path, config: PeopleConfig, batch: list[tuple[str, int]]) -> dict[tuple[str, int], str]:
+    from .person import render_person
+
+    tree = Tree(root)
+    return {(split, index): tree.write(split, index, render_person(config.seed, split, index, config.size))
+            for split, index in batch}  # fmt: skip

@@ -1,0 +1,141 @@
+"""From a scene to pixels: ray casting with Embree, shading, and which joints are hidden.
+
+Colours are anti-aliased (a ray through each pixel's centre and one through each of its corners); a label is what the
+centre's ray met, never a blend.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from embreex.mesh_construction import TriangleMesh
+from embreex.rtcore_scene import EmbreeScene
+
+from .body import JOINT_DEPTH, body_model
+from .garments import Surface
+from .paint import labels_and_colours
+from .scene import Actor, Scene, View
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """People without a background: ``colour`` (H, W, 3) float premultiplied by ``cover`` (H, W) in 0..1; ``mask``
+    (H, W) uint8 LIP parts of the subject; ``joints`` (16, 2) columns and rows; ``hidden`` (16,) bool."""
+
+    colour: np.ndarray
+    cover: np.ndarray
+    mask: np.ndarray
+    joints: np.ndarray
+    hidden: np.ndarray
+
+
+class _Caster:
+    """The triangles that the camera can see, and rays against them."""
+
+    def __init__(self, actors: tuple[Actor, ...], view: View) -> None:
+        chosen = [_facing_camera(actor, view) for actor in actors]
+        self.face = np.concatenate(chosen)  # index within its actor
+        self.actor = np.repeat(np.arange(len(actors)), [len(faces) for faces in chosen])
+        meshes = [_compact(actor.surface, kept) for actor, kept in zip(actors, chosen, strict=True)]
+        starts = np.cumsum([0, *(len(vertices) for vertices, _ in meshes)])
+        self._scene = EmbreeScene()
+        self._mesh = TriangleMesh(  # must outlive the scene's rays
+            self._scene,
+            np.concatenate([vertices for vertices, _ in meshes]),
+            np.concatenate([faces + start for (_, faces), start in zip(meshes, starts[:-1], strict=True)]).astype(
+                np.int32
+            ),
+        )
+
+    def cast(self, directions: np.ndarray) -> dict[str, np.ndarray]:
+        """First hits of rays from the camera: primID (-1: none), tfar (the depth), u, v."""
+        return self._scene.run(np.zeros_like(directions), directions, output=True)
+
+
+def _facing_camera(actor: Actor, view: View) -> np.ndarray:
+    """Indices of an actor's triangles that face the camera and touch the window; a mesh is costly to hand over."""
+    surface = actor.surface
+    ahead = surface.vertices[:, 2] > 0.2
+    flat = view.project(np.where(ahead[:, None], surface.vertices, [[0, 0, 1]]))
+    x, y = (flat[:, axis][surface.faces].T for axis in range(2))  # each (3, F)
+    turn = (x[1] - x[0]) * (y[2] - y[0]) - (y[1] - y[0]) * (x[2] - x[0])
+    touches = (x.min(0) < view.width + 1) & (x.max(0) > -2) & (y.min(0) < view.height + 1) & (y.max(0) > -2)
+    if not ahead.all():
+        touches &= ahead[surface.faces].all(1)
+    return np.flatnonzero(touches & (surface.two_sided | (turn < 0)))
+
+
+def _compact(surface: Surface, kept: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The triangles ``kept`` with only the vertices that they use: (V, 3) float32 and (F, 3)."""
+    faces = surface.faces[kept]
+    used = np.zeros(len(surface.vertices), bool)
+    used[faces] = True
+    return surface.vertices[used], (np.cumsum(used) - 1)[faces]
+
+
+def draw(scene: Scene) -> Drawing:
+    """Render a scene's people."""
+    actors = (scene.subject, *scene.others)
+    caster = _Caster(actors, scene.view)
+    view = scene.view
+    joints = view.project(scene.subject.joints)
+    hidden = _hidden(caster, scene)
+    height, width = view.height, view.width
+    centres, corners = np.mgrid[:height, :width], np.mgrid[: height + 1, : width + 1] - 0.5
+    rows, columns = np.concatenate([centres.reshape(2, -1), corners.reshape(2, -1)], axis=1)
+    mask, colour, cover = _trace(caster, scene, actors, columns, rows)
+    pixels = height * width
+    smooth = [(values[:pixels].reshape(height, width, -1)
+               + _corners(values[pixels:].reshape(height + 1, width + 1, -1))) / 2
+              for values in (colour, cover)]  # fmt: skip
+    return Drawing(smooth[0], smooth[1][..., 0], mask[:pixels].reshape(height, width), joints, hidden)
+
+
+def _corners(grid: np.ndarray) -> np.ndarray:
+    """(H + 1, W + 1, C) -> (H, W, C): the mean of each pixel's four corners."""
+    return (grid[:-1, :-1] + grid[1:, :-1] + grid[:-1, 1:] + grid[1:, 1:]) / 4
+
+
+def _trace(caster: _Caster, scene: Scene, actors: tuple[Actor, ...], columns: np.ndarray, rows: np.ndarray):
+    """Labels (N,), colours (N, 3), zero where nothing is, and cover (N,) of rays through pixel positions."""
+    hits = caster.cast(scene.view.directions(columns, rows))
+    labels = np.zeros(len(columns), np.uint8)
+    colours = np.zeros((len(columns), 3), np.float32)
+    met = np.flatnonzero(hits["primID"] >= 0)
+    primitive = hits["primID"][met]
+    u, v = hits["u"][met], hits["v"][met]
+    shares = np.stack([1 - u - v, u, v], axis=1)
+    for index, actor in enumerate(actors):
+        own = np.flatnonzero(caster.actor[primitive] == index)
+        if not len(own):
+            continue
+        face = caster.face[primitive[own]]
+        corners = actor.surface.faces[face]
+        table, normals = _interpolated(actor, corners, shares[own])
+        parts, albedo = labels_and_colours(body_model(), actor.outfit, actor.surface.owner[face], table)
+        towards = scene.view.directions(columns[met[own]], rows[met[own]])
+        normals *= -np.sign((normals * towards).sum(1, keepdims=True))  # the inside of a skirt is lit from inside
+        colours[met[own]] = albedo * scene.light.shade(normals)
+        if index == 0:
+            labels[met[own]] = parts
+    cover = (hits["primID"] >= 0).astype(np.float32)
+    return labels, colours, cover
+
+
+def _interpolated(actor: Actor, corners: np.ndarray, shares: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(N, 8) packed body coordinates and (N, 3) unit normals where rays met triangles with ``corners`` (N, 3)."""
+    mixed = sum(actor.attributes[corners[:, k]] * shares[:, k : k + 1] for k in range(3))
+    width = actor.surface.table.shape[1]
+    normals = mixed[:, width:]
+    return mixed[:, :width], normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-9)
+
+
+def _hidden(caster: _Caster, scene: Scene) -> np.ndarray:
+    """(16,) bool: the joint's ray meets another surface first, by more than the limb's own thickness."""
+    joints = scene.subject.joints
+    hits = caster.cast((joints / joints[:, 2:]).astype(np.float32))
+    met = hits["primID"] >= 0
+    ahead = np.where(met, joints[:, 2] - hits["tfar"], 0)
+    stranger = met & (caster.actor[np.maximum(hits["primID"], 0)] > 0) & (ahead > 0)
+    return stranger | (ahead > JOINT_DEPTH * scene.subject.scale + 0.02)

@@ -1,0 +1,138 @@
+"""Files of a rendered tree: LIP's own layout, written so that a reader never sees half a file.
+
+::
+
+    ROOT/TrainVal_images/{train,val}_images/*.jpg   train_id.txt  val_id.txt
+    ROOT/TrainVal_parsing_annotations/{train,val}_segmentations/*.png
+    ROOT/TrainVal_pose_annotations/lip_{train,val}_set.csv
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+from ...anatomy import LIP
+from ...errors import DataError
+
+if TYPE_CHECKING:
+    from .person import Person
+
+SPLITS = ("train", "val")
+_QUALITY = 95  # of the JPEG files; a camera's own losses are already in the pixels
+
+
+def stem(split: str, index: int) -> str:
+    """The file name of a picture, without its extension."""
+    return f"{split}_{index:06d}"
+
+
+class Tree:
+    """Paths and files below a root. The row of each finished picture waits in ``.rows`` until the CSV is written."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def image(self, split: str, index: int) -> Path:
+        return self.root / "TrainVal_images" / f"{split}_images" / f"{stem(split, index)}.jpg"
+
+    def mask(self, split: str, index: int) -> Path:
+        folder = self.root / "TrainVal_parsing_annotations" / f"{split}_segmentations"
+        return folder / f"{stem(split, index)}.png"
+
+    def csv(self, split: str) -> Path:
+        return self.root / "TrainVal_pose_annotations" / f"lip_{split}_set.csv"
+
+    def ids(self, split: str) -> Path:
+        return self.root / "TrainVal_images" / f"{split}_id.txt"
+
+    def row(self, split: str, index: int) -> Path:
+        return self.root / ".rows" / f"{stem(split, index)}.csv"
+
+    def make(self) -> None:
+        """Create the folders; DataError where that cannot be."""
+        for split in SPLITS:
+            for path in (self.image(split, 0), self.mask(split, 0), self.csv(split), self.row(split, 0)):
+                try:
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                except OSError as error:
+                    raise DataError(f"cannot write below {self.root}: {error.strerror}; give another folder") from error
+
+    def is_there(self, counts: dict[str, int]) -> bool:
+        """Whether every file that ``counts`` pictures of each split need exists, by name alone."""
+        for split, count in counts.items():
+            if not (self.csv(split).exists() and self.ids(split).exists()):
+                return False
+            for path in (self.image(split, 0), self.mask(split, 0)):
+                names = set(os.listdir(path.parent)) if path.parent.exists() else set()
+                if not all(f"{stem(split, index)}{path.suffix}" in names for index in range(count)):
+                    return False
+        return True
+
+    def stored_row(self, split: str, index: int) -> str | None:
+        """The CSV row of a picture that is here and whole, else None."""
+        path = self.row(split, index)
+        row = path.read_text().strip() if path.exists() else self._rows_of_csv.get(stem(split, index))
+        if row is None or len(row.split(",")) != 1 + 3 * len(LIP.joints):
+            return None
+        image, mask = self.image(split, index), self.mask(split, index)
+        return row if _is_whole(image, b"\xff\xd9") and _is_whole(mask, b"IEND\xaeB`\x82") else None
+
+    @cached_property
+    def _rows_of_csv(self) -> dict[str, str]:
+        """By stem, of a tree that was complete before."""
+        paths = [path for split in SPLITS if (path := self.csv(split)).exists()]
+        return {line.split(".jpg,")[0]: line for path in paths for line in path.read_text().splitlines()}
+
+    def write(self, split: str, index: int, person: Person) -> str:
+        """Write one picture; its row last, so that a row says that the picture is whole."""
+        _write_image(self.image(split, index), person.image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
+        _write_image(self.mask(split, index), person.mask, [cv2.IMWRITE_PNG_COMPRESSION, 9])
+        row = _csv_row(f"{stem(split, index)}.jpg", person)
+        write_text(self.row(split, index), row + "\n")
+        return row
+
+    def remove_rows(self) -> None:
+        """Once the CSV holds them all."""
+        shutil.rmtree(self.root / ".rows", ignore_errors=True)
+
+
+def _csv_row(name: str, person: Person) -> str:
+    cells = [name]
+    for (column, row), occluded in zip(person.joints, person.occluded, strict=True):
+        missing = not np.isfinite(column)
+        cells += ["nan"] * 3 if missing else [str(round(column)), str(round(row)), str(int(occluded))]
+    return ",".join(cells)
+
+
+def _is_whole(path: Path, ending: bytes) -> bool:
+    """Whether a file is there and ends as its format must."""
+    try:
+        with path.open("rb") as file:
+            file.seek(-len(ending), os.SEEK_END)
+            return file.read() == ending
+    except OSError:
+        return False
+
+
+def _write_image(path: Path, pixels: np.ndarray, options: list[int]) -> None:
+    _, packed = cv2.imencode(path.suffix, pixels, options)
+    _write_bytes(path, packed.tobytes())
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a whole text file at once."""
+    _write_bytes(path, text.encode())
+
+
+def _write_bytes(path: Path, content: bytes) -> None:
+    """Write to a temporary name and rename: a reader never sees half a file."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_bytes(content)
+    os.replace(temporary, path)

@@ -1,0 +1,85 @@
+"""Executes the numbered notebooks in place at their smoke defaults: ``python tests/refresh_notebooks.py [NAME …]``.
+
+They are committed executed, because nbval compares with the stored outputs. What differs between two executions of the
+same code (times, progress bars, versions) is removed, so that a refresh changes what the code changed and no more.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+from nbformat import NotebookNode
+
+from mula_lib.files import write_text
+
+NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
+WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
+WIDGET_STATE = "application/vnd.jupyter.widget-state+json"
+TIMEOUT = 600  # seconds a cell
+
+
+def main(wanted: list[str]) -> None:
+    """Refresh the notebooks whose names begin with one of ``wanted``, or all of them."""
+    for path in sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb")):
+        if not wanted or path.name.startswith(tuple(wanted)):
+            notebook = nbformat.read(path, as_version=4)
+            NotebookClient(
+                notebook, timeout=TIMEOUT, kernel_name="python3", resources={"metadata": {"path": str(NOTEBOOKS)}}
+            ).execute()
+            settle(notebook)
+            write_text(path, nbformat.writes(notebook))
+            print(f"{path.name}: {path.stat().st_size / 1024:.0f} kB")
+
+
+def settle(notebook: NotebookNode) -> None:
+    """Remove from an executed notebook what another execution would not repeat."""
+    kept_views = set()
+    for cell in notebook.cells:
+        cell.metadata.pop("execution", None)
+        if cell.cell_type != "code":
+            continue
+        cell.outputs = [output for output in cell.outputs if not _is_progress_bar(output)]
+        kept_views |= {
+            output.data[WIDGET_VIEW]["model_id"] for output in cell.outputs if WIDGET_VIEW in output.get("data", {})
+        }
+    _settle_widgets(notebook, kept_views)
+    spec = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
+    notebook.metadata["kernelspec"] = spec
+    notebook.metadata["language_info"] = {"name": "python"}
+
+
+def _is_progress_bar(output: NotebookNode) -> bool:
+    data = output.get("data", {})
+    return WIDGET_VIEW in data and "interactive" not in data.get("text/plain", "")
+
+
+def _settle_widgets(notebook: NotebookNode, views: set[str]) -> None:
+    """Keep the state of the widgets in sight and of those they are made of, under numbers in place of random names."""
+    stored = notebook.metadata.pop("widgets", {}).get(WIDGET_STATE)
+    if stored is None or not views:
+        return
+    state = stored["state"]
+    reached, found = list(views), []
+    while reached:
+        name = reached.pop(0)
+        if name in state and name not in found:
+            found.append(name)
+            text = json.dumps(state[name])
+            reached += sorted((other for other in state if other in text), key=text.index)
+    text = json.dumps({"state": {name: state[name] for name in found}})
+    for number, name in enumerate(found):
+        text = text.replace(name, f"{number:032x}")
+        for cell in notebook.cells:
+            for output in cell.get("outputs", []):
+                view = output.get("data", {}).get(WIDGET_VIEW)
+                if view and view["model_id"] == name:
+                    view["model_id"] = f"{number:032x}"
+    notebook.metadata["widgets"] = {WIDGET_STATE: {**stored, **json.loads(text)}}
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

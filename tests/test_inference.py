@@ -1,0 +1,154 @@
+"""Testing: geometry of the crop, the mirror and the scales, with networks whose answer is known."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mula_lib.anatomy import LIP
+from mula_lib.evaluation import Evaluation, evaluate
+from mula_lib.inference import CropMaps, decode, predict, predict_maps, test_canvas
+from mula_lib.models.joint import StageOutput
+from mula_lib.profiles import Testing
+from mula_lib.runs import build_model
+
+
+class ColourReader(torch.nn.Module):
+    """Finds each joint where the image has that joint's grey value, and labels parts by the red channel.
+
+    It knows nothing of left and right in the picture: a joint's channel follows its grey value, so on a mirrored
+    image it answers what an ideal network would answer for the *unmirrored* labels, unless told to swap.
+    """
+
+    def __init__(self, stride=2, swap=False):
+        super().__init__()
+        self.config = SimpleNamespace(stride=stride)
+        self.dummy = torch.nn.Parameter(torch.zeros(1))
+        self.swap = swap
+
+    def forward(self, images):
+        small = F.avg_pool2d(images.float(), self.config.stride)
+        green = small[:, 1:2]
+        values = torch.arange(1, 17).view(1, 16, 1, 1) * 15.0
+        pose = torch.exp(-(((green - values) / 4) ** 2))
+        parts = torch.stack([-(((small[:, 0] - 12.0 * part) / 6) ** 2) for part in range(20)], dim=1)
+        return [StageOutput(parts, pose)]
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(20, 90), st.integers(20, 90), st.integers(0, 100))
+def test_joints_are_found_where_they_were_painted_whatever_the_photos_size(width, height, seed):
+    rng = np.random.default_rng(seed)
+    crop, long_edge = 96, max(width, height)
+    zoom = crop / long_edge
+    joints = rng.uniform(0, 1, (16, 2)) * (width - 1, height - 1)
+    maps = torch.zeros(1, 16, crop, crop)
+    x = zoom * (joints[:, 0] - (width - 1) / 2) + (crop - 1) / 2
+    y = zoom * (joints[:, 1] - (height - 1) / 2) + (crop - 1) / 2
+    grid = np.arange(crop)
+    for j in range(16):
+        maps[0, j] = torch.from_numpy(np.exp(-((grid[None] - x[j]) ** 2 + (grid[:, None] - y[j]) ** 2) / 18))
+    prediction = decode(CropMaps(torch.zeros(1, 20, crop, crop), maps), [(width, height)])[0]
+    assert np.abs(prediction.joints - joints).max() <= 0.5 / zoom + 1e-3  # half a crop pixel
+    assert prediction.mask.shape == (height, width)
+
+
+def test_the_mask_is_the_arg_max_at_the_photos_own_pixels():
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 20, (8, 6))
+    image = np.kron(labels, np.ones((12, 12))).astype(np.uint8)  # 96 × 72
+    photo = np.stack([image * 12] * 3, axis=2)
+    # at crop 96 the photo is neither scaled nor blurred, and the reader's stride of 1 keeps every pixel
+    prediction = predict(ColourReader(stride=1), [photo], 96, Testing(mirror=False), LIP)[0]
+    assert (prediction.mask == image).all()
+
+
+def test_scales_agree_on_a_smooth_scene():
+    photo = np.full((60, 80, 3), 12 * 5, np.uint8)
+    photo[:, 40:] = 12 * 9
+    for scales in ((1.0,), (0.75, 1.0, 1.25)):
+        mask = predict(ColourReader(), [photo], 64, Testing(scales=scales, mirror=False), LIP)[0].mask
+        assert (mask[:, :36] == 5).all()
+        assert (mask[:, 44:] == 9).all()
+
+
+def test_the_mirror_image_is_averaged_with_its_sides_swapped_back():
+    """Against two forwards by hand: of the photo, and of the mirrored photo with channels and columns put back."""
+    config = build_model_config()
+    model = build_model(config, 0).eval()
+    photo = np.random.default_rng(1).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    maps = predict_maps(model, [photo], 64, Testing(), LIP)
+    with torch.inference_mode():
+        batch = torch.from_numpy(photo.transpose(2, 0, 1).copy())[None]
+        plain, mirrored = model(batch)[-1], model(batch.flip(3))[-1]
+
+        def up(x):
+            return F.interpolate(x, size=(64, 64), mode="bilinear", align_corners=False)
+
+        joints = (up(plain.pose) + up(mirrored.pose).flip(3)[:, LIP.joint_mirror.tolist()]) / 2
+        parts = (
+            up(plain.parsing).softmax(1) + up(mirrored.parsing).softmax(1).flip(3)[:, LIP.part_mirror.tolist()]
+        ) / 2
+    torch.testing.assert_close(maps.joints, joints, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(maps.parts, parts, rtol=1e-4, atol=1e-5)
+
+
+def test_a_mirrored_photo_gives_the_mirrored_answer():
+    model = build_model(build_model_config(), 0).eval()
+    photo = np.random.default_rng(2).integers(0, 256, (64, 48, 3), dtype=np.uint8)
+    maps = predict_maps(model, [photo, photo[:, ::-1].copy()], 64, Testing(scales=(0.75, 1.0)), LIP)
+    torch.testing.assert_close(
+        maps.joints[1], maps.joints[0].flip(2)[LIP.joint_mirror.tolist()], rtol=1e-4, atol=1e-4
+    )
+    torch.testing.assert_close(maps.parts[1], maps.parts[0].flip(2)[LIP.part_mirror.tolist()], rtol=1e-4, atol=1e-4)
+
+
+def test_a_batch_predicts_what_its_photos_predict_alone():
+    model = build_model(build_model_config(), 0).eval()
+    rng = np.random.default_rng(3)
+    photos = [rng.integers(0, 256, size, dtype=np.uint8) for size in ((40, 64, 3), (70, 30, 3), (64, 64, 3))]
+    together = predict(model, photos, 64, Testing(), LIP)
+    for photo, prediction in zip(photos, together, strict=True):
+        alone = predict(model, [photo], 64, Testing(), LIP)[0]
+        assert (alone.mask == prediction.mask).mean() > 0.999
+        np.testing.assert_allclose(alone.joints, prediction.joints, atol=1e-3)
+
+
+def build_model_config():
+    from mula_lib.experiments import find_experiment
+    from mula_lib.profiles import SMOKE
+
+    return find_experiment("HG-1s-1u-MuLA").model_config(SMOKE, LIP)
+
+
+@pytest.mark.parametrize(("scale", "side"), [(1.0, 96), (0.75, 72), (1.25, 120), (0.01, 8)])
+def test_the_canvas_of_a_scale_is_a_multiple_of_the_stride(scale, side):
+    assert test_canvas(96, scale, 8) == side
+
+
+test_canvas.__test__ = False
+
+
+def test_evaluation_counts_every_annotated_pixel_once(source):
+    model = build_model(build_model_config(), 0).eval()
+    result = evaluate(model, source.val, 64, Testing(batch=5), LIP)
+    from mula_lib.data.lip import load_mask
+
+    pixels = [load_mask(record.mask).size for record in source.val.records]
+    assert result.confusions.sum(axis=(1, 2)).tolist() == pixels
+    assert result.names == tuple(record.name for record in source.val.records)
+    assert result.hits.shape == (len(source.val), 16)
+
+
+def test_an_evaluation_survives_its_file(source, tmp_path):
+    model = build_model(build_model_config(), 0).eval()
+    result = evaluate(model, source.val, 64, Testing(mirror=False), LIP, limit=3)
+    result.save(tmp_path / "evaluation.npz")
+    loaded = Evaluation.load(tmp_path / "evaluation.npz")
+    assert loaded.names == result.names
+    np.testing.assert_array_equal(loaded.hits, result.hits)
+    assert loaded.scores(LIP) == pytest.approx(result.scores(LIP), nan_ok=True)

@@ -1,0 +1,310 @@
+"""The rendered people: the fixture is what the recipe makes, its labels are true, and a run can be resumed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from mula_lib.anatomy import LIP
+from mula_lib.data.people import PeopleConfig, ensure_people, fingerprint, part_frequencies, render_dataset
+from mula_lib.data.people.__main__ import main
+from mula_lib.errors import ConfigError, DataError
+
+FIXTURE = Path(__file__).parent / "fixture" / "people"
+SMALL = PeopleConfig(train=5, val=3, size=48, seed=7)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def body_cache(tmp_path_factory):
+    """The body model is built once, in a folder of this session, for the worker processes too."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MULA_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="session")
+def small_tree(tmp_path_factory) -> Path:
+    return render_dataset(tmp_path_factory.mktemp("people") / "small", SMALL, workers=1, progress=False)
+
+
+def read_split(root: Path, split: str):
+    """(stem, image RGB, mask, joints (16, 3) with nan) of each row of a tree's CSV."""
+    for line in (root / "TrainVal_pose_annotations" / f"lip_{split}_set.csv").read_text().splitlines():
+        name, *cells = line.split(",")
+        stem = name.removesuffix(".jpg")
+        image = cv2.imread(str(root / "TrainVal_images" / f"{split}_images" / name))[..., ::-1]
+        mask_path = root / "TrainVal_parsing_annotations" / f"{split}_segmentations" / f"{stem}.png"
+        mask = cv2.imread(str(mask_path), cv2.IMREAD_UNCHANGED)
+        yield stem, image, mask, np.array(cells, dtype=float).reshape(16, 3)
+
+
+@pytest.fixture(scope="session")
+def fixture_people() -> list:
+    return [row for split in ("train", "val") for row in read_split(FIXTURE, split)]
+
+
+def tree_bytes(root: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
+
+
+# The fixture
+
+
+def test_the_fixture_is_what_the_recipe_makes():
+    from mula_lib.data.people import render_person
+
+    recipe = json.loads((FIXTURE / "people.json").read_text())
+    config = PeopleConfig(**recipe["config"])
+    assert recipe["complete"]
+    assert recipe["fingerprint"] == fingerprint(config), "the recipe changed: render tests/fixture/people again"
+    for split, indices in (("train", (0, 11, 23)), ("val", (0, 11))):
+        rows = list(read_split(FIXTURE, split))
+        for index in indices:
+            _, image, mask, joints = rows[index]
+            person = render_person(config.seed, split, index, config.size)
+            assert person.image.shape == image.shape
+            assert np.abs(person.image.astype(int) - image).mean() < 4  # the stored one went through JPEG
+            assert (person.mask == mask).mean() > 0.995
+            found = np.column_stack([person.joints, np.where(np.isnan(person.joints[:, 0]), np.nan, person.occluded)])
+            np.testing.assert_allclose(found, joints, atol=1)
+
+
+def test_the_fixture_is_small_and_has_lips_layout():
+    assert sum(path.stat().st_size for path in FIXTURE.rglob("*") if path.is_file()) < 1_000_000
+    for split, count in (("train", 24), ("val", 12)):
+        stems = (FIXTURE / "TrainVal_images" / f"{split}_id.txt").read_text().split()
+        rows = list(read_split(FIXTURE, split))
+        assert [row[0] for row in rows] == stems
+        assert len(set(stems)) == count
+        text = (FIXTURE / "TrainVal_pose_annotations" / f"lip_{split}_set.csv").read_text()
+        assert {len(line.split(",")) for line in text.splitlines()} == {49}
+        for _, image, mask, joints in rows:
+            assert mask.dtype == np.uint8
+            assert mask.shape == image.shape[:2]
+            assert max(mask.shape) <= 96
+            missing = np.isnan(joints)
+            assert (missing.all(1) == missing.any(1)).all()
+            known = joints[~missing[:, 0]]
+            assert set(known[:, 2]) <= {0, 1}
+            assert (known[:, :2] == np.rint(known[:, :2])).all()
+            assert ((known[:, :2] >= 0) & (known[:, :2] < mask.shape[::-1])).all()
+
+
+def test_every_part_occurs_in_the_fixtures_training_images():
+    table = part_frequencies(FIXTURE)
+    assert list(table.index) == list(LIP.parts)
+    assert (table["images"] > 0).all(), table
+    assert table["pixels"].sum() == pytest.approx(1)
+
+
+def test_shapes_vary_as_lips_crops_do(fixture_people):
+    ratios = [mask.shape[0] / mask.shape[1] for _, _, mask, _ in fixture_people]
+    assert np.median(ratios) > 1.2  # mostly upright
+    assert np.ptp(ratios) > 0.5
+
+
+# Labels are true
+
+
+def test_visible_joints_lie_on_the_person(fixture_people):
+    distances = []
+    for _, _, mask, joints in fixture_people:
+        away = cv2.distanceTransform((mask == 0).astype(np.uint8), cv2.DIST_L2, 3)
+        for column, row, occluded in joints:
+            if occluded == 0:
+                distances.append(away[int(row), int(column)])
+    assert len(distances) > 200
+    assert np.mean(np.array(distances) <= 2) > 0.97
+
+
+def test_some_joints_are_occluded_and_some_missing_but_most_are_visible(fixture_people):
+    states = np.concatenate([joints[:, 2] for *_, joints in fixture_people])
+    assert 0.05 < np.mean(states == 1) < 0.45
+    assert 0.02 < np.mean(np.isnan(states)) < 0.45
+
+
+@pytest.mark.parametrize(("joint", "part"), [("wrist", "arm"), ("elbow", "arm"), ("knee", "leg"), ("ankle", "shoe")])
+def test_pixels_around_a_visible_joint_are_of_its_side(fixture_people, joint, part):
+    right_side = wrong_side = 0
+    for _, _, mask, joints in fixture_people:
+        for side, other in (("left", "right"), ("right", "left")):
+            column, row, occluded = joints[LIP.joint(f"{side}_{joint}")]
+            if occluded != 0:
+                continue
+            around = mask[max(int(row) - 2, 0) : int(row) + 3, max(int(column) - 2, 0) : int(column) + 3]
+            own = (around == LIP.part(f"{side}_{part}")).sum()
+            foreign = (around == LIP.part(f"{other}_{part}")).sum()
+            right_side += own > foreign
+            wrong_side += foreign > own
+    assert right_side >= 4
+    assert wrong_side <= 0.1 * right_side
+
+
+def test_a_person_who_faces_the_camera_has_the_left_side_at_the_right_of_the_picture():
+    from mula_lib.data.people import scene
+    from mula_lib.data.people.body import body_model
+
+    model = body_model()
+    assert model.eye_centre[1] < model.rest[model.crown, 1]  # the face looks along -y
+    for seed in range(4):
+        actor = scene._actor(np.random.default_rng(seed), model, np.eye(3), np.array([0, 0, 4.0]))
+        left, right = (actor.joints[LIP.joint(f"{side}_shoulder")] for side in ("left", "right"))
+        assert left[0] > right[0] + 0.1
+        face = actor.surface.vertices[: len(model.rest)][model.eyes].mean(0)
+        assert face[2] < actor.joints[LIP.joint("upper_neck")][2] + 0.02  # the eyes are nearer than the neck
+
+
+def test_a_joint_behind_something_is_occluded():
+    from mula_lib.data.people import render, scene
+    from mula_lib.data.people.body import body_model
+
+    model = body_model()
+    place = np.array([0, 0, 4.0])
+    facing = scene._actor(np.random.default_rng(1), model, np.eye(3), place)
+    view = scene.View(200, 200, 300.0, -100.0, -100.0)
+    light = scene._sample_light(np.random.default_rng(0), np.eye(3))
+    alone = render.draw(scene.Scene(facing, (), view, light))
+    screen = scene._actor(np.random.default_rng(2), model, np.eye(3), place - [0, 0, 1.2])
+    behind = render.draw(scene.Scene(facing, (screen,), view, light))
+    centre = [LIP.joint("pelvis"), LIP.joint("thorax")]
+    assert not alone.hidden[centre].any()
+    assert behind.hidden[centre].all()
+    assert (behind.mask > 0).sum() < 0.7 * (alone.mask > 0).sum()  # the other person is background
+
+
+# Not too easy
+
+
+def test_colour_alone_does_not_find_the_person(fixture_people):
+    """A table from colour to the most likely part, fitted on the training images, must do badly on the others."""
+
+    def bins(image: np.ndarray) -> np.ndarray:
+        return (image.astype(int) // 32) @ [64, 8, 1]
+
+    parts = len(LIP.parts)
+    counts = np.zeros((512, parts))
+    for _, image, mask, _ in fixture_people[:24]:
+        np.add.at(counts, (bins(image).ravel(), mask.ravel()), 1)
+    # the prior of each part is taken out: else everything would be called background
+    table = (counts / np.maximum(counts.sum(0), 1)).argmax(1)
+    person = counts[:, 1:].sum(1) / counts[:, 1:].sum() > counts[:, 0] / counts[:, 0].sum()
+    confusion, hit, either = np.zeros((parts, parts)), 0, 0
+    for _, image, mask, _ in fixture_people[24:]:
+        guess = bins(image)
+        np.add.at(confusion, (mask.ravel(), table[guess].ravel()), 1)
+        hit += (person[guess] & (mask > 0)).sum()
+        either += (person[guess] | (mask > 0)).sum()
+    union = confusion.sum(0) + confusion.sum(1) - np.diag(confusion)
+    assert np.mean(np.diag(confusion) / np.maximum(union, 1)) < 0.10
+    assert hit / either < 0.50
+
+
+# Runs
+
+
+def test_the_pictures_do_not_depend_on_the_number_of_processes(small_tree, tmp_path):
+    other = render_dataset(tmp_path / "two", SMALL, workers=2, progress=False)
+    assert tree_bytes(other) == tree_bytes(small_tree)
+
+
+def test_a_picture_does_not_depend_on_how_many_are_rendered(small_tree, tmp_path):
+    fewer = PeopleConfig(train=2, val=1, size=SMALL.size, seed=SMALL.seed)
+    root = render_dataset(tmp_path / "fewer", fewer, workers=1, progress=False)
+    images = "TrainVal_images/train_images/train_000001.jpg"
+    assert (root / images).read_bytes() == (small_tree / images).read_bytes()
+
+
+def test_another_seed_or_split_gives_other_pictures(small_tree):
+    from mula_lib.data.people import render_person
+
+    first = render_person(SMALL.seed, "train", 0, SMALL.size)
+    for other in (render_person(SMALL.seed + 1, "train", 0, 48), render_person(SMALL.seed, "val", 0, 48)):
+        assert other.image.shape != first.image.shape or np.abs(other.image.astype(int) - first.image).mean() > 10
+
+
+def test_only_damaged_pictures_are_rendered_again(small_tree, tmp_path):
+    root = tmp_path / "damaged"
+    shutil.copytree(small_tree, root)
+    gone = root / "TrainVal_images" / "train_images" / "train_000001.jpg"
+    half = root / "TrainVal_parsing_annotations" / "val_segmentations" / "val_000002.png"
+    gone.unlink()
+    half.write_bytes(half.read_bytes()[:-20])
+    masks = root / "TrainVal_parsing_annotations" / "train_segmentations"
+    untouched = {path: path.stat().st_mtime_ns for path in masks.glob("*.png") if path.stem != gone.stem}
+    render_dataset(root, SMALL, workers=1, progress=False)
+    assert tree_bytes(root) == tree_bytes(small_tree)
+    assert {path: path.stat().st_mtime_ns for path in untouched} == untouched
+
+
+def test_an_interrupted_run_goes_on_where_it_stopped(small_tree, tmp_path, monkeypatch, capsys):
+    from mula_lib.data.people import person
+
+    real, calls = person.render_person, []
+
+    def interrupted(*arguments):
+        calls.append(arguments)
+        if len(calls) == 6:
+            raise KeyboardInterrupt
+        return real(*arguments)
+
+    root = tmp_path / "stopped"
+    command = [str(root), "--train", "5", "--val", "3", "--size", "48", "--seed", "7", "--workers", "1"]
+    monkeypatch.setattr(person, "render_person", interrupted)
+    assert main(command) == 130
+    assert str(root) in capsys.readouterr().err
+    assert not json.loads((root / "people.json").read_text())["complete"]
+    assert main(command) == 0
+    assert len(calls) == 6 + 3  # five were whole; the sixth again and the two after it
+    assert tree_bytes(root) == tree_bytes(small_tree)
+    assert "sunglasses" in capsys.readouterr().out
+
+
+def test_a_finished_tree_returns_at_once(small_tree, monkeypatch):
+    from mula_lib.data.people import person
+
+    monkeypatch.setattr(person, "render_person", lambda *_: pytest.fail("rendered again"))
+    assert render_dataset(small_tree, SMALL, progress=False) == small_tree
+
+
+def test_a_tree_of_another_recipe_is_refused_and_left_alone(small_tree, capsys):
+    before = tree_bytes(small_tree)
+    with pytest.raises(DataError, match=f"{small_tree.name}.*another folder"):
+        render_dataset(small_tree, PeopleConfig(train=5, val=3, size=48, seed=8), progress=False)
+    assert main([str(small_tree), "--train", "6", "--val", "3", "--size", "48", "--seed", "7"]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert str(small_tree) in error
+    assert tree_bytes(small_tree) == before
+
+
+def test_a_folder_that_holds_something_else_is_refused(tmp_path):
+    (tmp_path / "letter.txt").write_text("mine")
+    with pytest.raises(DataError, match=r"people\.json"):
+        render_dataset(tmp_path, SMALL, progress=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["letter.txt"]
+
+
+@pytest.mark.parametrize("wrong", [{"train": -1}, {"train": 0, "val": 0}, {"size": 8}, {"seed": -1}])
+def test_an_impossible_config_is_refused(wrong):
+    with pytest.raises(ConfigError, match=next(iter(wrong))):
+        PeopleConfig(**wrong)
+
+
+def test_the_fingerprint_names_the_folder(tmp_path):
+    config = PeopleConfig(train=1, val=1, size=32, seed=3)
+    root = ensure_people(config, tmp_path)
+    assert root == tmp_path / f"people-{fingerprint(config)[:12]}"
+    assert fingerprint(config) != fingerprint(PeopleConfig(train=1, val=1, size=32, seed=4))
+
+
+def test_reading_needs_neither_body_model_nor_ray_caster():
+    code = "import sys, mula_lib.data.people; print(sorted({'anny', 'embreex', 'torch', 'warp'} & set(sys.modules)))"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"

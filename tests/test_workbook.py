@@ -1,0 +1,103 @@
+"""The command line behind run_all.sh: what a user's mistake looks like, and what a failed notebook does."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+from conftest import REPOSITORY
+
+import mula_lib.workbook as workbook
+from mula_lib.errors import ConfigError, MulaError
+from mula_lib.experiments import find_experiment
+from mula_lib.profiles import SMOKE
+from mula_lib.runs import Run
+
+
+def command(*arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "mula_lib.workbook", *arguments],
+        cwd=REPOSITORY, capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["tiny"], ["unknown profile 'tiny'", "smoke", "demo"]),
+        (["smoke", "--only", "VGG17"], ["unknown experiment 'VGG17'", "VGG16-FCN-MuLA"]),
+        (["smoke", "--dataset", "coco"], ["unknown data set 'coco'", "people"]),
+        (["smoke", "--data", "/no/such/folder"], ["/no/such/folder", "no such folder"]),
+        (["smoke", "--dataset", "lip"], ["no path given", "MULA_LIP"]),
+        (["smoke", "--jobs", "0"], ["--jobs"]),
+    ],
+)
+def test_a_users_mistake_is_one_line_and_a_status_that_says_so(arguments, words, monkeypatch):
+    monkeypatch.delenv("MULA_LIP", raising=False)
+    done = command(*arguments)
+    assert done.returncode == 2
+    assert len(done.stderr.strip().splitlines()) == 1
+    for word in words:
+        assert word in done.stderr
+
+
+def notebook_with(code, tmp_path, parameters='profile = dataset = data_path = ""; seeds = [0]'):
+    import nbformat
+
+    if parameters.startswith("profile ="):
+        parameters = 'profile = ""\ndataset = ""\ndata_path = ""\nseeds = [0]'
+    cells = [nbformat.v4.new_code_cell(parameters, metadata={"tags": ["parameters"]}), nbformat.v4.new_code_cell(code)]
+    notebook = nbformat.v4.new_notebook(cells=cells)
+    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    folder = tmp_path / "notebooks"
+    folder.mkdir(exist_ok=True)
+    nbformat.write(notebook, folder / "00_tried.ipynb")
+    return folder
+
+
+@pytest.fixture
+def execute(monkeypatch, tmp_path, source):
+    def run(code, **changes):
+        monkeypatch.setattr(workbook, "NOTEBOOKS", notebook_with(code, tmp_path, **changes))
+        monkeypatch.setattr(workbook, "EXECUTED", tmp_path / "executed")
+        workbook.execute_notebooks(SMOKE, source, (0, 1))
+        return json.loads((tmp_path / "executed" / "smoke" / "00_tried.ipynb").read_text())
+
+    return run
+
+
+def test_notebooks_are_executed_with_the_profile_the_data_set_and_the_seeds(execute):
+    executed = execute("print(profile, dataset, seeds)")
+    text = "".join(executed["cells"][-1]["outputs"][0]["text"])
+    assert text == "smoke fixture [0, 1]\n"
+
+
+def test_a_failed_cell_names_the_notebook_the_cell_and_the_error(execute):
+    with pytest.raises(MulaError, match=r"00_tried\.ipynb, cell 3: ValueError: seven"):
+        execute("raise ValueError('seven')")
+
+
+def test_a_notebook_without_a_parameter_is_an_error_not_a_warning(execute):
+    with pytest.raises(ConfigError, match=r"00_tried\.ipynb: no parameter data_path, dataset, seeds"):
+        execute("pass", parameters='profile = "smoke"  # alone')
+
+
+def test_rows_trained_side_by_side_equal_rows_trained_alone(source, tiny_profile, tmp_path):
+    runs = [Run(find_experiment(n), tiny_profile, source, 0, tmp_path / "two") for n in ("VGG16-FCN", "HG-0s-1u-MuLA")]
+    workbook.train_rows(runs, jobs=2, retrain=False)
+    for run in runs:
+        alone = replace(run, base=tmp_path / "one")
+        workbook.train_rows([alone], jobs=1, retrain=False)
+        assert alone.result().scores == run.result().scores
+
+
+def test_one_bad_row_costs_no_other_row_its_work(source, tiny_profile, tmp_path):
+    good, bad = (
+        Run(find_experiment(n), tiny_profile, source, 0, tmp_path) for n in ("VGG16-FCN", "HG-0s-1u-MuLA")
+    )
+    bad.folder.mkdir(parents=True)
+    (bad.folder / "last.ckpt").write_bytes(b"half")
+    with pytest.raises(MulaError, match=r"last\.ckpt"):
+        workbook.train_rows([bad, good], jobs=2, retrain=False)
+    assert good.result() is not None
