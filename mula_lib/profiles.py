@@ -28,7 +28,7 @@ class Recipe:
         """Learning rate of the ``step``-th update (from 0)."""
         total = self.epochs * steps_per_epoch
         warm = min(1.0, (step + 1) / (self.warmup * total)) if self.warmup else 1.0
-        drops = sum(step >= share * total for share in self.drop_at)
+        drops = sum(step >= round(share * total) for share in self.drop_at)
         return self.learning_rate * warm * self.drop_factor**drops
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -25,6 +26,21 @@ from mula_lib.models.joint import JointModel
 from mula_lib.profiles import Recipe
 
 Watch = Callable[[JointModel], dict[str, float]]
+
+
+_bar_line: int | None = None
+
+
+def show_bars_on_line(line: int) -> None:
+    """Show this process's progress bars on the given line of the terminal, below those of other processes."""
+    global _bar_line
+    _bar_line = line
+
+
+def _bar(**options: object) -> tqdm:
+    # A log file is not a terminal: there a bar is a line each time, so it is written twice a minute only.
+    interval = 0.5 if sys.stderr.isatty() else 30
+    return tqdm(position=_bar_line, mininterval=interval, maxinterval=2 * interval, **options)
 
 
 class EpochBatches(Sampler):
@@ -93,7 +109,7 @@ def fit(
     model.to(memory_format=torch.channels_last).train()
     with (
         _one_thread(device),
-        tqdm(total=recipe.epochs * steps, initial=len(log) * steps, desc=title, unit="step") as bar,
+        _bar(total=recipe.epochs * steps, initial=len(log) * steps, desc=title, unit="step") as bar,
     ):
         for epoch in range(len(log), recipe.epochs):
             started = time.perf_counter()

@@ -8,18 +8,23 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
-import os
+import signal
 import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 
+import torch
+from tqdm.auto import tqdm
+
+from mula_lib import training
 from mula_lib.data.sources import REPOSITORY, Source, open_source
 from mula_lib.errors import ConfigError, MulaError
 from mula_lib.experiments import EXPERIMENTS, TABLES, Experiment, find_experiment
 from mula_lib.profiles import PROFILES, Profile, find_profile
 from mula_lib.results import results_folder, usable_cores
-from mula_lib.runs import Run, do_run, wanted_runs
+from mula_lib.runs import Run, RunResult, do_run, wanted_runs
 
 NOTEBOOKS = REPOSITORY / "notebooks"
 EXECUTED = REPOSITORY / "runs" / "notebooks"
@@ -85,37 +90,42 @@ def train_rows(runs: Sequence[Run], jobs: int, retrain: bool) -> None:
     """
     by_cost = sorted(runs, key=lambda run: -len(run.experiment.interactions))
     if jobs == 1 or len(runs) == 1:
-        for run in by_cost:
-            do_run(run, retrain=retrain)
+        for number, run in enumerate(by_cost, start=1):
+            _announce(do_run(run, retrain=retrain), number, len(runs))
         return
     failures = []
     context = multiprocessing.get_context("spawn")
-    places = context.Queue()
-    for place in range(jobs):
-        places.put(place)
-    with ProcessPoolExecutor(jobs, mp_context=context, initializer=_take_place, initargs=(places,)) as pool:
+    lines = context.Queue()
+    for line in range(jobs):
+        lines.put(line)
+    with ProcessPoolExecutor(jobs, mp_context=context, initializer=_begin_worker, initargs=(lines,)) as pool:
         pending = {pool.submit(do_run, run, retrain=retrain): run for run in by_cost}
-        for number, future in enumerate(as_completed(pending), start=1):
-            run = pending[future]
-            if future.exception() is not None:
-                failures.append(future.exception())
-                continue
-            scores = future.result().scores
-            print(
-                f"[{number}/{len(runs)}] {run.experiment.name}, seed {run.seed}: "
-                f"PCK {scores['PCK']:.1f}, mIoU {scores['mIoU']:.1f}",
-                flush=True,
-            )
+        try:
+            for number, future in enumerate(as_completed(pending), start=1):
+                if future.exception() is None:
+                    _announce(future.result(), number, len(runs))
+                else:
+                    failures.append(future.exception())
+        except KeyboardInterrupt:  # whatever a worker is doing, its last whole epoch is on disk
+            for worker in multiprocessing.active_children():
+                worker.terminate()
+            raise
     if failures:
+        if isinstance(failures[0], BrokenProcessPool):
+            raise MulaError("a training process was killed, perhaps for memory; run again with --jobs 1: it goes on")
         raise failures[0]
 
 
-def _take_place(places: multiprocessing.Queue) -> None:
-    """Give this process's progress bars a line of their own, and one thread for arithmetic."""
-    os.environ["TQDM_POSITION"] = str(places.get())
-    os.environ.setdefault("TQDM_MININTERVAL", "2")
-    import torch
+def _announce(result: RunResult, number: int, total: int) -> None:
+    name, scores = result.run.experiment.name, result.scores
+    figures = f"PCK {scores['PCK']:.1f}, mIoU {scores['mIoU']:.1f}"
+    tqdm.write(f"[{number}/{total}] {name}, seed {result.run.seed}: {figures}")
 
+
+def _begin_worker(lines: multiprocessing.Queue) -> None:
+    """One line for this process's progress bars, one thread for its arithmetic; Ctrl-C is the parent's to handle."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    training.show_bars_on_line(lines.get())
     torch.set_num_threads(1)
 
 

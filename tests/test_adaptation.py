@@ -131,7 +131,8 @@ def test_self_starts_where_mula_starts():
 
 def test_direct_fusions_are_what_their_names_say():
     a, b = torch.randn(2, 1, 4, 3, 3)
-    fused = {name: build_interaction(name, 4, AdaptationConfig())(a, b) for name in ("none", "add", "multiply", "concat")}
+    names = ("none", "add", "multiply", "concat")
+    fused = {name: build_interaction(name, 4, AdaptationConfig())(a, b) for name in names}
     assert fused["none"] == (a, b)
     torch.testing.assert_close(fused["add"][0], a + b)
     torch.testing.assert_close(fused["multiply"][1], a * b)

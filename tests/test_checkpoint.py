@@ -66,7 +66,7 @@ def test_damaged_weights_are_named(model, tmp_path, damage):
 
 
 def test_missing_weights_are_named(tmp_path):
-    with pytest.raises(CheckpointError, match="absent.safetensors"):
+    with pytest.raises(CheckpointError, match=r"absent\.safetensors"):
         load_model(tmp_path / "absent.safetensors")
 
 

@@ -112,7 +112,7 @@ def test_a_notebook_wants_every_row_of_a_profile_without_core_rows(source, tiny_
     assert len(wanted_runs(2, tiny_profile, source, [0, 1])) == 18
 
 
-def test_a_profile_with_core_rows_wants_those_and_the_rows_that_cost_nothing(source, tiny_profile, monkeypatch, tmp_path):
+def test_core_rows_are_wanted_and_rows_that_cost_nothing(source, tiny_profile, monkeypatch, tmp_path):
     monkeypatch.setattr(runs_module, "WEIGHTS", tmp_path)
     profile = replace(tiny_profile, name="cored", core=("VGG16-FCN",))
     assert [run.experiment.name for run in wanted_runs(1, profile, source, [0])] == ["VGG16-FCN"]

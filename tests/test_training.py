@@ -37,7 +37,7 @@ def test_the_loss_sums_cross_entropy_and_weighted_squared_error_over_stages():
     for parsing, pose in stages:
         logits = F.interpolate(parsing, size=(8, 8), mode="bilinear", align_corners=False)
         losses = [
-            -logits[b, :, y, x].log_softmax(0)[mask[b, y, x]].item()
+            -logits[b, :, y, x].log_softmax(0)[int(mask[b, y, x])].item()
             for b in range(2) for y in range(8) for x in range(8) if mask[b, y, x] != 255
         ]  # fmt: skip
         expected += sum(losses) / len(losses) + 20 * ((pose - heatmaps) ** 2).mean().item()

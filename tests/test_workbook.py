@@ -42,11 +42,12 @@ def test_a_users_mistake_is_one_line_and_a_status_that_says_so(arguments, words,
         assert word in done.stderr
 
 
-def notebook_with(code, tmp_path, parameters='profile = dataset = data_path = ""; seeds = [0]'):
+ALL_FOUR = 'profile = ""\ndataset = ""\ndata_path = ""\nseeds = [0]'
+
+
+def notebook_with(code, tmp_path, parameters=ALL_FOUR):
     import nbformat
 
-    if parameters.startswith("profile ="):
-        parameters = 'profile = ""\ndataset = ""\ndata_path = ""\nseeds = [0]'
     cells = [nbformat.v4.new_code_cell(parameters, metadata={"tags": ["parameters"]}), nbformat.v4.new_code_cell(code)]
     notebook = nbformat.v4.new_notebook(cells=cells)
     notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
