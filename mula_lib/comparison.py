@@ -24,16 +24,17 @@ def run_label(profile: Profile, source: Source, seeds: Sequence[int]) -> str:
 
 
 def side_by_side(table: pd.DataFrame) -> pd.DataFrame:
-    """A results table for the eye: a row a method, per metric the paper's number beside ours and both differences.
+    """A results table for the eye: a row a method, per metric the paper's number beside ours and both differences Δ to
+    the baseline, in points.
 
     Our columns carry profile and data set in their heading; a row that was not run has a dash.
     """
     ours = f"ours ({table['profile'].iloc[0]}, {table['dataset'].iloc[0]})"
     headings = {
-        "paper": "paper (LIP val)",
+        "paper": "paper (LIP)",
         "ours": ours,
-        "paper_delta_vs_baseline": "paper, to baseline",
-        "delta_vs_baseline": "ours, to baseline",
+        "paper_delta_vs_baseline": "paper Δ",
+        "delta_vs_baseline": "ours Δ",
     }
     methods = list(dict.fromkeys(table["method"]))
     columns = {}
@@ -46,7 +47,7 @@ def side_by_side(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _shown(value: float | None, form: str) -> str:
-    return "–" if pd.isna(value) else form.format(value)
+    return "–" if pd.isna(value) else form.format(round(value, 1) + 0.0)  # + 0.0: no minus sign before a zero
 
 
 def image_scores(evaluation: Evaluation, anatomy: Anatomy) -> np.ndarray:

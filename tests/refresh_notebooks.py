@@ -7,6 +7,7 @@ same code (times, progress bars, versions) is removed, so that a refresh changes
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -54,7 +55,7 @@ def settle(notebook: NotebookNode) -> None:
 
 def _is_progress_bar(output: NotebookNode) -> bool:
     data = output.get("data", {})
-    return WIDGET_VIEW in data and "interactive" not in data.get("text/plain", "")
+    return WIDGET_VIEW in data and re.search(r"\d%\||/s\]", data.get("text/plain", "")) is not None
 
 
 def _settle_widgets(notebook: NotebookNode, views: set[str]) -> None:
@@ -63,7 +64,9 @@ def _settle_widgets(notebook: NotebookNode, views: set[str]) -> None:
     if stored is None or not views:
         return
     state = stored["state"]
-    reached, found = list(views), []
+    # links are part of no other widget, but without them a stored slider moves nothing
+    links = [name for name, model in state.items() if model["model_name"] in ("LinkModel", "DirectionalLinkModel")]
+    reached, found = [*views, *links], []
     while reached:
         name = reached.pop(0)
         if name in state and name not in found:

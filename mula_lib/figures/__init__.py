@@ -5,7 +5,7 @@ Nothing here trains or reads a data set; ``output`` puts a finished figure on th
 
 from mula_lib.figures.data import heatmap_profiles, joint_states, map_grid, part_frequencies
 from mula_lib.figures.model import kernel_grid, stage_outputs
-from mula_lib.figures.output import save_figure, show, show_source, shown_path
+from mula_lib.figures.output import png_bytes, save_figure, show, show_source, shown_path
 from mula_lib.figures.people import Picture, picture_grid
 from mula_lib.figures.scores import paper_beside_ours, scores_by_stages, training_curves
 
@@ -18,6 +18,7 @@ __all__ = [
     "paper_beside_ours",
     "part_frequencies",
     "picture_grid",
+    "png_bytes",
     "save_figure",
     "scores_by_stages",
     "show",

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from mula_lib.anatomy import Anatomy
 from mula_lib.figures.people import bare
@@ -103,4 +104,5 @@ def heatmap_profiles(row: np.ndarray, column: np.ndarray, heatmap: np.ndarray) -
     side.set(xlabel="$g_y$", xlim=(0, 1.05))
     centre.imshow(heatmap, cmap="viridis", vmin=0, vmax=1, aspect="auto", interpolation="nearest")
     centre.set(xlabel="cell column", ylabel="cell row")
+    centre.xaxis.set_major_locator(MaxNLocator(integer=True))
     return figure

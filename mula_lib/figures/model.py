@@ -77,12 +77,13 @@ def stage_outputs(
     grey = truth.image.mean(axis=2)
     for above, below, mask, values, title in zip(*grid, masks, maps, titles, strict=True):
         draw_picture(above, Picture(truth.image, mask, title=title), anatomy)
+        inside = np.clip(np.nan_to_num(values), 0, 1)  # a network that diverged says anything
         below.imshow(grey, cmap="gray", extent=(0, 1, 1, 0))
         shown = below.imshow(
-            values, cmap="viridis", vmin=0, vmax=1, extent=(0, 1, 1, 0), interpolation="nearest",
-            alpha=0.35 + 0.5 * np.clip(values, 0, 1),
+            inside, cmap="viridis", vmin=0, vmax=1, extent=(0, 1, 1, 0), interpolation="nearest",
+            alpha=0.35 + 0.5 * inside,
         )  # fmt: skip
-        below.set_title(f"peak {values.max():.2f}", fontsize=9)
+        below.set_title(f"peak {values.max():.2g}", fontsize=9)
         bare(below)
     grid[0, 0].set_ylabel("parts")
     grid[1, 0].set_ylabel(joint.replace("_", " "))

@@ -7,14 +7,18 @@ import io
 import textwrap
 from pathlib import Path
 
-from IPython.display import Image, Markdown, display
+from IPython.display import HTML, Image, Markdown, display
 from matplotlib.figure import Figure
 from PIL import Image as Pillow
+from pygments import highlight
+from pygments.formatters import HtmlFormatter
+from pygments.lexers import PythonLexer
 
 from mula_lib.data.sources import REPOSITORY
 from mula_lib.figures.style import DPI
 from mula_lib.files import atomic_path
 
+LISTING = "font: 90%/1.3 monospace; margin: 2px 0; padding: 6px 10px; border-left: 3px solid #999"  # CSS of source code
 COLOURS = 256  # of the palette; a third of the size of full colour, and the eye sees no difference at this scale
 
 
@@ -23,7 +27,9 @@ def png_bytes(figure: Figure, *, dpi: int = DPI) -> bytes:
     full = io.BytesIO()
     figure.savefig(full, format="png", dpi=dpi, bbox_inches="tight", facecolor="white")
     small = io.BytesIO()
-    Pillow.open(full).convert("RGB").quantize(COLOURS, dither=Pillow.Dither.NONE).save(small, "PNG", optimize=True)
+    Pillow.open(full).convert("RGB").quantize(
+        COLOURS, method=Pillow.Quantize.MAXCOVERAGE, kmeans=3, dither=Pillow.Dither.NONE
+    ).save(small, "PNG", optimize=True)  # maximum coverage keeps rare colours, such as those of a legend
     return small.getvalue()
 
 
@@ -49,4 +55,5 @@ def show(figure: Figure, caption: str) -> None:
 def show_source(*objects: object) -> None:
     """Put the library's own code on the page, so that it stands beside the equation it implements."""
     for each in objects:
-        display(Markdown(f"```python\n{textwrap.dedent(inspect.getsource(each)).strip()}\n```"))
+        source = textwrap.dedent(inspect.getsource(each)).strip()
+        display(HTML(highlight(source, PythonLexer(), HtmlFormatter(noclasses=True, prestyles=LISTING))))

@@ -15,7 +15,7 @@ from matplotlib.patheffects import withStroke
 from mula_lib.anatomy import IGNORE, Anatomy
 from mula_lib.figures.style import ORANGE, SKY, in_house_style
 
-MASK_STRENGTH = 0.65  # share of the part's colour in the blend
+MASK_STRENGTH = 0.7  # share of the part's colour in the blend
 IGNORED_GREY = 90  # of mask pixels that no loss or metric looks at
 SIDE_COLOUR = {"left": ORANGE, "right": SKY, "": "white"}
 SIDE_MARKER = {"left": "o", "right": "s", "": "D"}
@@ -32,11 +32,12 @@ class Picture(NamedTuple):
 
 
 def blend(image: np.ndarray, mask: np.ndarray, anatomy: Anatomy) -> np.ndarray:
-    """(H, W, 3) uint8: the photo, with every part (but not the background) tinted in its colour."""
+    """(H, W, 3) uint8: the photo, with every part but the background tinted over a grey version of it."""
     lookup = np.zeros((256, 3))
     lookup[: len(anatomy.palette)] = anatomy.palette
     lookup[IGNORE] = IGNORED_GREY
-    tinted = (1 - MASK_STRENGTH) * image + MASK_STRENGTH * lookup[mask]
+    grey = image.mean(axis=2, keepdims=True)  # under colours of its own a part would not look like its legend
+    tinted = (1 - MASK_STRENGTH) * grey + MASK_STRENGTH * lookup[mask]
     return np.where((mask > 0)[..., None], tinted, image).astype(np.uint8)
 
 

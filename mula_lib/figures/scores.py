@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator
 
 from mula_lib.figures.style import BLUE, DASHES, LINES, MARKERS, OURS_BAR, PAPER_BAR, RED, in_house_style
 
-CURVES = {"loss": "training loss", "PCK": "PCK, %", "mIoU": "mIoU, %"}
+CURVES = {"loss": "training loss, logarithmic", "PCK": "PCK, %", "mIoU": "mIoU, %"}
 BAR = 0.38  # of a row's height
 
 
@@ -36,7 +36,7 @@ def training_curves(logs: Mapping[str, Sequence[Mapping[str, float]]], label: st
                 epochs, values, label=name, color=LINES[number % len(LINES)], marker=MARKERS[number % len(MARKERS)],
                 linestyle=DASHES[number % len(DASHES)], markersize=4.5, linewidth=1.4,
             )  # fmt: skip
-        axes.set(xlabel="epoch", title=CURVES[key])
+        axes.set(xlabel="epoch", title=CURVES[key], yscale="log" if key == "loss" else "linear")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid()
     handles, names = grid[0, 0].get_legend_handles_labels()

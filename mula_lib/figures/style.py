@@ -18,8 +18,8 @@ BLUE, ORANGE, GREEN, RED, PURPLE, SKY, YELLOW, BLACK = (
 LINES = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY, BLACK, "#7F7F7F", "#8C6D1F")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<")
 DASHES = ("-", "--", "-.", ":")
-PAPER_BAR = {"color": "#C9C9C9", "edgecolor": "#333333", "hatch": "////"}
-OURS_BAR = {"color": BLUE, "edgecolor": "#08304A"}
+PAPER_BAR = {"facecolor": "#C9C9C9", "edgecolor": "#333333", "hatch": "////"}
+OURS_BAR = {"facecolor": BLUE, "edgecolor": "#08304A"}
 
 HOUSE_STYLE = {
     "figure.dpi": DPI,
