@@ -70,7 +70,7 @@ SMOKE = Profile(
     vgg_kernel_size=3,
     hourglass_kernel_size=3,
     vgg_batch_norm=True,
-    recipe=Recipe(epochs=2, batch=8),
+    recipe=Recipe(epochs=2, batch=8, warmup=0.5),
     testing=Testing(scales=(0.75, 1.0), mirror=True),
     watch=4,
 )

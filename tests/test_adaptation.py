@@ -154,3 +154,26 @@ def test_an_unknown_interaction_names_the_known_ones():
 def test_an_even_kernel_is_refused():
     with pytest.raises(ConfigError, match="odd"):
         AdaptationConfig(kernel_size=4)
+
+
+def test_batch_normalised_adaptation_starts_by_changing_nothing_and_can_leave_that_start():
+    interaction = build_interaction("adapt", 8, AdaptationConfig(kernel_size=3, norm="bn"))
+    r_parsing, r_pose = torch.randn(2, 2, 8, 16, 16)
+    refined_parsing, refined_pose = interaction(r_parsing, r_pose)
+    torch.testing.assert_close(refined_parsing, r_parsing)
+    torch.testing.assert_close(refined_pose, r_pose)
+    (refined_pose * torch.randn_like(refined_pose)).sum().backward()
+    assert interaction.to_pose.dynamic.close[0].weight.grad.abs().max() > 0
+
+
+def test_the_released_closing_is_bn_and_relu():
+    layer = DynamicConv2d(8, norm="bn_relu").eval()
+    kernels = ParameterAdapter(8, 3, plain_start=True)(torch.randn(2, 8, 16, 16))
+    out = layer(torch.randn(2, 8, 16, 16), kernels)
+    assert (out >= 0).all()
+    assert out.max() > 0
+
+
+def test_an_unknown_norm_names_the_known_ones():
+    with pytest.raises(ConfigError, match=r"'batch'.*bn_relu"):
+        AdaptationConfig(norm="batch")

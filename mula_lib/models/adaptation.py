@@ -81,17 +81,34 @@ class ParameterAdapter(nn.Module):
         return kernels
 
 
-class DynamicConv2d(nn.Module):
-    """Eq. 6: R* = U ⊗ ψ̃ ⊗c V ⊗ R, with 1×1 convolutions U and V around the dynamic depthwise one.
+NORMS = ("none", "bn", "bn_relu")
 
-    ``norm`` follows it by BN and ReLU, as the released hourglass network does; the paper's equation has neither.
+
+class Closing(nn.Sequential):
+    """What follows U in R*: nothing, as Eq. 6 is written; BN; or BN and ReLU, as in the released hourglass network.
+
+    BN alone begins at zero (γ = 0), so that R̄ = R at first and a task admits the other's guidance as it proves useful.
+    With a ReLU behind it that start would never be left, so there γ begins at one.
     """
 
-    def __init__(self, channels: int, *, norm: bool = False) -> None:
+    def __init__(self, channels: int, norm: str) -> None:
+        super().__init__()
+        if norm != "none":
+            self.append(nn.BatchNorm2d(channels))
+        if norm == "bn":
+            nn.init.zeros_(self[0].weight)
+        if norm == "bn_relu":
+            self.append(nn.ReLU(inplace=True))
+
+
+class DynamicConv2d(nn.Module):
+    """Eq. 6: R* = U ⊗ ψ̃ ⊗c V ⊗ R, with 1×1 convolutions U and V around the dynamic depthwise one."""
+
+    def __init__(self, channels: int, *, norm: str = "none") -> None:
         super().__init__()
         self.V = nn.Conv2d(channels, channels, 1)
         self.U = nn.Conv2d(channels, channels, 1)
-        self.close = nn.Sequential(nn.BatchNorm2d(channels), nn.ReLU(inplace=True)) if norm else nn.Identity()
+        self.close = Closing(channels, norm)
 
     def forward(self, features: Tensor, kernels: Tensor) -> Tensor:
         """R (B, C, H, W) and ψ̃ (B, C, h, h) -> R*, (B, C, H, W)."""

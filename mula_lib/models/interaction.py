@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from mula_lib.errors import ConfigError
-from mula_lib.models.adaptation import DynamicConv2d, ParameterAdapter
+from mula_lib.models.adaptation import NORMS, Closing, DynamicConv2d, ParameterAdapter
 
 Pair = tuple[Tensor, Tensor]
 
@@ -26,9 +26,11 @@ class AdaptationConfig:
     kernel_size: int = 7  # h; odd
     plain_start: bool = False  # Kaiming adapters without a base kernel, as released
     unit_kernels: bool = False  # kernels at unit L2 norm per channel
-    norm: bool = False  # BN and ReLU on R*, as in the released hourglass
+    norm: str = "none"  # on R*: "none" as in Eq. 6, "bn", or "bn_relu" as in the released hourglass
 
     def __post_init__(self) -> None:
+        if self.norm not in NORMS:
+            raise ConfigError(f"norm={self.norm!r} of the adapted features; known: {', '.join(NORMS)}")
         if self.kernel_size < 1 or self.kernel_size % 2 == 0:
             raise ConfigError(f"kernel_size={self.kernel_size}: dynamic kernels need an odd side; try 3, 5 or 7")
 
@@ -82,7 +84,7 @@ class StaticRefinement(nn.Module):
             channels, channels, config.kernel_size, padding=config.kernel_size // 2, groups=channels
         )
         self.U = nn.Conv2d(channels, channels, 1)
-        self.close = nn.Sequential(nn.BatchNorm2d(channels), nn.ReLU(inplace=True)) if config.norm else nn.Identity()
+        self.close = Closing(channels, config.norm)
 
     def reset_start(self) -> None:
         """Start the static kernel where the dynamic ones start, so that the control differs in nothing else."""

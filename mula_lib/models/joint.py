@@ -16,6 +16,7 @@ from mula_lib.models.adaptation import ParameterAdapter
 from mula_lib.models.convention import ImageConvention
 from mula_lib.models.interaction import AdaptationConfig, StaticRefinement, build_interaction
 
+CLASSIFIER_STD = 0.01
 BACKBONES = ("vgg", "hourglass")
 
 
@@ -137,6 +138,9 @@ class JointModel(nn.Module):
         self.pose = Branch(config, config.joints, refined_channels, with_encoder=not config.shared_encoder)
         self.apply(_kaiming)
         self.apply(_start_at_identity)
+        for classifier in (*self.parsing.classifier, *self.pose.classifier):
+            # Near zero, as the targets are: from Kaiming's scale the first updates are spent on shrinking the maps.
+            nn.init.normal_(classifier.weight, std=CLASSIFIER_STD)
 
     def forward(self, images: Tensor) -> list[StageOutput]:
         """(B, 3, H, W) -> T stages of (B, parts, h, w) logits and (B, joints, h, w) maps."""
