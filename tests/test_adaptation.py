@@ -100,12 +100,13 @@ def test_dynamic_convolution_is_eq_6_per_sample():
 
 
 def test_a_kernel_depends_on_the_other_tasks_features_only():
-    interaction = build_interaction("adapt", 8, AdaptationConfig(kernel_size=3, plain_start=True))
+    plain = AdaptationConfig(kernel_size=3, plain_start=True, norm="none")
+    interaction = build_interaction("adapt", 8, plain)
     r_parsing, r_pose, other = torch.randn(3, 1, 8, 16, 16)
     refined, _ = interaction(r_parsing, r_pose)
     changed, _ = interaction(r_parsing, other)
     assert not torch.allclose(refined, changed)
-    one_way = build_interaction("adapt_to_pose", 8, AdaptationConfig(kernel_size=3, plain_start=True))
+    one_way = build_interaction("adapt_to_pose", 8, plain)
     untouched, refined_pose = one_way(r_parsing, r_pose)
     assert untouched is r_parsing
     assert not torch.allclose(refined_pose, r_pose)
@@ -118,7 +119,7 @@ def test_self_exchanges_nothing():
 
 
 def test_self_starts_where_mula_starts():
-    config = AdaptationConfig(kernel_size=3)
+    config = AdaptationConfig(kernel_size=3, norm="none")
     static, mutual = build_interaction("self_residual", 8, config), build_interaction("adapt", 8, config)
     static.parsing.reset_start()
     mutual.to_parsing.adapter.reset_start()

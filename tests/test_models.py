@@ -47,9 +47,9 @@ def test_vgg_at_the_papers_width_has_the_parameters_of_vgg16s_convolutions():
 @pytest.mark.parametrize(
     ("backbone", "width", "kernel_size", "cells", "extra"),
     [
-        # U, V with biases and the three convolutions of the adapter, for two tasks, plus the base kernels
-        ("vgg", 512, 3, 32, 2 * (2 * (512**2 + 512) + 3 * (9 * 512**2 + 512) + 512 * 9)),
-        ("hourglass", 256, 7, 64, 2 * (2 * (256**2 + 256) + 3 * (9 * 256**2 + 256) + 256 * 49)),
+        # for each task: U, V with biases, the three convolutions of the adapter, the base kernels, the closing BN
+        ("vgg", 512, 3, 32, 2 * (2 * (512**2 + 512) + 3 * (9 * 512**2 + 512) + 512 * 9 + 2 * 512)),
+        ("hourglass", 256, 7, 64, 2 * (2 * (256**2 + 256) + 3 * (9 * 256**2 + 256) + 256 * 49 + 2 * 256)),
     ],
 )
 def test_at_256_and_full_width_mula_has_the_papers_shapes_and_the_expected_extra_parameters(
@@ -91,9 +91,10 @@ def test_independent_networks_do_not_share_gradients():
 
 def test_mutual_adaptation_lets_each_task_learn_from_the_others_loss():
     model = JointModel(tiny("hourglass", ("adapt",)))
-    # the predicted difference starts at zero, so its gradient reaches the encoders once the last layer has moved
+    # R* and the predicted difference start at zero: gradients reach the other encoder once both have moved
     for direction in (model.interaction[0].to_parsing, model.interaction[0].to_pose):
         torch.nn.init.normal_(direction.adapter.conv3.weight, std=0.1)
+        torch.nn.init.ones_(direction.dynamic.close[0].weight)
     model(torch.rand(2, 3, 64, 64) * 255)[-1].pose.square().sum().backward()
     assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in model.parsing.encoder.parameters())
 

@@ -25,8 +25,8 @@ class AdaptationConfig:
 
     kernel_size: int = 7  # h; odd
     plain_start: bool = False  # Kaiming adapters without a base kernel, as released
-    unit_kernels: bool = False  # kernels at unit L2 norm per channel
-    norm: str = "none"  # on R*: "none" as in Eq. 6, "bn", or "bn_relu" as in the released hourglass
+    unit_kernels: bool = True  # kernels at unit L2 norm per channel
+    norm: str = "bn"  # on R*: "none" as in Eq. 6, "bn", or "bn_relu" as in the released hourglass
 
     def __post_init__(self) -> None:
         if self.norm not in NORMS:
