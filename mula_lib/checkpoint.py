@@ -39,10 +39,11 @@ def load_checkpoint(path: Path) -> dict:
 def save_weights(path: Path, model: JointModel, facts: Mapping[str, object], *, half: bool = False) -> None:
     """Write a model's weights as safetensors, with its configuration and ``facts`` (JSON) in the header.
 
-    ``half`` stores floating point tensors as fp16: half the size, and accurate enough to evaluate.
+    ``half`` stores kernels as fp16: half the size, and accurate enough to evaluate. Vectors stay as they are, because
+    a running variance may leave fp16's range and they weigh nothing.
     """
     tensors = {
-        name: (value.half() if half and value.is_floating_point() else value).contiguous()
+        name: (value.half() if half and value.is_floating_point() and value.ndim > 1 else value).contiguous()
         for name, value in model.state_dict().items()
     }
     header = {"model": json.dumps(model.config.to_json()), "facts": json.dumps(dict(facts))}

@@ -159,6 +159,13 @@ def do_run(run: Run, *, retrain: bool = False, workers: int = 0) -> RunResult:
     return _test(run, weights)
 
 
+def ship_weights(result: RunResult) -> Path:
+    """Store the network of a finished run in fp16 where shipped weights lie, to be committed; returns the path."""
+    _, facts = read_facts(Path(result.metrics["weights"]))
+    save_weights(result.run.shipped_weights, result.model(), facts, half=True)
+    return result.run.shipped_weights
+
+
 def _shipped(run: Run) -> bool:
     """Whether shipped weights are of exactly this training; says so where they are of another."""
     path = run.shipped_weights

@@ -24,7 +24,7 @@ from mula_lib.errors import ConfigError, MulaError
 from mula_lib.experiments import EXPERIMENTS, TABLES, Experiment, find_experiment
 from mula_lib.profiles import PROFILES, Profile, find_profile
 from mula_lib.results import results_folder, usable_cores
-from mula_lib.runs import Run, RunResult, do_run, wanted_runs
+from mula_lib.runs import Run, RunResult, do_run, ship_weights, wanted_runs
 
 NOTEBOOKS = REPOSITORY / "notebooks"
 EXECUTED = REPOSITORY / "runs" / "notebooks"
@@ -48,6 +48,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         counts = f"{len(source.train)} train and {len(source.val)} val images"
         print(f"MuLA workbook, profile {profile.name}: {len(runs)} runs; data: {source.name}, {counts}", flush=True)
         train_rows(runs, options.jobs, options.retrain)
+        if options.ship:
+            for run in runs:
+                print(f"shipped {ship_weights(run.result()).relative_to(REPOSITORY)}")
         if not options.no_notebooks:
             execute_notebooks(profile, source, seeds)
     except MulaError as error:
@@ -71,6 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--data", metavar="PATH", help="where the data set lies")
     cores = usable_cores()
     parser.add_argument("--jobs", type=int, default=cores, metavar="N", help=f"rows trained at once (default: {cores})")
+    parser.add_argument("--ship", action="store_true", help="store the trained weights in weights/, to be committed")
     parser.add_argument("--no-notebooks", action="store_true", help="stop after training")
     return parser
 

@@ -1,14 +1,16 @@
 """Runs asked for by name: done once, read afterwards, never mixed up."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import pytest
 
 import mula_lib.runs as runs_module
 from mula_lib.checkpoint import save_weights
-from mula_lib.errors import CheckpointError
-from mula_lib.runs import build_model, do_run, wanted_runs
+from mula_lib.data.sources import open_source
+from mula_lib.errors import CheckpointError, DataError
+from mula_lib.runs import build_model, do_run, ship_weights, wanted_runs
 
 
 def test_a_finished_run_is_read_not_repeated(make_run):
@@ -82,6 +84,31 @@ def test_shipped_weights_are_evaluated_instead_of_training(shipped):
     assert result.metrics["weights"] == str(run.shipped_weights)
     assert not (run.folder / "weights.safetensors").exists()
     assert do_run(run).metrics == result.metrics
+
+
+def test_a_shipped_network_scores_nearly_what_the_trained_one_did(make_run, tmp_path, monkeypatch):
+    monkeypatch.setattr(runs_module, "WEIGHTS", tmp_path / "weights")
+    run = make_run("VGG16-FCN-MuLA")
+    trained = do_run(run)
+    ship_weights(trained)
+    fresh = replace(run, base=tmp_path / "a-fresh-clone")
+    evaluated = do_run(fresh)
+    assert evaluated.metrics["weights"] == str(run.shipped_weights)
+    assert evaluated.scores["PixelAcc"] == pytest.approx(trained.scores["PixelAcc"], abs=0.5)
+    assert evaluated.metrics["train_seconds"] == trained.metrics["train_seconds"]
+    assert evaluated.log() == trained.log()
+
+
+def test_a_picture_that_cannot_be_read_is_named_and_earlier_results_stay(make_run, source, tmp_path):
+    tree = tmp_path / "tree"
+    shutil.copytree(source.root, tree)
+    finished = do_run(make_run("VGG16-FCN"))
+    broken = open_source("fixture", path=tree)
+    victim = broken.train.records[5].image
+    victim.write_bytes(victim.read_bytes()[:40])
+    with pytest.raises(DataError, match=victim.name):
+        do_run(replace(make_run("HG-0s-1u-MuLA"), source=broken))
+    assert do_run(make_run("VGG16-FCN")).metrics == finished.metrics
 
 
 def test_retraining_ignores_shipped_weights(shipped):

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .dataset import PeopleConfig, ensure_people, fingerprint, part_frequencies, render_dataset
+from mula_lib.data.people.dataset import PeopleConfig, ensure_people, fingerprint, part_frequencies, render_dataset
 
 if TYPE_CHECKING:
-    from .person import Person, render_person
+    from mula_lib.data.people.person import Person, render_person
 
 __all__ = [
     "PeopleConfig",
@@ -26,7 +26,7 @@ __all__ = [
 
 def __getattr__(name: str):
     if name in ("Person", "render_person"):
-        from . import person
+        from mula_lib.data.people import person
 
         return getattr(person, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -7,17 +7,18 @@ seconds, without importing it, and kept in a file of about 10 MB so that worker 
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import importlib.util
 import json
 import os
-import tempfile
 from pathlib import Path
 
 import numpy as np
 from tqdm.auto import tqdm
 
-from ...errors import DataError
+from mula_lib.errors import DataError
+from mula_lib.files import atomic_path
 
 VERSION = 1  # raise whenever the table's content changes
 
@@ -70,14 +71,8 @@ def _unpacked(value: np.ndarray) -> np.ndarray:
 
 def _write(path: Path, table: dict[str, np.ndarray]) -> None:
     """Write atomically; where the cache folder cannot be written, do without."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".npz")
-        with os.fdopen(handle, "wb") as file:
-            np.savez(file, **table)
-        os.replace(temporary, path)
-    except OSError:
-        return
+    with contextlib.suppress(OSError), atomic_path(path) as temporary, open(temporary, "wb") as file:
+        np.savez(file, **table)
 
 
 def _data_folder() -> Path:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from .colours import natural_colour, sample_cloth, skin_colour
+from mula_lib.data.people.colours import natural_colour, sample_cloth, skin_colour
 
 
 def background(rng: np.random.Generator, height: int, width: int) -> np.ndarray:

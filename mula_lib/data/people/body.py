@@ -13,8 +13,8 @@ from itertools import pairwise
 import numpy as np
 from scipy.sparse import csr_matrix
 
-from ...anatomy import LIP
-from .assets import load_assets
+from mula_lib.anatomy import LIP
+from mula_lib.data.people.assets import load_assets
 
 # How far behind the surface a joint lies in a slim limb, in metres: what hides it by more than this is something else.
 _DEPTH = {

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from .body import Coordinates, Shape
-from .colours import Cloth, hair_colour, sample_cloth, sample_clothing, skin_colour
+from mula_lib.data.people.body import Coordinates, Shape
+from mula_lib.data.people.colours import Cloth, hair_colour, sample_cloth, sample_clothing, skin_colour
 
 FAR = 9.0  # beyond every coordinate
 

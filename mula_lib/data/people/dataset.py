@@ -24,9 +24,10 @@ import cv2
 import numpy as np
 from tqdm.auto import tqdm
 
-from ...anatomy import LIP
-from ...errors import ConfigError, DataError
-from .tree import SPLITS, Tree, stem, write_text
+from mula_lib.anatomy import LIP
+from mula_lib.errors import ConfigError, DataError
+from mula_lib.files import write_text
+from mula_lib.data.people.tree import SPLITS, Tree, stem
 
 if TYPE_CHECKING:
     import pandas
@@ -87,7 +88,7 @@ def render_dataset(root: Path, config: PeopleConfig, *, workers: int | None = No
     rows = {key: row for key in everything if (row := tree.stored_row(*key)) is not None}
     missing = [key for key in everything if key not in rows]
     if missing:
-        from .body import body_model
+        from mula_lib.data.people.body import body_model
 
         body_model(progress)  # build the table once, before the workers ask for it
     bar = tqdm(total=len(everything), initial=len(rows), desc="rendering people", unit="image", disable=not progress)
@@ -210,7 +211,7 @@ def _single_threads() -> Iterator[None]:
 
 
 def _render_batch(root: Path, config: PeopleConfig, batch: list[tuple[str, int]]) -> dict[tuple[str, int], str]:
-    from .person import render_person
+    from mula_lib.data.people.person import render_person
 
     tree = Tree(root)
     return {(split, index): tree.write(split, index, render_person(config.seed, split, index, config.size))

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.sparse import csr_matrix, vstack
 
-from .body import BodyModel, Coordinates, Shape
-from .clothes import Hanging, HeadLayer, Layer, Outfit
+from mula_lib.data.people.body import BodyModel, Coordinates, Shape
+from mula_lib.data.people.clothes import Hanging, HeadLayer, Layer, Outfit
 
 RING = 40  # points around a lofted ring
 

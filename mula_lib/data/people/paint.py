@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...anatomy import LIP
-from .body import BodyModel, Coordinates
-from .clothes import Outfit
-from .garments import topmost
+from mula_lib.anatomy import LIP
+from mula_lib.data.people.body import BodyModel, Coordinates
+from mula_lib.data.people.clothes import Outfit
+from mula_lib.data.people.garments import topmost
 
 _PART = {name: index for index, name in enumerate(LIP.parts)}
 

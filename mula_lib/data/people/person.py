@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .backdrop import background, camera_effects, occlude
-from .render import draw
-from .scene import sample_scene
-from .tree import SPLITS
+from mula_lib.data.people.backdrop import background, camera_effects, occlude
+from mula_lib.data.people.render import draw
+from mula_lib.data.people.scene import sample_scene
+from mula_lib.data.people.tree import SPLITS
 
 _OCCLUDER = 0.16  # share of pictures with something in front of the person
 _LEAST_PIXELS = 0.04  # share of a picture that the person fills at least

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from .body import BodyModel, Shape
+from mula_lib.data.people.body import BodyModel, Shape
 
 FAMILIES = {"stand": 0.27, "walk": 0.17, "run": 0.13, "sit": 0.13, "reach": 0.14, "crossed": 0.08, "crouch": 0.08}
 

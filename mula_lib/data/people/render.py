@@ -12,10 +12,10 @@ import numpy as np
 from embreex.mesh_construction import TriangleMesh
 from embreex.rtcore_scene import EmbreeScene
 
-from .body import JOINT_DEPTH, body_model
-from .garments import Surface
-from .paint import labels_and_colours
-from .scene import Actor, Scene, View
+from mula_lib.data.people.body import JOINT_DEPTH, body_model
+from mula_lib.data.people.garments import Surface
+from mula_lib.data.people.paint import labels_and_colours
+from mula_lib.data.people.scene import Actor, Scene, View
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,10 @@ from functools import cached_property
 
 import numpy as np
 
-from .body import BodyModel, body_model, vertex_normals
-from .clothes import Outfit, sample_outfit
-from .garments import Surface, build
-from .poses import X, Y, Z, about, sample_posed
+from mula_lib.data.people.body import BodyModel, body_model, vertex_normals
+from mula_lib.data.people.clothes import Outfit, sample_outfit
+from mula_lib.data.people.garments import Surface, build
+from mula_lib.data.people.poses import X, Y, Z, about, sample_posed
 
 
 @dataclass(frozen=True)

@@ -18,11 +18,12 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from ...anatomy import LIP
-from ...errors import DataError
+from mula_lib.anatomy import LIP
+from mula_lib.errors import DataError
+from mula_lib.files import write_bytes, write_text
 
 if TYPE_CHECKING:
-    from .person import Person
+    from mula_lib.data.people.person import Person
 
 SPLITS = ("train", "val")
 _QUALITY = 95  # of the JPEG files; a camera's own losses are already in the pixels
@@ -95,7 +96,7 @@ class Tree:
         _write_image(self.image(split, index), person.image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
         _write_image(self.mask(split, index), person.mask, [cv2.IMWRITE_PNG_COMPRESSION, 9])
         row = _csv_row(f"{stem(split, index)}.jpg", person)
-        write_text(self.row(split, index), row + "\n")
+        write_text(self.row(split, index), row + "\n", durable=False)
         return row
 
     def remove_rows(self) -> None:
@@ -123,16 +124,4 @@ def _is_whole(path: Path, ending: bytes) -> bool:
 
 def _write_image(path: Path, pixels: np.ndarray, options: list[int]) -> None:
     _, packed = cv2.imencode(path.suffix, pixels, options)
-    _write_bytes(path, packed.tobytes())
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a whole text file at once."""
-    _write_bytes(path, text.encode())
-
-
-def _write_bytes(path: Path, content: bytes) -> None:
-    """Write to a temporary name and rename: a reader never sees half a file."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_bytes(content)
-    os.replace(temporary, path)
+    write_bytes(path, packed.tobytes(), durable=False)
