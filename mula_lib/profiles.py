@@ -59,6 +59,7 @@ class Profile:
     testing: Testing
     core: tuple[str, ...] = ()  # empty: every row
     watch: int = 0  # validation images looked at after each epoch, for the log only
+    cell_timeout: int = 3600  # seconds; rows are trained before, so that a notebook's cell takes minutes at most
 
 
 SMOKE = Profile(
@@ -73,6 +74,7 @@ SMOKE = Profile(
     recipe=Recipe(epochs=2, batch=8, warmup=0.5),
     testing=Testing(scales=(0.75, 1.0), mirror=True),
     watch=4,
+    cell_timeout=300,
 )
 
 DEMO = Profile(

@@ -28,7 +28,6 @@ from mula_lib.runs import Run, RunResult, do_run, ship_weights, wanted_runs
 
 NOTEBOOKS = REPOSITORY / "notebooks"
 EXECUTED = REPOSITORY / "runs" / "notebooks"
-CELL_TIMEOUT = 3600  # seconds; the rows are trained before, so a cell takes minutes at most
 MENDABLE = 2  # exit status of an error that is the user's to mend
 INTERRUPTED = 130
 
@@ -160,7 +159,7 @@ def execute_notebooks(profile: Profile, source: Source, seeds: Sequence[int]) ->
                 parameters=given,
                 kernel_name="python3",
                 cwd=str(NOTEBOOKS),
-                execution_timeout=CELL_TIMEOUT,
+                execution_timeout=profile.cell_timeout,
                 progress_bar=False,
                 # ipykernel warns of unencrypted loopback traffic at every start, which nobody here can mend
                 extra_arguments=["--IPKernelApp.log_level=ERROR"],

@@ -198,3 +198,13 @@ def test_a_checkpoint_of_another_configuration_is_refused(source, make_run, tmp_
     with pytest.raises(CheckpointError, match=r"last\.ckpt: belongs to a run of another configuration"):
         fit(build_model(run.model_config, 0), samples, recipe, tmp_path, fingerprint="two", seed=0)
     assert (tmp_path / "last.ckpt").read_bytes() == before
+
+
+def test_training_under_bf16_autocast_keeps_float32_weights_and_learns(source, make_run, tmp_path):
+    config = make_run().model_config
+    samples = TrainingSamples(source.train, 64, Augmentation(), source.anatomy, 0)
+    model = build_model(config, 0)
+    recipe = Recipe(epochs=4, batch=8, warmup=0.2, bf16=True)
+    log = fit(model, samples, recipe, tmp_path, fingerprint="x", seed=0).log
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+    assert log[-1]["loss"] < log[0]["loss"]
