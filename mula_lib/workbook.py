@@ -19,11 +19,12 @@ import torch
 from tqdm.auto import tqdm
 
 from mula_lib import training
+from mula_lib.comparison import run_label, side_by_side
 from mula_lib.data.sources import REPOSITORY, Source, open_source
 from mula_lib.errors import ConfigError, MulaError
 from mula_lib.experiments import EXPERIMENTS, TABLES, Experiment, find_experiment
 from mula_lib.profiles import PROFILES, Profile, find_profile
-from mula_lib.results import results_folder, usable_cores
+from mula_lib.results import build_table, results_folder, usable_cores
 from mula_lib.runs import Run, RunResult, do_run, ship_weights, wanted_runs
 
 NOTEBOOKS = REPOSITORY / "notebooks"
@@ -52,13 +53,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 print(f"shipped {ship_weights(run.result()).relative_to(REPOSITORY)}")
         if not options.no_notebooks:
             execute_notebooks(profile, source, seeds)
+        for table in TABLES:
+            print(f"\nTable {table} ({run_label(profile, source, seeds)})")
+            print(side_by_side(build_table(table, profile, source, seeds)).to_string())
     except MulaError as error:
         print(f"run_all: {error}", file=sys.stderr)
         return MENDABLE
     except KeyboardInterrupt:
         print("\nrun_all: interrupted; nothing is lost: run the same command again and it goes on", file=sys.stderr)
         return INTERRUPTED
-    print(f"done in {_clock(time.perf_counter() - started)}; tables and figures: {results_folder(profile, source)}")
+    print(f"\ndone in {_clock(time.perf_counter() - started)}; tables and figures: {results_folder(profile, source)}")
     return 0
 
 
