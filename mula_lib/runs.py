@@ -110,9 +110,14 @@ class RunResult:
         """Percentages by metric name."""
         return self.metrics["scores"]
 
+    @property
+    def weights(self) -> Path:
+        """The weights that were evaluated: the run's own, or shipped ones."""
+        return REPOSITORY / self.metrics["weights"]
+
     def model(self) -> JointModel:
         """The trained network, in evaluation mode on the CPU."""
-        return load_model(Path(self.metrics["weights"]), self.run.model_config)
+        return load_model(self.weights, self.run.model_config)
 
     def evaluation(self) -> Evaluation:
         """Counts of every validation image."""
@@ -150,7 +155,7 @@ def do_run(run: Run, *, retrain: bool = False, workers: int = 0) -> RunResult:
     weights = run.folder / "weights.safetensors"
     _claim(run)
     finished = run.result()
-    if finished is not None and (not retrain or Path(finished.metrics["weights"]) == weights):
+    if finished is not None and (not retrain or finished.weights == weights):
         return finished
     if not retrain and _shipped(run):
         weights = run.shipped_weights
@@ -161,7 +166,7 @@ def do_run(run: Run, *, retrain: bool = False, workers: int = 0) -> RunResult:
 
 def ship_weights(result: RunResult) -> Path:
     """Store the network of a finished run in fp16 where shipped weights lie, to be committed; returns the path."""
-    _, facts = read_facts(Path(result.metrics["weights"]))
+    _, facts = read_facts(result.weights)
     save_weights(result.run.shipped_weights, result.model(), facts, half=True)
     return result.run.shipped_weights
 
@@ -268,7 +273,8 @@ def _test(run: Run, weights: Path) -> RunResult:
     metrics = {
         "experiment": run.experiment.name,
         "testing_fingerprint": run.testing_fingerprint,
-        "weights": str(weights),
+        # relative, so that a checkout may be moved
+        "weights": str(weights.relative_to(REPOSITORY) if weights.is_relative_to(REPOSITORY) else weights),
         "scores": {name: round(value, 4) for name, value in evaluation.scores(source.anatomy).items()},
         "images": len(evaluation.names),
         "params": parameter_count(model),
