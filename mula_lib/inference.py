@@ -37,16 +37,15 @@ class CropMaps:
     joints: Tensor  # (B, N, crop, crop) confidence
 
 
-def test_canvas(crop: int, scale: float, stride: int) -> int:
-    """Side of the network's input at ``scale``: the nearest multiple of ``stride``, at least one."""
-    return max(1, round(crop * scale / stride)) * stride
-
-
 @torch.inference_mode()
 def predict_maps(
     model: JointModel, images: Sequence[np.ndarray], crop: int, testing: Testing, anatomy: Anatomy, *, stage: int = -1
 ) -> CropMaps:
     """Average a stage's maps over ``testing.scales`` and the mirror image, on the crop's own pixels.
+
+    The canvas keeps the size that the network was trained on, and the photo is scaled within it: the adapters pool
+    their guidance to kernels of a fixed size, so on a larger canvas a tap would look at another share of the person.
+    What a scale above 1 pushes out of the canvas is averaged over the other scales.
 
     Args:
         images: B arrays (H, W, 3) uint8 RGB, of any sizes; each is scaled so that its long edge fills the crop.
@@ -56,26 +55,36 @@ def predict_maps(
     device = next(model.parameters()).device
     part_mirror = torch.as_tensor(anatomy.part_mirror, device=device)
     joint_mirror = torch.as_tensor(anatomy.joint_mirror, device=device)
-    parts = joints = 0
+    parts = joints = weights = 0
     for scale in testing.scales:
-        canvas = test_canvas(crop, scale, model.config.stride)
-        crops = [warp_image(image, fit_affine(image.shape[1::-1], canvas), canvas) for image in images]
+        crops = [warp_image(image, fit_affine(image.shape[1::-1], crop, scale=scale), crop) for image in images]
         batch = torch.from_numpy(np.stack(crops).transpose(0, 3, 1, 2)).to(device)
         if testing.mirror:
             batch = torch.cat([batch, batch.flip(3)])
         output = model(batch)[stage]
-        scaled_parts = _resize(output.parsing, crop).softmax(dim=1)
-        scaled_joints = _resize(output.pose, crop)
+        grid, seen = _unscaling(crop, scale, device)
+        scaled_parts = _sample(output.parsing, grid).softmax(dim=1)
+        scaled_joints = _sample(output.pose, grid)
         if testing.mirror:
             scaled_parts = _unmirror(scaled_parts, part_mirror)
             scaled_joints = _unmirror(scaled_joints, joint_mirror)
-        parts = parts + scaled_parts
-        joints = joints + scaled_joints
-    return CropMaps(parts / len(testing.scales), joints / len(testing.scales))
+        parts = parts + seen * scaled_parts
+        joints = joints + seen * scaled_joints
+        weights = weights + seen
+    return CropMaps(parts / weights, joints / weights)
 
 
-def _resize(maps: Tensor, side: int) -> Tensor:
-    return F.interpolate(maps.float(), size=(side, side), mode="bilinear", align_corners=False)
+def _unscaling(crop: int, scale: float, device: torch.device) -> tuple[Tensor, Tensor]:
+    """For each pixel of the unscaled crop, where on the scaled one it lies, (crop, crop, 2), and whether, (crop, crop)."""
+    side = (2 * torch.arange(crop, device=device) + 1) / crop - 1
+    x, y = torch.meshgrid(side * scale, side * scale, indexing="xy")
+    return torch.stack([x, y], dim=-1), ((x.abs() <= 1) & (y.abs() <= 1)).float()
+
+
+def _sample(maps: Tensor, grid: Tensor) -> Tensor:
+    """Bilinear values of (B, C, h, w) maps at the points of a (H, W, 2) grid: (B, C, H, W)."""
+    grids = grid.expand(len(maps), *grid.shape)
+    return F.grid_sample(maps.float(), grids, mode="bilinear", padding_mode="border", align_corners=False)
 
 
 def _unmirror(maps: Tensor, channels: Tensor) -> Tensor:
@@ -122,8 +131,7 @@ def _sample_at_photo(maps: Tensor, matrix: np.ndarray, size_wh: tuple[int, int])
     columns = matrix[0, 0] * np.arange(width) + matrix[0, 2]
     rows = matrix[1, 1] * np.arange(height) + matrix[1, 2]
     x, y = (torch.as_tensor((2 * (v + 0.5) / crop - 1).astype(np.float32), device=maps.device) for v in (columns, rows))
-    grid = torch.stack([x.expand(height, width), y[:, None].expand(height, width)], dim=-1)
-    return F.grid_sample(maps[None], grid[None], mode="bilinear", padding_mode="border", align_corners=False)[0]
+    return _sample(maps[None], torch.stack([x.expand(height, width), y[:, None].expand(height, width)], dim=-1))[0]
 
 
 def predict(

@@ -34,13 +34,17 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Testing:
-    """How a network is tested: ``scales`` of the crop and the mirrored image, averaged (Sec. 4.1)."""
+    """How a network is tested: ``scales`` of the photo in the crop and the mirrored image, averaged (Sec. 4.1)."""
 
     __test__ = False  # not a test case, whatever pytest thinks of the name
 
     scales: tuple[float, ...] = (1.0,)
     mirror: bool = True
     batch: int = 32
+
+    def __post_init__(self) -> None:
+        if not self.scales or min(self.scales) > 1 or min(self.scales) <= 0:
+            raise ConfigError(f"scales={self.scales}: at least one must show the whole photo, so be at most 1")
 
 
 @dataclass(frozen=True)
@@ -72,7 +76,7 @@ SMOKE = Profile(
     hourglass_kernel_size=3,
     vgg_batch_norm=True,
     recipe=Recipe(epochs=2, batch=8, warmup=0.5),
-    testing=Testing(scales=(0.75, 1.0), mirror=True),
+    testing=Testing(scales=(0.8, 1.0), mirror=True),
     watch=4,
     cell_timeout=300,
 )
@@ -89,7 +93,7 @@ DEMO = Profile(
     # Smaller batches, a doubled rate and a warm-up: with 12 epochs instead of 250, the number of updates decides
     # (measured, docs/adaptation.md).
     recipe=Recipe(epochs=12, batch=12, learning_rate=0.005, warmup=0.05),
-    testing=Testing(scales=(0.75, 1.0, 1.25), mirror=True),
+    testing=Testing(scales=(0.8, 1.0, 1.25), mirror=True),
     core=("VGG16-FCN", "VGG16-FCN-MuLA", "HG-0s-1u-MuLA", "HG-1s-1u-MuLA"),
     watch=100,
 )

@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mula_lib.anatomy import LIP
+from mula_lib.errors import ConfigError
 from mula_lib.evaluation import Evaluation, evaluate
-from mula_lib.inference import CropMaps, decode, predict, predict_maps, test_canvas
+from mula_lib.inference import CropMaps, decode, predict, predict_maps
 from mula_lib.models.joint import StageOutput
 from mula_lib.profiles import Testing
 from mula_lib.runs import build_model
@@ -67,7 +68,7 @@ def test_the_mask_is_the_arg_max_at_the_photos_own_pixels():
 def test_scales_agree_on_a_smooth_scene():
     photo = np.full((60, 80, 3), 12 * 5, np.uint8)
     photo[:, 40:] = 12 * 9
-    for scales in ((1.0,), (0.75, 1.0, 1.25)):
+    for scales in ((1.0,), (0.8, 1.0, 1.25)):
         mask = predict(ColourReader(), [photo], 64, Testing(scales=scales, mirror=False), LIP)[0].mask
         assert (mask[4:-4, 4:36] == 5).all()  # beyond, the padding of the crop mixes in
         assert (mask[4:-4, 44:-4] == 9).all()
@@ -97,7 +98,7 @@ def test_the_mirror_image_is_averaged_with_its_sides_swapped_back():
 def test_a_mirrored_photo_gives_the_mirrored_answer():
     model = build_model(build_model_config(), 0).eval()
     photo = np.random.default_rng(2).integers(0, 256, (64, 48, 3), dtype=np.uint8)
-    maps = predict_maps(model, [photo, photo[:, ::-1].copy()], 64, Testing(scales=(0.75, 1.0)), LIP)
+    maps = predict_maps(model, [photo, photo[:, ::-1].copy()], 64, Testing(scales=(0.8, 1.0)), LIP)
     # OpenCV's interpolation is in fixed point, so a mirrored crop is the crop's mirror image up to a grey level
     assert_nearly_equal(maps.joints[1], maps.joints[0].flip(2)[LIP.joint_mirror.tolist()], 0.02)
     assert_nearly_equal(maps.parts[1], maps.parts[0].flip(2)[LIP.part_mirror.tolist()], 0.02)
@@ -127,12 +128,34 @@ def build_model_config():
     return find_experiment("HG-1s-1u-MuLA").model_config(SMOKE, LIP)
 
 
-@pytest.mark.parametrize(("scale", "side"), [(1.0, 96), (0.75, 72), (1.25, 120), (0.01, 8)])
-def test_the_canvas_of_a_scale_is_a_multiple_of_the_stride(scale, side):
-    assert test_canvas(96, scale, 8) == side
+@pytest.mark.parametrize("scales", [(0.8,), (1.0,), (0.8, 1.0), (0.7, 1.0, 1.3)])
+def test_every_scale_finds_the_joints_and_parts_in_the_same_place(scales):
+    """Sixteen flat patches, each with one joint's green value and one part's red value."""
+    photo = np.zeros((96, 96, 3), np.uint8)
+    centres = []
+    for j in range(16):
+        row, column = divmod(j, 4)
+        photo[24 * row + 4 : 24 * row + 20, 24 * column + 4 : 24 * column + 20] = (12 * (j + 1), 15 * (j + 1), 0)
+        centres.append((24 * column + 11.5, 24 * row + 11.5))
+    prediction = predict(ColourReader(), [photo], 96, Testing(scales=scales, mirror=False), LIP)[0]
+    inside = np.abs(prediction.joints - centres)
+    assert inside.max() <= 8  # anywhere on the patch: a flat patch has no single peak
+    for j, (x, y) in enumerate(centres):
+        assert prediction.mask[int(y), int(x)] == j + 1
 
 
-test_canvas.__test__ = False
+def test_a_scale_above_one_does_not_shift_a_peak():
+    photo = np.zeros((96, 96, 3), np.uint8)
+    photo[30:36, 60:66, 1] = 15  # the right ankle's value
+    for scales in ((1.0,), (0.8, 1.0, 1.25)):
+        x, y = predict(ColourReader(), [photo], 96, Testing(scales=scales, mirror=False), LIP)[0].joints[0]
+        assert (x, y) == pytest.approx((62.5, 32.5), abs=2.1)
+
+
+@pytest.mark.parametrize("scales", [(), (1.25,), (0.0, 1.0)])
+def test_scales_that_never_show_the_whole_photo_are_refused(scales):
+    with pytest.raises(ConfigError, match="whole photo"):
+        Testing(scales=scales)
 
 
 def test_evaluation_counts_every_annotated_pixel_once(source):
