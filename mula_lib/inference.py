@@ -75,7 +75,7 @@ def predict_maps(
 
 
 def _unscaling(crop: int, scale: float, device: torch.device) -> tuple[Tensor, Tensor]:
-    """For each pixel of the unscaled crop, where on the scaled one it lies, (crop, crop, 2), and whether, (crop, crop)."""
+    """(crop, crop, 2): where each pixel of the unscaled crop lies on the scaled one; (crop, crop): whether it does."""
     side = (2 * torch.arange(crop, device=device) + 1) / crop - 1
     x, y = torch.meshgrid(side * scale, side * scale, indexing="xy")
     return torch.stack([x, y], dim=-1), ((x.abs() <= 1) & (y.abs() <= 1)).float()
