@@ -13,11 +13,11 @@ from torch import Tensor
 
 from mula_lib.anatomy import Anatomy
 from mula_lib.data.augment import fit_affine, invert_affine, transform_points, warp_image
+from mula_lib.data.targets import PAPER_CROP
 from mula_lib.models.joint import JointModel
 from mula_lib.profiles import Testing
 
 SMOOTHING = 3.0  # σ in pixels at a crop of 256, before the arg max
-PAPER_CROP = 256
 
 
 @dataclass(frozen=True)

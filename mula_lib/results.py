@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import os
 import platform
 import subprocess
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ import pandas as pd
 from mula_lib.data.sources import REPOSITORY, Source
 from mula_lib.experiments import BASELINES, table_rows
 from mula_lib.files import atomic_path, write_json
+from mula_lib.machine import usable_cores
 from mula_lib.profiles import Profile
 from mula_lib.runs import Run, RunResult
 
@@ -145,8 +145,3 @@ def _version(package: str) -> str | None:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return None
-
-
-def usable_cores() -> int:
-    """Processor cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -23,8 +23,9 @@ from mula_lib.comparison import run_label, side_by_side
 from mula_lib.data.sources import REPOSITORY, Source, open_source
 from mula_lib.errors import ConfigError, MulaError
 from mula_lib.experiments import EXPERIMENTS, TABLES, Experiment, find_experiment
+from mula_lib.machine import usable_cores
 from mula_lib.profiles import PROFILES, Profile, find_profile
-from mula_lib.results import build_table, results_folder, usable_cores
+from mula_lib.results import build_table, results_folder
 from mula_lib.runs import Run, RunResult, do_run, ship_weights, wanted_runs
 
 NOTEBOOKS = REPOSITORY / "notebooks"

@@ -27,6 +27,7 @@ from tqdm.auto import tqdm
 from mula_lib.anatomy import LIP
 from mula_lib.errors import ConfigError, DataError
 from mula_lib.files import write_text
+from mula_lib.machine import usable_cores
 from mula_lib.data.people.tree import SPLITS, Tree, stem
 
 if TYPE_CHECKING:
@@ -150,8 +151,7 @@ def _is_finished(root: Path, config: PeopleConfig) -> bool:
 
 
 def _worker_count(workers: int | None, jobs: int) -> int:
-    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(min(workers or available, -(-jobs // _BATCH)), 1)
+    return max(min(workers or usable_cores(), -(-jobs // _BATCH)), 1)
 
 
 def _rendered(
