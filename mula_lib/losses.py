@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mula_lib.anatomy import IGNORE
+from mula_lib.compiled.cross_entropy import upsampled_cross_entropy
 from mula_lib.models.joint import StageOutput
 
 
@@ -14,14 +15,12 @@ def joint_loss(outputs: list[StageOutput], mask: Tensor, heatmaps: Tensor, pose_
 
     Args:
         outputs: T stages of logits (B, P, h, w) and maps (B, N, h, w).
-        mask: (B, H, W) part ids, 255 ignored; logits are upsampled to its size before the cross entropy.
+        mask: (B, H, W) uint8 part ids, 255 ignored; the cross entropy is of the logits upsampled to its size.
         heatmaps: (B, N, h, w) targets at the maps' size.
         pose_weight: the paper's β.
     """
-    target = mask.long()
     total = heatmaps.new_zeros(())
     for stage in outputs:
-        logits = F.interpolate(stage.parsing.float(), size=mask.shape[-2:], mode="bilinear", align_corners=False)
-        total = total + F.cross_entropy(logits, target, ignore_index=IGNORE)
+        total = total + upsampled_cross_entropy(stage.parsing, mask, IGNORE)
         total = total + pose_weight * F.mse_loss(stage.pose.float(), heatmaps)
     return total

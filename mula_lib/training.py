@@ -22,6 +22,7 @@ from mula_lib.data.targets import gaussian_heatmaps, heatmap_sigma
 from mula_lib.errors import CheckpointError
 from mula_lib.files import write_text
 from mula_lib.losses import joint_loss
+from mula_lib.machine import keep_freed_memory
 from mula_lib.models.joint import JointModel
 from mula_lib.profiles import Recipe
 
@@ -94,7 +95,8 @@ def fit(
         CheckpointError: ``folder/last.ckpt`` is damaged, or belongs to another configuration.
     """
     device = next(model.parameters()).device
-    optimizer = torch.optim.RMSprop(model.parameters(), lr=recipe.learning_rate)
+    optimizer = torch.optim.RMSprop(model.parameters(), lr=recipe.learning_rate, foreach=True)
+    keep_freed_memory()
     checkpoint = folder / "last.ckpt"
     log: list[dict] = []
     seconds = 0.0
@@ -158,7 +160,7 @@ def _update(
     loss = joint_loss(outputs, mask, heatmaps, recipe.pose_weight)
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
-    torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip_norm)
+    torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip_norm, foreach=True)
     optimizer.step()
     return loss.detach()
 
