@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 
 import pytest
@@ -10,14 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mula_lib.anatomy import IGNORE
-from mula_lib.compiled import cross_entropy, jit
+from mula_lib.compiled import cross_entropy, depthwise, jit
 from mula_lib.compiled.cross_entropy import upsampled_cross_entropy
 
 TOLERANCE = 1e-5
 
 
 def relative_error(found: torch.Tensor, wanted: torch.Tensor) -> float:
-    return float((found - wanted).norm() / wanted.norm().clamp_min(1e-12))
+    return ((found - wanted).norm() / wanted.norm().clamp_min(1e-12)).item()
 
 
 def random(*shape: int, seed: int = 0, channels_last: bool = True) -> torch.Tensor:
@@ -30,6 +31,16 @@ def random(*shape: int, seed: int = 0, channels_last: bool = True) -> torch.Tens
 def random_mask(parts: int, *shape: int, seed: int = 0) -> torch.Tensor:
     mask = torch.randint(0, parts + 1, shape, generator=torch.Generator().manual_seed(seed))
     return torch.where(mask == parts, IGNORE, mask).to(torch.uint8)
+
+
+@contextlib.contextmanager
+def use_threads(count: int):
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 class TestUpsampledCrossEntropy:
@@ -67,6 +78,46 @@ class TestUpsampledCrossEntropy:
             upsampled_cross_entropy(random(1, 20, 4, 4), torch.full((1, 8, 8), 20, dtype=torch.uint8), IGNORE)
 
 
+class TestDynamicDepthwise:
+    @settings(max_examples=25, deadline=None)
+    @given(
+        st.integers(1, 3), st.sampled_from([8, 24, 72]), st.integers(1, 9), st.integers(1, 9),
+        st.sampled_from([1, 3, 5, 7]), st.integers(0, 99), st.booleans(),
+    )  # fmt: skip
+    def test_is_the_reference(self, batch, channels, height, width, size, seed, channels_last):
+        features = random(batch, channels, height, width, seed=seed, channels_last=channels_last)
+        kernels = random(batch, channels, size, size, seed=seed + 1, channels_last=channels_last)
+        upstream = random(batch, channels, height, width, seed=seed + 2).detach()
+        found, wanted = (f(features, kernels) for f in (depthwise.dynamic_depthwise, depthwise.reference))
+        assert relative_error(found, wanted) < TOLERANCE
+        gradients = [torch.autograd.grad(result, (features, kernels), upstream) for result in (found, wanted)]
+        for of_found, of_wanted in zip(*gradients, strict=True):
+            assert relative_error(of_found, of_wanted) < TOLERANCE
+
+    def test_is_the_reference_at_the_papers_size(self):
+        features, kernels = random(1, 256, 64, 64), random(1, 256, 7, 7, seed=1)
+        found, wanted = (f(features, kernels) for f in (depthwise.dynamic_depthwise, depthwise.reference))
+        assert relative_error(found, wanted) < TOLERANCE
+        gradients = [torch.autograd.grad(result.square().sum(), (features, kernels)) for result in (found, wanted)]
+        for of_found, of_wanted in zip(*gradients, strict=True):
+            assert relative_error(of_found, of_wanted) < TOLERANCE
+
+    def test_does_not_depend_on_the_number_of_threads(self):
+        features, kernels = random(3, 72, 9, 9), random(3, 72, 3, 3, seed=1)
+        results = []
+        for threads in (1, 2):
+            with use_threads(threads):
+                result = depthwise.dynamic_depthwise(features, kernels)
+                results.append((result, *torch.autograd.grad(result.square().sum(), (features, kernels))))
+        for one, two in zip(*results, strict=True):
+            assert torch.equal(one, two)
+
+    @pytest.mark.parametrize(("channels", "dtype"), [(6, torch.float32), (8, torch.float64)])
+    def test_leaves_other_widths_and_precisions_to_the_reference(self, channels, dtype):
+        features, kernels = (random(2, channels, 5, 5).to(dtype), random(2, channels, 3, 3).to(dtype))
+        assert torch.equal(depthwise.dynamic_depthwise(features, kernels), depthwise.reference(features, kernels))
+
+
 class TestJit:
     def test_plain_takes_the_reference(self, monkeypatch):
         monkeypatch.setattr(cross_entropy, "reference", lambda *_: "reference")
@@ -78,9 +129,5 @@ class TestJit:
 
     @pytest.mark.parametrize("threads", [1, 2])
     def test_share_keeps_the_order(self, threads):
-        before = torch.get_num_threads()
-        torch.set_num_threads(threads)
-        try:
+        with use_threads(threads):
             assert jit.share(lambda number: number**2, 9) == [number**2 for number in range(9)]
-        finally:
-            torch.set_num_threads(before)

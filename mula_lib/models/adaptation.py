@@ -6,27 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-
-def dynamic_depthwise(features: Tensor, kernels: Tensor) -> Tensor:
-    """The paper's ⊗c: every channel of every sample is convolved with a kernel of its own, at the same size.
-
-    Args:
-        features: (B, C, H, W).
-        kernels: (B, C, h, h) with h odd; the borders are padded with zeros.
-
-    Returns:
-        (B, C, H, W).
-    """
-    batch, channels, height, width = features.shape
-    size = kernels.shape[-1]
-    # One grouped convolution over the batch folded into the channels: no loop, and exact.
-    folded = F.conv2d(
-        features.reshape(1, batch * channels, height, width),
-        kernels.reshape(batch * channels, 1, size, size),
-        padding=size // 2,
-        groups=batch * channels,
-    )
-    return folded.reshape(batch, channels, height, width)
+from mula_lib.compiled.depthwise import dynamic_depthwise
 
 
 class ParameterAdapter(nn.Module):
