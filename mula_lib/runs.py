@@ -23,6 +23,7 @@ from pathlib import Path
 
 import torch
 
+from mula_lib import processes
 from mula_lib.checkpoint import load_model, read_facts, save_weights
 from mula_lib.costs import forward_gflops, parameter_count
 from mula_lib.data.augment import Augmentation
@@ -153,7 +154,9 @@ def do_run(run: Run, *, retrain: bool = False, workers: int = 0) -> RunResult:
         CheckpointError: the run's folder or weights file is damaged, or holds another configuration.
     """
     weights = run.folder / "weights.safetensors"
-    _claim(run)
+    if processes.rank() == 0:
+        _claim(run)
+    processes.wait()
     finished = run.result()
     if finished is not None and (not retrain or finished.weights == weights):
         return finished
@@ -161,7 +164,10 @@ def do_run(run: Run, *, retrain: bool = False, workers: int = 0) -> RunResult:
         weights = run.shipped_weights
     elif not weights.is_file():
         _train(run, weights, workers)
-    return _test(run, weights)
+    if processes.rank() == 0:
+        _test(run, weights)
+    processes.wait()
+    return run.result()
 
 
 def ship_weights(result: RunResult) -> Path:
@@ -251,8 +257,9 @@ def _train(run: Run, weights: Path, workers: int) -> None:
         "trained_on": f"{platform.machine()}, {device.type}, torch {torch.__version__}",
         "log": result.log,
     }
-    save_weights(weights, model, facts)
-    (run.folder / "last.ckpt").unlink(missing_ok=True)
+    if processes.rank() == 0:
+        save_weights(weights, model, facts)
+        (run.folder / "last.ckpt").unlink(missing_ok=True)
 
 
 def _test(run: Run, weights: Path) -> RunResult:

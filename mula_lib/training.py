@@ -16,10 +16,12 @@ import torch
 from torch.utils.data import DataLoader, Sampler
 from tqdm.auto import tqdm
 
+from mula_lib import processes
+from mula_lib.anatomy import IGNORE
 from mula_lib.checkpoint import load_checkpoint, save_checkpoint
 from mula_lib.data.samples import TrainingSamples
 from mula_lib.data.targets import gaussian_heatmaps, heatmap_sigma
-from mula_lib.errors import CheckpointError
+from mula_lib.errors import CheckpointError, ConfigError
 from mula_lib.files import write_text
 from mula_lib.losses import joint_loss
 from mula_lib.machine import keep_freed_memory
@@ -45,10 +47,16 @@ def _bar(**options: object) -> tqdm:
 
 
 class EpochBatches(Sampler):
-    """Batches of (epoch, index) keys in an order that depends on (seed, epoch) only; a short last batch is dropped."""
+    """Batches of (epoch, index) keys in an order that depends on (seed, epoch) only; a short last batch is dropped.
+
+    Where several processes train, each gets its part of every batch. Raises :class:`ConfigError` if the batch cannot
+    be shared out evenly.
+    """
 
     def __init__(self, samples: int, batch: int, seed: int, epoch: int) -> None:
         self.batch = min(batch, samples)
+        if self.batch % processes.count():
+            raise ConfigError(f"a batch of {self.batch} cannot be shared by {processes.count()} processes evenly")
         order = np.random.default_rng((seed, epoch)).permutation(samples)
         self.keys = [(epoch, int(index)) for index in order]
 
@@ -56,8 +64,9 @@ class EpochBatches(Sampler):
         return len(self.keys) // self.batch
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        for start in range(0, len(self) * self.batch, self.batch):
-            yield self.keys[start : start + self.batch]
+        mine = self.batch // processes.count()
+        for start in range(mine * processes.rank(), len(self) * self.batch, self.batch):
+            yield self.keys[start : start + mine]
 
 
 @dataclass(frozen=True)
@@ -85,6 +94,7 @@ def fit(
     After every epoch ``last.ckpt`` and ``log.jsonl`` are replaced atomically, so that a run killed at any moment
     resumes at the last whole epoch and ends with the very weights of an undisturbed one. On a CPU the arithmetic is
     done by one thread, because sums in another order would end in other weights; train two rows at once instead.
+    Under ``torchrun`` all processes train this one network, and the first one writes.
 
     Args:
         fingerprint: of everything that decides the result; a checkpoint with another one is refused.
@@ -109,9 +119,10 @@ def fit(
     sigma = heatmap_sigma(samples.crop, model.config.stride)
     steps = len(EpochBatches(len(samples), recipe.batch, seed, 0))
     model.to(memory_format=torch.channels_last).train()
+    network, first = processes.parallel(model), processes.rank() == 0
     with (
         _one_thread(device),
-        _bar(total=recipe.epochs * steps, initial=len(log) * steps, desc=title, unit="step") as bar,
+        _bar(total=recipe.epochs * steps, initial=len(log) * steps, desc=title, unit="step", disable=not first) as bar,
     ):
         for epoch in range(len(log), recipe.epochs):
             started = time.perf_counter()
@@ -121,43 +132,52 @@ def fit(
             for index, batch in enumerate(loader):
                 for group in optimizer.param_groups:
                     group["lr"] = recipe.learning_rate_at(epoch * steps + index, steps)
-                losses.append(_update(model, optimizer, batch, recipe, sigma))
+                losses.append(_update(network, optimizer, batch, recipe, sigma))
                 bar.update()
             seconds += time.perf_counter() - started
-            loss = float(torch.stack(losses).mean())
+            loss = float(processes.total(torch.stack(losses).mean())) / processes.count()
             line = {"epoch": epoch + 1, "loss": round(loss, 6), "seconds": round(seconds, 1)}
-            for name, value in (watch(model) if watch else {}).items():
+            for name, value in (watch(model) if watch and first else {}).items():
                 line[name] = round(value, 3) if math.isfinite(value) else None  # JSON has no nan
             log.append(line)
             bar.set_postfix({key: value for key, value in line.items() if key != "seconds"})
-            save_checkpoint(
-                checkpoint,
-                {
-                    "fingerprint": fingerprint,
-                    "model": model.state_dict(),
-                    "optimizer": optimizer.state_dict(),
-                    "log": log,
-                    "seconds": seconds,
-                },
-            )
-            write_text(folder / "log.jsonl", "".join(json.dumps(entry) + "\n" for entry in log))
+            if first:
+                _save(folder, fingerprint, model, optimizer, log, seconds)
+            processes.wait()
     return TrainingResult(seconds, log)
 
 
+def _save(
+    folder: Path, fingerprint: str, model: JointModel, optimizer: torch.optim.Optimizer, log: list[dict], seconds: float
+) -> None:
+    state = {
+        "fingerprint": fingerprint,
+        "model": model.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "log": log,
+        "seconds": seconds,
+    }
+    save_checkpoint(folder / "last.ckpt", state)
+    write_text(folder / "log.jsonl", "".join(json.dumps(entry) + "\n" for entry in log))
+
+
 def _update(
-    model: JointModel, optimizer: torch.optim.Optimizer, batch: dict, recipe: Recipe, sigma: float
+    network: torch.nn.Module, optimizer: torch.optim.Optimizer, batch: dict, recipe: Recipe, sigma: float
 ) -> torch.Tensor:
-    """One step; returns the detached loss."""
+    """One step of a :class:`JointModel` or of its parallel form; returns the detached loss."""
+    model = getattr(network, "module", network)
     device = next(model.parameters()).device
     images, mask, joints, present = (
         batch[key].to(device, non_blocking=True) for key in ("image", "mask", "joints", "present")
     )
     with torch.autocast(device.type, dtype=torch.bfloat16, enabled=recipe.bf16):
-        outputs = model(images.contiguous(memory_format=torch.channels_last))
+        outputs = network(images.contiguous(memory_format=torch.channels_last))
     heatmaps = gaussian_heatmaps(
         joints, present, grid=tuple(outputs[0].pose.shape[-2:]), stride=model.config.stride, sigma=sigma
     )
-    loss = joint_loss(outputs, mask, heatmaps, recipe.pose_weight)
+    counted = (mask != IGNORE).sum()
+    fair = counted * processes.count() / processes.total(counted)  # a process with more pixels that count weighs more
+    loss = joint_loss(outputs, mask, heatmaps, recipe.pose_weight, fair if processes.count() > 1 else 1.0)
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
     torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip_norm, foreach=True)

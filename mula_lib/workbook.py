@@ -18,7 +18,7 @@ from concurrent.futures.process import BrokenProcessPool
 import torch
 from tqdm.auto import tqdm
 
-from mula_lib import training
+from mula_lib import processes, training
 from mula_lib.comparison import run_label, side_by_side
 from mula_lib.data.sources import REPOSITORY, Source, open_source
 from mula_lib.errors import ConfigError, MulaError
@@ -37,6 +37,11 @@ INTERRUPTED = 130
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line: ``python -m mula_lib.workbook [PROFILE] [options]``; returns the exit status."""
     options = _parser().parse_args(arguments)
+    with processes.joined():
+        return _run(options)
+
+
+def _run(options: argparse.Namespace) -> int:
     started = time.perf_counter()
     try:
         profile = find_profile(options.profile)
@@ -44,11 +49,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise ConfigError("--seeds and --jobs count from 1")
         only = [find_experiment(name) for name in options.only or ()]
         seeds = tuple(range(options.seeds))
-        source = open_source(options.dataset or profile.dataset, path=options.data)
+        with processes.first_ahead():
+            source = open_source(options.dataset or profile.dataset, path=options.data)
         runs = _wanted(profile, source, seeds, only, options)
+        if processes.rank() > 0:
+            for run in _longest_first(runs):
+                do_run(run, retrain=options.retrain)
+            return 0
         counts = f"{len(source.train)} train and {len(source.val)} val images"
         print(f"MuLA workbook, profile {profile.name}: {len(runs)} runs; data: {source.name}, {counts}", flush=True)
-        train_rows(runs, options.jobs, options.retrain)
+        train_rows(runs, 1 if processes.count() > 1 else options.jobs, options.retrain)
         if options.ship:
             for run in runs:
                 print(f"shipped {ship_weights(run.result()).relative_to(REPOSITORY)}")
@@ -96,7 +106,7 @@ def train_rows(runs: Sequence[Run], jobs: int, retrain: bool) -> None:
 
     The first failure is raised when the other runs have ended, so that one bad row costs no other row its work.
     """
-    by_cost = sorted(runs, key=lambda run: -len(run.experiment.interactions))
+    by_cost = _longest_first(runs)
     if jobs == 1 or len(runs) == 1:
         for number, run in enumerate(by_cost, start=1):
             _announce(do_run(run, retrain=retrain), number, len(runs))
@@ -122,6 +132,10 @@ def train_rows(runs: Sequence[Run], jobs: int, retrain: bool) -> None:
         if isinstance(failures[0], BrokenProcessPool):
             raise MulaError("a training process was killed, perhaps for memory; run again with --jobs 1: it goes on")
         raise failures[0]
+
+
+def _longest_first(runs: Sequence[Run]) -> list[Run]:
+    return sorted(runs, key=lambda run: -len(run.experiment.interactions))
 
 
 def _announce(result: RunResult, number: int, total: int) -> None:

@@ -1,0 +1,86 @@
+"""Two processes follow the loss curve of one that has the whole batch."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from mula_lib import processes
+from mula_lib.data.sources import REPOSITORY
+from mula_lib.errors import ConfigError
+from mula_lib.training import EpochBatches
+
+# What each process runs: four epochs of a small MuLA on the fixture, all of it one batch. The learning rate is low,
+# because RMSProp's first steps follow the signs of gradients and so enlarge the rounding of sums in another order.
+SCRIPT = """
+import sys
+from pathlib import Path
+import torch
+from mula_lib import processes
+from mula_lib.data.augment import Augmentation
+from mula_lib.data.samples import TrainingSamples
+from mula_lib.data.sources import open_source
+from mula_lib.models.interaction import AdaptationConfig
+from mula_lib.models.joint import ModelConfig
+from mula_lib.profiles import Recipe
+from mula_lib.runs import build_model
+from mula_lib.training import fit
+
+with processes.joined():
+    source = open_source("fixture")
+    samples = TrainingSamples(source.train, 64, Augmentation(), source.anatomy, 0)
+    model = build_model(ModelConfig("hourglass", ("adapt",) * 2, 8, adaptation=AdaptationConfig(3)), 0)
+    recipe = Recipe(epochs=4, batch=24, learning_rate=3e-4)
+    fit(model, samples, recipe, Path(sys.argv[1]), fingerprint="test", seed=0)
+    if processes.rank() == 0:
+        torch.save(model.state_dict(), Path(sys.argv[1]) / "state.pt")
+"""
+
+
+def train(folder: Path, count: int) -> tuple[list[dict], dict]:
+    folder.mkdir()
+    script = folder / "script.py"
+    script.write_text(SCRIPT)
+    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}"] if count > 1 else []
+    done = subprocess.run(
+        [sys.executable, *launcher, str(script), str(folder)],
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    log = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    return log, torch.load(folder / "state.pt", weights_only=True)
+
+
+def test_two_processes_train_like_one_with_the_whole_batch(tmp_path):
+    (one, alone), (two, together) = (train(tmp_path / str(count), count) for count in (1, 2))
+    assert [line["epoch"] for line in two] == [1, 2, 3, 4]
+    assert two[0]["loss"] == pytest.approx(one[0]["loss"], rel=1e-6)  # the same weights: only the sums are shared out
+    assert [line["loss"] for line in two] == pytest.approx([line["loss"] for line in one], rel=2e-3)
+    assert one[-1]["loss"] < 0.995 * one[0]["loss"]  # a curve, not a line
+    assert alone.keys() == together.keys()  # batch normalisation was shared in place, and left no trace
+
+
+def test_every_process_gets_its_part_of_each_batch(monkeypatch):
+    whole = list(EpochBatches(20, 6, seed=0, epoch=1))
+    monkeypatch.setattr(processes, "count", lambda: 3)
+    parts = []
+    for rank in range(3):
+        monkeypatch.setattr(processes, "rank", lambda rank=rank: rank)
+        parts.append(list(EpochBatches(20, 6, seed=0, epoch=1)))
+    assert [list(itertools.chain(*batch)) for batch in zip(*parts, strict=True)] == whole
+
+
+def test_a_batch_that_cannot_be_shared_is_refused(monkeypatch):
+    monkeypatch.setattr(processes, "count", lambda: 5)
+    with pytest.raises(ConfigError, match="a batch of 12 cannot be shared by 5"):
+        EpochBatches(100, 12, seed=0, epoch=0)
