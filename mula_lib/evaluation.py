@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +11,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from mula_lib.anatomy import Anatomy
-from mula_lib.data.lip import LipSplit, load_image, load_mask
+from mula_lib.data.lip import LipRecord, LipSplit, load_image, load_mask
 from mula_lib.errors import DataError
 from mula_lib.files import atomic_path
 from mula_lib.inference import predict
@@ -60,22 +62,37 @@ def evaluate(
     annotations or a mask that does not fit its image.
     """
     records = split.records[:limit]
+    if not records:
+        raise DataError(f"{split.root}: no image in the {split.split} split to test with")
+    batches = [records[start : start + testing.batch] for start in range(0, len(records), testing.batch)]
     was_training = model.training
     model.eval()
     confusions, predicted = [], []
-    for start in tqdm(range(0, len(records), testing.batch), desc=progress, disable=progress is None, leave=False):
-        batch = records[start : start + testing.batch]
-        images = [load_image(record.image) for record in batch]
-        predictions = predict(model, images, crop, testing, anatomy)
-        for record, image, prediction in zip(batch, images, predictions, strict=True):
-            if record.mask is None:
-                raise DataError(f"{record.image}: no mask to score against; the {split.split} split has no annotations")
-            truth = load_mask(record.mask, classes=len(anatomy.parts))
-            if truth.shape != image.shape[:2]:
-                raise DataError(f"{record.mask}: its size differs from that of {record.image}; unzip both again")
-            confusions.append(confusion_matrix(prediction.mask, truth, len(anatomy.parts)))
-            predicted.append(prediction.joints)
+    with ThreadPoolExecutor(1) as reader:  # the next batch is read while the network is at work on this one
+        coming = reader.submit(_read, batches[0], split.split, anatomy)
+        for number in tqdm(range(len(batches)), desc=progress, disable=progress is None, leave=False):
+            images, truths = coming.result()
+            if number + 1 < len(batches):
+                coming = reader.submit(_read, batches[number + 1], split.split, anatomy)
+            for prediction, truth in zip(predict(model, images, crop, testing, anatomy), truths, strict=True):
+                confusions.append(confusion_matrix(prediction.mask, truth, len(anatomy.parts)))
+                predicted.append(prediction.joints)
     model.train(was_training)
     joints = np.stack([record.joints for record in records])
     hits = pckh_hits(np.stack(predicted), joints, anatomy)
     return Evaluation(tuple(record.name for record in records), np.stack(confusions), hits)
+
+
+def _read(records: Sequence[LipRecord], split: str, anatomy: Anatomy) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Images and annotated masks."""
+    images, masks = [], []
+    for record in records:
+        image = load_image(record.image)
+        if record.mask is None:
+            raise DataError(f"{record.image}: no mask to score against; the {split} split has no annotations")
+        mask = load_mask(record.mask, classes=len(anatomy.parts))
+        if mask.shape != image.shape[:2]:
+            raise DataError(f"{record.mask}: its size differs from that of {record.image}; unzip both again")
+        images.append(image)
+        masks.append(mask)
+    return images, masks

@@ -1,7 +1,9 @@
 """Testing: geometry of the crop, the mirror and the scales, with networks whose answer is known."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -9,10 +11,14 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mula_lib import inference
 from mula_lib.anatomy import LIP
-from mula_lib.errors import ConfigError
+from mula_lib.data.augment import fit_affine, warp_image
+from mula_lib.data.lip import load_image, load_mask
+from mula_lib.errors import ConfigError, DataError
 from mula_lib.evaluation import Evaluation, evaluate
 from mula_lib.inference import CropMaps, decode, predict, predict_maps
+from mula_lib.metrics.pose import pckh_hits
 from mula_lib.models.joint import StageOutput
 from mula_lib.profiles import Testing
 from mula_lib.runs import build_model
@@ -152,6 +158,56 @@ def test_a_scale_above_one_does_not_shift_a_peak():
         assert (x, y) == pytest.approx((62.5, 32.5), abs=2.1)
 
 
+@pytest.mark.parametrize("scales", [(1.0,), (0.8, 1.0, 1.25)])
+def test_the_averaged_maps_are_those_of_separate_forwards_sampled_point_by_point(scales):
+    model = build_model(build_model_config(), 0).eval()
+    photo = np.random.default_rng(4).integers(0, 256, (50, 64, 3), dtype=np.uint8)
+    maps = predict_maps(model, [photo], 64, Testing(scales=scales), LIP)
+    parts = joints = count = 0
+    for scale in scales:
+        pixels = torch.from_numpy(
+            warp_image(photo, fit_affine((64, 50), 64, scale=scale), 64).transpose(2, 0, 1).copy()
+        )
+        side = (2 * torch.arange(64) + 1) / 64 - 1
+        x, y = torch.meshgrid(side * scale, side * scale, indexing="xy")
+        grid, seen = torch.stack([x, y], dim=-1)[None], ((x.abs() <= 1) & (y.abs() <= 1)).float()
+        for mirror in (False, True):
+            with torch.inference_mode():
+                output = model(pixels.flip(2)[None] if mirror else pixels[None])[-1]
+            parsing, pose = (
+                F.grid_sample(
+                    each.flip(3)[:, order.tolist()] if mirror else each,
+                    grid,
+                    padding_mode="border",
+                    align_corners=False,
+                )
+                for each, order in ((output.parsing, LIP.part_mirror), (output.pose, LIP.joint_mirror))
+            )
+            parts, joints, count = parts + seen * parsing.softmax(1), joints + seen * pose, count + seen
+    torch.testing.assert_close(maps.parts, parts / count, rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(maps.joints, joints / count, rtol=1e-3, atol=1e-4)
+
+
+def test_the_size_of_the_portions_changes_nothing(monkeypatch):
+    model = build_model(build_model_config(), 0).eval()
+    photos = list(np.random.default_rng(5).integers(0, 256, (5, 64, 40, 3), dtype=np.uint8))
+    whole = predict_maps(model, photos, 64, Testing(scales=(0.8, 1.0)), LIP)
+    monkeypatch.setitem(inference.PORTION, "cpu", 2 * 2 * 64**2)  # two photos and their mirror images
+    portions = predict_maps(model, photos, 64, Testing(scales=(0.8, 1.0)), LIP)
+    torch.testing.assert_close(portions.parts, whole.parts, rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(portions.joints, whole.joints, rtol=1e-3, atol=1e-4)
+
+
+def test_of_equally_likely_parts_the_first_one_is_taken():
+    parts = torch.from_numpy(np.random.default_rng(6).integers(0, 4, (1, 20, 32, 32)).astype(np.float32))
+    parts[0, :, 3, 4] = torch.nan
+    mask = decode(CropMaps(parts, torch.zeros(1, 16, 32, 32)), [(32, 32)])[0].mask
+    known = ~np.isnan(parts[0, 0].numpy())
+    known = cv2.erode(known.astype(np.uint8), np.ones((3, 3))) > 0  # a neighbour's nan may take part with weight 0
+    assert (mask[known] == parts[0].numpy().argmax(axis=0)[known]).all()
+    assert mask[3, 4] == 0
+
+
 @pytest.mark.parametrize("scales", [(), (1.25,), (0.0, 1.0)])
 def test_scales_that_never_show_the_whole_photo_are_refused(scales):
     with pytest.raises(ConfigError, match="whole photo"):
@@ -161,12 +217,32 @@ def test_scales_that_never_show_the_whole_photo_are_refused(scales):
 def test_evaluation_counts_every_annotated_pixel_once(source):
     model = build_model(build_model_config(), 0).eval()
     result = evaluate(model, source.val, 64, Testing(batch=5), LIP)
-    from mula_lib.data.lip import load_mask
-
     pixels = [load_mask(record.mask).size for record in source.val.records]
     assert result.confusions.sum(axis=(1, 2)).tolist() == pixels
     assert result.names == tuple(record.name for record in source.val.records)
     assert result.hits.shape == (len(source.val), 16)
+
+
+def test_batches_and_single_photos_score_the_same(source):
+    model = build_model(build_model_config(), 0).eval()
+    testing = Testing(scales=(0.8, 1.0, 1.25))
+    together = evaluate(model, source.val, 64, testing, LIP)
+    hits, confusions = [], []
+    for record in source.val.records:
+        prediction = predict(model, [load_image(record.image)], 64, testing, LIP)[0]
+        hits.append(pckh_hits(prediction.joints[None], record.joints[None], LIP)[0])
+        counts = np.zeros((20, 20), np.int64)
+        np.add.at(counts, (load_mask(record.mask), prediction.mask), 1)
+        confusions.append(counts)
+    alone = Evaluation(together.names, np.stack(confusions), np.stack(hits))
+    assert together.scores(LIP) == pytest.approx(alone.scores(LIP), abs=0.01, nan_ok=True)
+
+
+def test_a_split_without_masks_cannot_be_scored(source):
+    model = build_model(build_model_config(), 0).eval()
+    records = tuple(replace(record, mask=None) if i == 3 else record for i, record in enumerate(source.val.records))
+    with pytest.raises(DataError, match=rf"{records[3].name}\.jpg: no mask to score against; the val split"):
+        evaluate(model, replace(source.val, records=records), 64, Testing(batch=2), LIP)
 
 
 def test_an_evaluation_survives_its_file(source, tmp_path):

@@ -102,8 +102,11 @@ def warp_image(image: np.ndarray, matrix: np.ndarray, crop: int) -> np.ndarray:
     shrink = 1.0 / np.sqrt(abs(np.linalg.det(matrix[:, :2])))
     if shrink > 1.5:
         image = cv2.GaussianBlur(image, (0, 0), sigmaX=(shrink - 1) / 2, borderType=cv2.BORDER_REPLICATE)
-    padding = {"borderMode": cv2.BORDER_CONSTANT, "borderValue": (PAD_VALUE,) * 3}
-    return cv2.warpAffine(image, matrix, (crop, crop), flags=cv2.INTER_LINEAR, **padding)
+    padding = {"borderMode": cv2.BORDER_CONSTANT, "borderValue": (PAD_VALUE,) * 4}
+    # OpenCV warps four channels twice as fast as three, to the same values; there and back is the smaller cost.
+    four = cv2.cvtColor(image, cv2.COLOR_RGB2RGBA)
+    warped = cv2.warpAffine(four, matrix, (crop, crop), flags=cv2.INTER_LINEAR, **padding)
+    return cv2.cvtColor(warped, cv2.COLOR_RGBA2RGB)
 
 
 def warp_mask(mask: np.ndarray, matrix: np.ndarray, crop: int) -> np.ndarray:
@@ -131,5 +134,5 @@ def augment_sample(
     image, mask = warp_image(image, matrix, crop), warp_mask(mask, matrix, crop)
     joints = transform_points(joints, matrix)
     if draw.mirror:
-        mask, joints = anatomy.mirror_lookup[mask], joints[anatomy.joint_mirror]
+        mask, joints = cv2.LUT(mask, anatomy.mirror_lookup), joints[anatomy.joint_mirror]
     return image, mask, joints

@@ -248,7 +248,7 @@ def load_mask(path: str | Path, *, classes: int = len(LIP.parts)) -> np.ndarray:
     if stray:
         shown = ", ".join(map(str, stray[:5])) + (", …" if len(stray) > 5 else "")
         raise DataError(f"{path}: ids {shown} in a mask of parts 0 to {classes - 1}; is it a mask of this data set?")
-    return mask.astype(np.uint8)
+    return mask.astype(np.uint8, copy=False)
 
 
 def decode_mask(path: str | Path) -> np.ndarray:
@@ -275,5 +275,8 @@ def decode_mask(path: str | Path) -> np.ndarray:
 
 def stray_ids(mask: np.ndarray, classes: int) -> list[int]:
     """The ids in ``mask``, sorted, that are neither one of ``classes`` parts nor 255 (ignore)."""
+    # In bytes, 255 + 1 is 0: one maximum tells whether there is anything to list.
+    if mask.dtype == np.uint8 and (mask + np.uint8(1)).max(initial=0) <= classes:
+        return []
     ids = np.flatnonzero(np.bincount(mask.ravel())) if mask.dtype == np.uint8 else np.unique(mask)
     return [int(i) for i in ids if not 0 <= i < classes and i != IGNORE]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import torch
 from torch.utils.data import Dataset
@@ -56,8 +57,15 @@ class TrainingSamples(Dataset):
         # a crop covers [-0.5, crop - 0.5): pixel centres are integers; comparisons with nan are False
         present = ((joints >= -0.5) & (joints < self.crop - 0.5)).all(axis=1)
         return {
-            "image": torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))),
+            "image": torch.from_numpy(_channels_first(image)),
             "mask": torch.from_numpy(mask),
             "joints": torch.from_numpy(joints.astype(np.float32)),
             "present": torch.from_numpy(present),
         }
+
+
+def _channels_first(image: np.ndarray) -> np.ndarray:
+    """(H, W, 3) uint8 -> (3, H, W), by OpenCV, which takes channels apart faster than NumPy transposes."""
+    planes = np.empty((3, *image.shape[:2]), dtype=np.uint8)
+    cv2.split(image, list(planes))
+    return planes

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 
 PAPER_SIGMA = 7.0  # pixels, at the paper's crop
@@ -28,15 +30,27 @@ def gaussian_heatmaps(
     joints = joints.to(torch.float32)
     drawn = present.bool() & joints.isfinite().all(dim=-1)
     joints = torch.where(drawn[..., None], joints, 0.0)  # before the arithmetic: 0 × nan would be nan
+    height, width = grid
+    # A disc covers few of a map's cells, so only a window around it is computed, and laid into a map of zeros.
+    row_cells, column_cells = (
+        _window(joints[..., axis], size, stride, sigma) for size, axis in ((height, 1), (width, 0))
+    )
     # the exponent of the product is the sum of the two exponents: separable, so no loop over pixels
     rows, columns = (
-        -((_cell_centres(size, stride, joints.device) - joints[..., axis, None]) ** 2) / (2 * sigma**2)
-        for size, axis in zip(grid, (1, 0), strict=True)
+        -(((stride - 1) / 2 + stride * cells - joints[..., axis, None]) ** 2) / (2 * sigma**2)
+        for cells, axis in ((row_cells, 1), (column_cells, 0))
     )
-    product = rows.exp()[..., :, None] * columns.exp()[..., None, :]  # (B, N, h, w)
+    product = rows.exp()[..., :, None] * columns.exp()[..., None, :]  # (B, N, window, window)
     inside = (rows[..., :, None] + columns[..., None, :] >= LOG_CUTOFF) & drawn[..., None, None]
-    return torch.where(inside, product, 0.0)
+    cells = row_cells.long()[..., :, None] * width + column_cells.long()[..., None, :]
+    maps = torch.zeros((*drawn.shape, height * width), device=joints.device)
+    maps.scatter_(-1, cells.flatten(-2), torch.where(inside, product, 0.0).flatten(-2))
+    return maps.unflatten(-1, grid)
 
 
-def _cell_centres(size: int, stride: float, device: torch.device) -> torch.Tensor:
-    return (stride - 1) / 2 + stride * torch.arange(size, dtype=torch.float32, device=device)
+def _window(centres: torch.Tensor, size: int, stride: float, sigma: float) -> torch.Tensor:
+    """(B, N, window) whole numbers: those of ``size`` cells that a disc at ``centres`` (B, N) pixels may touch."""
+    reach = sigma * math.sqrt(-2 * LOG_CUTOFF) / stride
+    window = min(size, math.ceil(2 * reach) + 3)  # one more than can be touched, against rounding
+    first = ((centres - (stride - 1) / 2) / stride - reach).floor().clamp(0, size - window)
+    return first[..., None] + torch.arange(window, dtype=torch.float32, device=centres.device)

@@ -24,10 +24,12 @@ def confusion_matrix(prediction: np.ndarray, truth: np.ndarray, classes: int) ->
     for what, ids in (("prediction", prediction), ("truth", truth)):
         if ids.dtype.kind not in "iu":
             raise ValueError(f"{what} of type {ids.dtype}: class ids are integers")
-    counted = truth != IGNORE
     _require_ids("prediction", prediction, classes)
-    _require_ids("truth", truth[counted], classes)
-    cells = truth[counted].astype(np.intp) * classes + prediction[counted]
+    counted = truth != IGNORE
+    if not counted.all():
+        prediction, truth = prediction[counted], truth[counted]
+    _require_ids("truth", truth, classes)
+    cells = truth.ravel().astype(np.intp) * classes + prediction.ravel()
     return np.bincount(cells, minlength=classes * classes).reshape(classes, classes).astype(np.int64)
 
 
