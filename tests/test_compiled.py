@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mula_lib.anatomy import IGNORE
-from mula_lib.compiled import cross_entropy, depthwise, jit
+from mula_lib.compiled import conv3x3, cross_entropy, depthwise, jit
 from mula_lib.compiled.cross_entropy import upsampled_cross_entropy
 
 TOLERANCE = 1e-5
@@ -116,6 +116,24 @@ class TestDynamicDepthwise:
     def test_leaves_other_widths_and_precisions_to_the_reference(self, channels, dtype):
         features, kernels = (random(2, channels, 5, 5).to(dtype), random(2, channels, 3, 3).to(dtype))
         assert torch.equal(depthwise.dynamic_depthwise(features, kernels), depthwise.reference(features, kernels))
+
+
+class TestConv3x3:
+    @pytest.mark.parametrize("bias", [True, False])
+    @pytest.mark.parametrize(("channels", "outputs"), [(64, 72), (8, 64)])
+    def test_is_a_convolution(self, channels, outputs, bias):
+        module = conv3x3.Conv3x3(channels, outputs, bias=bias)
+        arguments = [random(2, channels, 9, 7), *module.parameters()]
+        found, wanted = module(arguments[0]), torch.nn.Conv2d.forward(module, arguments[0])
+        assert relative_error(found, wanted) < TOLERANCE
+        upstream = random(2, outputs, 9, 7, seed=1).detach()
+        gradients = [torch.autograd.grad(result, arguments, upstream) for result in (found, wanted)]
+        for of_found, of_wanted in zip(*gradients, strict=True):
+            assert relative_error(of_found, of_wanted) < TOLERANCE
+
+    def test_takes_its_own_way_where_it_pays(self):
+        ways = [type(conv3x3.Conv3x3(wide, wide)(random(1, wide, 4, 4)).grad_fn) for wide in (32, 64)]
+        assert ways[0] is not ways[1]
 
 
 class TestJit:

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mula_lib.compiled.conv3x3 import Conv3x3
 from mula_lib.compiled.depthwise import dynamic_depthwise
 
 
@@ -29,8 +30,8 @@ class ParameterAdapter(nn.Module):
         self.kernel_size = kernel_size
         self.unit_kernels = unit_kernels
         self.conv1 = nn.Conv2d(channels, channels, 3, stride=2)
-        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
-        self.conv3 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv2 = Conv3x3(channels, channels)
+        self.conv3 = Conv3x3(channels, channels)
         self.base: nn.Parameter | None = None
         if not plain_start:
             delta = torch.zeros(channels, kernel_size, kernel_size)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mula_lib.compiled.conv3x3 import Conv3x3
+
 DEPTH = 4  # halvings inside one hourglass
 STRIDE = 4  # of the stem
 PAPER_WIDTH = 256
@@ -21,7 +23,7 @@ class PreActivationResidual(nn.Module):
         inner = out_channels // 2
         self.body = nn.Sequential(
             *_norm_relu(in_channels), nn.Conv2d(in_channels, inner, 1, bias=False),
-            *_norm_relu(inner), nn.Conv2d(inner, inner, 3, padding=1, bias=False),
+            *_norm_relu(inner), Conv3x3(inner, inner, bias=False),
             *_norm_relu(inner), nn.Conv2d(inner, out_channels, 1, bias=False),
         )  # fmt: skip
         self.shortcut = (
@@ -46,7 +48,7 @@ class Bottleneck(nn.Module):
         inner = out_channels // 2
         self.body = nn.Sequential(
             nn.Conv2d(in_channels, inner, 1, bias=False), *_norm_relu(inner),
-            nn.Conv2d(inner, inner, 3, padding=1, bias=False), *_norm_relu(inner),
+            Conv3x3(inner, inner, bias=False), *_norm_relu(inner),
             nn.Conv2d(inner, out_channels, 1, bias=False),
         )  # fmt: skip
         self.shortcut: nn.Module = nn.Identity()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from mula_lib.compiled.conv3x3 import Conv3x3
+
 CONVS_PER_BLOCK = (2, 2, 3, 3, 3)
 POOLED_BLOCKS = 3  # the paper drops the last two of VGG's five poolings
 STRIDE = 2**POOLED_BLOCKS
@@ -28,7 +30,7 @@ class VGG16Encoder(nn.Module):
         previous = 3
         for block, (convs, out) in enumerate(zip(CONVS_PER_BLOCK, channels, strict=True)):
             for _ in range(convs):
-                layers.append(nn.Conv2d(previous, out, 3, padding=1, bias=not batch_norm))
+                layers.append(Conv3x3(previous, out, bias=not batch_norm))
                 if batch_norm:
                     layers.append(nn.BatchNorm2d(out))
                 layers.append(nn.ReLU(inplace=True))
