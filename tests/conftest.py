@@ -19,6 +19,14 @@ def source():
     return open_source("fixture")
 
 
+@pytest.fixture(scope="session")
+def body_cache(tmp_path_factory):
+    """The body model is built once, in a folder of this session, for the worker processes too."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MULA_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture
 def tiny_profile():
     """The smoke profile, a little smaller still and with a name of its own."""

@@ -123,17 +123,21 @@ class TestConv3x3:
     @pytest.mark.parametrize(("channels", "outputs"), [(64, 72), (8, 64)])
     def test_is_a_convolution(self, channels, outputs, bias):
         module = conv3x3.Conv3x3(channels, outputs, bias=bias)
-        arguments = [random(2, channels, 9, 7), *module.parameters()]
+        arguments = [random(2, channels, 19, 17), *module.parameters()]
         found, wanted = module(arguments[0]), torch.nn.Conv2d.forward(module, arguments[0])
         assert relative_error(found, wanted) < TOLERANCE
-        upstream = random(2, outputs, 9, 7, seed=1).detach()
+        upstream = random(2, outputs, 19, 17, seed=1).detach()
         gradients = [torch.autograd.grad(result, arguments, upstream) for result in (found, wanted)]
         for of_found, of_wanted in zip(*gradients, strict=True):
             assert relative_error(of_found, of_wanted) < TOLERANCE
 
     def test_takes_its_own_way_where_it_pays(self):
-        ways = [type(conv3x3.Conv3x3(wide, wide)(random(1, wide, 4, 4)).grad_fn) for wide in (32, 64)]
-        assert ways[0] is not ways[1]
+        ways = [
+            type(conv3x3.Conv3x3(wide, wide)(random(1, wide, side, side)).grad_fn)
+            for wide, side in ((32, 16), (64, 15), (64, 16))
+        ]
+        assert ways[0] is ways[1]
+        assert ways[1] is not ways[2]
 
 
 class TestJit:

@@ -19,18 +19,11 @@ from mula_lib.errors import ConfigError, DataError
 
 FIXTURE = Path(__file__).parent / "fixture" / "people"
 SMALL = PeopleConfig(train=5, val=3, size=48, seed=7)
-
-
-@pytest.fixture(scope="session", autouse=True)
-def body_cache(tmp_path_factory):
-    """The body model is built once, in a folder of this session, for the worker processes too."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MULA_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
+pytestmark = pytest.mark.usefixtures("body_cache")
 
 
 @pytest.fixture(scope="session")
-def small_tree(tmp_path_factory) -> Path:
+def small_tree(tmp_path_factory, body_cache) -> Path:
     return render_dataset(tmp_path_factory.mktemp("people") / "small", SMALL, workers=1, progress=False)
 
 

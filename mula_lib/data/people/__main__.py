@@ -6,8 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from mula_lib.errors import MulaError
 from mula_lib.data.people import PeopleConfig, part_frequencies, render_dataset
+from mula_lib.errors import MulaError
 
 
 def main(arguments: list[str] | None = None) -> int:

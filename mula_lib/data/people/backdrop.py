@@ -25,19 +25,25 @@ def background(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
     for _ in range(rng.integers(0, 3)):  # a few sharp things nearby
         _thing(rng, canvas)
     grain = rng.normal(0, 1, (height, width)).astype(np.float32)
-    return np.clip(canvas + rng.uniform(0, 0.035) * grain[..., None], 0, 1)
+    grain *= np.float32(rng.uniform(0, 0.035))
+    canvas += cv2.merge([grain] * 3)  # numpy is slow at repeating over three channels
+    return np.clip(canvas, 0, 1, out=canvas)
 
 
 def _noise(rng, height: int, width: int, first, second, rough: float) -> np.ndarray:
     """A gradient between two colours, broken up by noise of several sizes."""
     angle = rng.uniform(0, 2 * np.pi)
-    y, x = np.mgrid[:height, :width].astype(np.float32) / max(height, width)
-    share = 0.5 + rng.uniform(0, 0.8) * ((x - 0.5) * np.cos(angle) + (y - 0.5) * np.sin(angle))
+    y, x = (np.arange(count, dtype=np.float32) / max(height, width) for count in (height, width))
+    share = 0.5 + rng.uniform(0, 0.8) * ((x - 0.5) * np.cos(angle) + ((y - 0.5) * np.sin(angle))[:, None])
     for cells in (3, 8, 20, 50):
         small = rng.normal(0, 1, (cells, cells)).astype(np.float32)
         share += rough * 0.6 / np.sqrt(cells / 3) * cv2.resize(small, (width, height), interpolation=cv2.INTER_CUBIC)
-    share = np.clip(share, 0, 1)[..., None]
-    return (np.float32(first) * (1 - share) + np.float32(second) * share).astype(np.float32)
+    share = np.clip(share, 0, 1)
+    rest = 1 - share
+    canvas = np.empty((height, width, 3), np.float32)
+    for channel, (one, other) in enumerate(zip(np.float32(first), np.float32(second), strict=True)):
+        canvas[..., channel] = one * rest + other * share
+    return canvas
 
 
 def _floor(rng, canvas: np.ndarray) -> None:
@@ -84,27 +90,33 @@ def _thing(rng, canvas: np.ndarray) -> None:
     else:
         small = rng.normal(0, 1, (rng.integers(6, 24),) * 2).astype(np.float32)
         field = cv2.resize(small, (width, height), interpolation=cv2.INTER_CUBIC)
-        y, x = np.mgrid[:height, :width]
+        y, x = np.arange(height)[:, None], np.arange(width)
         near = np.exp(-(((x - centre[0]) / size[0]) ** 2) - ((y - centre[1]) / size[1]) ** 2)
         mask[(field * 0.5 + near * 1.6) > 0.9] = 255
     _fill(rng, canvas, mask, shading, skin=kind == "limb" and rng.random() < 0.5)
 
 
 def _fill(rng, canvas: np.ndarray, mask: np.ndarray, shading: np.ndarray | None, *, skin: bool = False) -> None:
-    rows, columns = np.nonzero(mask)
-    if not len(rows):
+    place = np.flatnonzero(mask)
+    if not len(place):
         return
+    rows, columns = np.divmod(place, mask.shape[1])
     if skin:
         colour = np.broadcast_to(skin_colour(rng), (len(rows), 3))
     else:
         metres = np.stack([columns, 0 * columns, rows], 1) / max(mask.shape) * 1.7
         colour = sample_cloth(rng).paint(metres.astype(np.float32))
-    light = rng.uniform(0.6, 1.15) if shading is None else shading[rows, columns][:, None] * rng.uniform(0.7, 1.1)
+    light = rng.uniform(0.6, 1.15) if shading is None else shading.ravel()[place] * rng.uniform(0.7, 1.1)
     if shading is None:  # a soft gradient over a flat thing
         slope = rng.normal(0, 0.25, 2) / max(mask.shape)
-        light = (light + (rows - rows.mean()) * slope[0] + (columns - columns.mean()) * slope[1])[:, None]
-    alpha = cv2.GaussianBlur(mask, (3, 3), 0)[rows, columns, None] / 255
-    canvas[rows, columns] += alpha * (np.clip(colour * light, 0, 1) - canvas[rows, columns])
+        light = light + (rows - rows.mean()) * slope[0] + (columns - columns.mean()) * slope[1]
+    alpha = cv2.GaussianBlur(mask, (3, 3), 0).ravel()[place] / 255
+    before = canvas.reshape(-1, 3)[place]
+    after = np.empty_like(before)
+    for channel in range(3):  # numpy is slow at repeating a column over three
+        old = before[:, channel]
+        after[:, channel] = old + alpha * (np.clip(colour[:, channel] * light, 0, 1) - old)
+    canvas[rows, columns] = after
 
 
 def occlude(rng: np.random.Generator, image: np.ndarray, mask: np.ndarray) -> np.ndarray:

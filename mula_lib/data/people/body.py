@@ -40,7 +40,7 @@ class Coordinates:
     hair: np.ndarray
     skull: np.ndarray
 
-    @property
+    @cached_property
     def packed(self) -> np.ndarray:
         """(N, 8): the columns side by side, to be interpolated together."""
         return np.column_stack([self.rest, self.arm, self.down, self.neck, self.hair, self.skull]).astype(np.float32)
@@ -68,7 +68,7 @@ class BodyModel:
     def __init__(self, assets: dict[str, np.ndarray]) -> None:
         self._assets = assets
         self.faces = assets["faces"]  # (F, 3)
-        self.parents = assets["bone_parents"]
+        self.parents = assets["bone_parents"]  # (B,) of each bone, none before its parent; -1 of a root
         self.bone = {str(name): index for index, name in enumerate(assets["bone_names"])}
         count, width = assets["weights"].shape
         self.skinning = csr_matrix(
@@ -104,20 +104,31 @@ class BodyModel:
 
     def pose(self, bones: np.ndarray, rotations: dict[str, np.ndarray]) -> np.ndarray:
         """Forward kinematics: bone heads (B, 3) and local rotations by bone name -> (B, 3, 4) rest-to-posed maps."""
-        transforms = np.empty((len(bones), 3, 4), np.float32)
         local = {self.bone[name]: matrix for name, matrix in rotations.items()}
-        turn, place = np.empty((len(bones), 3, 3)), np.empty((len(bones), 3))
+        turns: list[np.ndarray] = []
         for index, parent in enumerate(self.parents):
-            if parent < 0:
-                turn[index], place[index] = np.eye(3), bones[index]
-            else:
-                turn[index] = turn[parent]
-                place[index] = place[parent] + turn[parent] @ (bones[index] - bones[parent])
-            if index in local:
-                turn[index] = turn[index] @ local[index]
+            turn = np.eye(3) if parent < 0 else turns[parent]
+            turns.append(turn @ local[index] if index in local else turn)
+        turn = np.array(turns)
+        place = np.empty((len(bones), 3))
+        roots, *deeper = self._generations
+        place[roots] = bones[roots]
+        for children, parents in deeper:
+            steps = turn[parents] @ (bones[children] - bones[parents])[:, :, None]
+            place[children] = place[parents] + steps[:, :, 0]
+        transforms = np.empty((len(bones), 3, 4), np.float32)
         transforms[:, :, :3] = turn
         transforms[:, :, 3] = place - np.einsum("bij,bj->bi", turn, bones)
         return transforms
+
+    @cached_property
+    def _generations(self) -> list:
+        """Indices of the root bones, and then of each generation's bones and of their parents."""
+        depth: list[int] = []
+        for parent in self.parents:
+            depth.append(0 if parent < 0 else depth[parent] + 1)
+        bones = [np.flatnonzero(np.array(depth) == number) for number in range(max(depth) + 1)]
+        return [bones[0], *((children, self.parents[children]) for children in bones[1:])]
 
     def lip_joints(self, shape: Shape, transforms: np.ndarray) -> np.ndarray:
         """(16, 3) LIP's joints of a posed body."""
@@ -133,6 +144,11 @@ class BodyModel:
         joints["upper_neck"] = (at["neck03"] + at["head"]) / 2
         joints["head_top"] = crown
         return np.array([joints[name] for name in LIP.joints])
+
+    @cached_property
+    def rest_precise(self) -> np.ndarray:
+        """(V, 3) ``rest`` in double precision, for those who would convert it time and again."""
+        return self.rest.astype(np.float64)
 
     @cached_property
     def crown(self) -> int:
@@ -214,13 +230,19 @@ class BodyModel:
         return self.rest_bones[self.bone["oris05"]]
 
 
-def vertex_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    """(V, 3) unit normals, averaged over the triangles around each vertex, weighted by area."""
-    a, b, c = (vertices[faces[:, k]] for k in range(3))
-    facing = np.cross(b - a, c - a)
+def vertex_normals(vertices: np.ndarray, faces: np.ndarray, wanted: np.ndarray | None = None) -> np.ndarray:
+    """(V, 3) unit normals, averaged over the triangles around each vertex, weighted by area.
+
+    Where ``wanted`` (V,) bool is False, whatever comes out is no normal.
+    """
+    if wanted is not None:
+        faces = faces[wanted[faces[:, 0]] | wanted[faces[:, 1]] | wanted[faces[:, 2]]]
+    corners = np.ascontiguousarray(faces.T)
+    x, y, z = (column[corners] for column in np.ascontiguousarray(vertices.T))  # each (3, F)
     normals = np.zeros_like(vertices)
-    for axis in range(3):
-        normals[:, axis] = sum(np.bincount(faces[:, k], facing[:, axis], len(vertices)) for k in range(3))
+    for axis, (p, q) in enumerate(((y, z), (z, x), (x, y))):  # the cross product of two edges
+        facing = (p[1] - p[0]) * (q[2] - q[0]) - (q[1] - q[0]) * (p[2] - p[0])
+        normals[:, axis] = sum(np.bincount(corners[k], facing, len(vertices)) for k in range(3))
     return normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
 
 

@@ -25,10 +25,10 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from mula_lib.anatomy import LIP
+from mula_lib.data.people.tree import SPLITS, Tree, stem
 from mula_lib.errors import ConfigError, DataError
 from mula_lib.files import write_text
-from mula_lib.machine import usable_cores
-from mula_lib.data.people.tree import SPLITS, Tree, stem
+from mula_lib.machine import keep_freed_memory, usable_cores
 
 if TYPE_CHECKING:
     import pandas
@@ -161,17 +161,16 @@ def _rendered(
     batches = [missing[start : start + _BATCH] for start in range(0, len(missing), _BATCH)]
     if workers == 1:
         for batch in batches:
-            yield _render_batch(root, config, batch)
+            yield render_batch(root, config, batch)
         return
-    context = multiprocessing.get_context("spawn")  # a fork after torch or OpenCV began threads may hang
-    with _single_threads(), ProcessPoolExecutor(workers, context, initializer=_start_worker) as pool:
+    with worker_pool(workers) as pool:
         waiting = list(reversed(batches))
         running = set()
         try:
             while waiting or running:
                 with _interrupts_ignored():  # submitting starts processes, which inherit this
                     while waiting and len(running) < 2 * workers:
-                        running.add(pool.submit(_render_batch, root, config, waiting.pop()))
+                        running.add(pool.submit(render_batch, root, config, waiting.pop()))
                 done, running = wait(running, return_when=FIRST_COMPLETED)
                 for job in done:
                     yield job.result()
@@ -181,8 +180,17 @@ def _rendered(
             pool.shutdown(cancel_futures=True)
 
 
+@contextmanager
+def worker_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
+    """Processes for :func:`render_batch`, each of one thread; the first jobs start them."""
+    context = multiprocessing.get_context("spawn")  # a fork after torch or OpenCV began threads may hang
+    with _single_threads(), ProcessPoolExecutor(workers, context, initializer=_start_worker) as pool:
+        yield pool
+
+
 def _start_worker() -> None:
     cv2.setNumThreads(1)
+    keep_freed_memory()
 
 
 @contextmanager
@@ -210,7 +218,8 @@ def _single_threads() -> Iterator[None]:
             os.environ.pop(name) if value is None else os.environ.__setitem__(name, value)
 
 
-def _render_batch(root: Path, config: PeopleConfig, batch: list[tuple[str, int]]) -> dict[tuple[str, int], str]:
+def render_batch(root: Path, config: PeopleConfig, batch: list[tuple[str, int]]) -> dict[tuple[str, int], str]:
+    """Render the pictures ``batch``, (split, index) each, into the tree ``root``; their rows of the CSV."""
     from mula_lib.data.people.person import render_person
 
     tree = Tree(root)

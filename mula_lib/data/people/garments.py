@@ -29,7 +29,9 @@ class Surface:
 def build(model: BodyModel, shape: Shape, outfit: Outfit, transforms: np.ndarray, rng: np.random.Generator) -> Surface:
     """Dress the rest body, then pose body and clothes together."""
     rest = [_puffed(model, shape, outfit, rng)]
-    tables, faces, weights = [model.coordinates.packed], [model.faces], [model.skinning]
+    tables, faces = [model.coordinates.packed], [model.faces]
+    bones = transforms.reshape(-1, 12).astype(np.float32)
+    maps = [model.skinning @ bones]
     owner, two_sided = [np.zeros(len(model.faces), int)], [np.zeros(len(model.faces), bool)]
     start = len(rest[0])
     for index, item in enumerate(outfit.hanging):
@@ -39,13 +41,13 @@ def build(model: BodyModel, shape: Shape, outfit: Outfit, transforms: np.ndarray
         rest.append(points)
         tables.append(table)
         faces.append(triangles + start)
-        weights.append(skin)
+        maps.append(skin @ bones)
         owner.append(np.full(len(triangles), index + 1))
         two_sided.append(np.ones(len(triangles), bool))
         start += len(points)
     rest = np.concatenate(rest)
-    skin = vstack(weights).tocsr() if len(weights) > 1 else weights[0]
-    maps = (skin @ transforms.reshape(-1, 12).astype(np.float32)).reshape(-1, 3, 4)
+    # In one precision from here on: einsum is four times slower where it must convert as it goes.
+    maps = np.concatenate(maps).reshape(-1, 3, 4).astype(rest.dtype)
     posed = np.einsum("vij,vj->vi", maps[:, :, :3], rest) + maps[:, :, 3]
     return Surface(posed.astype(np.float32), np.concatenate(faces), np.concatenate(owner), np.concatenate(tables),
                    np.concatenate(two_sided))  # fmt: skip
@@ -74,7 +76,7 @@ def _puffed(model: BodyModel, shape: Shape, outfit: Outfit, rng: np.random.Gener
             push *= np.clip((at.hair[inside] - layer.shift) / 0.03, 0.25, 1)
         out[inside] = np.maximum(out[inside], push)
         loose[inside] = np.maximum(loose[inside], layer.loose)
-    waves = _wrinkles(at.rest, rng)
+    waves = _wrinkles(model.rest_precise, rng)
     loose *= (at.skull < 0.5) & (at.arm < 1.95) & (at.down < 2.2)  # fingers, feet and heads keep their form
     out, loose = model.smoothed(np.stack([out, loose], axis=1), 2).T  # no step at a hem, which would look torn
     amount = out * (1 + 0.35 * loose * waves)
@@ -112,13 +114,14 @@ def _skirt(model: BodyModel, shape: Shape, item: Hanging):
     levels = np.linspace(item.top, item.hem, 14)
     at = model.coordinates
     trunk = at.arm < -0.3
+    down, trunk_vertices = at.down[trunk], shape.vertices[trunk]
     angles = np.linspace(-np.pi, np.pi, RING, endpoint=False)
     if item.opening:
         half = np.deg2rad(item.opening)
         angles = np.linspace(-np.pi + half, np.pi - half, RING)
     rings, radii = [], np.zeros(2)
     for level in levels:
-        near = shape.vertices[trunk & (np.abs(at.down - level) < 0.05)]
+        near = trunk_vertices[np.abs(down - level) < 0.05]
         centre, reach = (near.min(0) + near.max(0)) / 2, np.ptp(near, axis=0)[:2] / 2
         fuller = item.flare * np.clip((level - 0.0) / max(item.hem, 0.3), 0, 1)
         radii = np.maximum(reach + 0.012 + item.thickness, radii) if level < 0 else np.maximum(reach * 0.9, radii)

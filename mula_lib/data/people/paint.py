@@ -23,6 +23,8 @@ def labels_and_colours(
     labels = np.zeros(len(owner), np.uint8)
     colours = np.zeros((len(owner), 3), np.float32)
     body = owner == 0
+    if body.all():
+        return _body(model, outfit, table)
     labels[body], colours[body] = _body(model, outfit, table[body])
     for index, item in enumerate(outfit.hanging):
         chosen = owner == index + 1
@@ -32,7 +34,7 @@ def labels_and_colours(
 
 
 def _body(model: BodyModel, outfit: Outfit, table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    at = Coordinates.unpacked(table)
+    at = Coordinates.unpacked(np.ascontiguousarray(table.T).T)  # each coordinate in one piece, to be gone through fast
     left = at.rest[:, 0] > 0
 
     def sided(part: str) -> np.ndarray:
@@ -43,9 +45,10 @@ def _body(model: BodyModel, outfit: Outfit, table: np.ndarray) -> tuple[np.ndarr
     labels = np.where(at.neck > -0.2, _PART["face"], labels).astype(np.uint8)
     colours = _skin(model, outfit, at)
     layer_at = topmost(outfit, at)
-    for index in np.unique(layer_at[layer_at >= 0]):
+    for index, layer in enumerate(outfit.layers):
         chosen = layer_at == index
-        layer = outfit.layers[index]
+        if not chosen.any():
+            continue
         labels[chosen] = sided("shoe")[chosen] if layer.part == "shoe" else _PART[layer.part]
         colours[chosen] = layer.paint(Coordinates.unpacked(table[chosen]))
     return labels, colours

@@ -6,13 +6,16 @@ centre's ray met, never a blend.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from embreex.mesh_construction import TriangleMesh
+from embreex.rtcore import EmbreeDevice
 from embreex.rtcore_scene import EmbreeScene
 
-from mula_lib.data.people.body import JOINT_DEPTH, body_model
+from mula_lib.data.people.body import JOINT_DEPTH, body_model, vertex_normals
 from mula_lib.data.people.garments import Surface
 from mula_lib.data.people.paint import labels_and_colours
 from mula_lib.data.people.scene import Actor, Scene, View
@@ -31,7 +34,11 @@ class Drawing:
 
 
 class _Caster:
-    """The triangles that the camera can see, and rays against them."""
+    """The triangles that the camera can see, and rays against them.
+
+    Rays that two surfaces meet at the very same depth are given to one of them by the order of all triangles, about
+    one ray in five hundred pictures: so not even triangles that no ray can meet may be left out without changing some.
+    """
 
     def __init__(self, actors: tuple[Actor, ...], view: View) -> None:
         chosen = [_facing_camera(actor, view) for actor in actors]
@@ -39,31 +46,61 @@ class _Caster:
         self.actor = np.repeat(np.arange(len(actors)), [len(faces) for faces in chosen])
         meshes = [_compact(actor.surface, kept) for actor, kept in zip(actors, chosen, strict=True)]
         starts = np.cumsum([0, *(len(vertices) for vertices, _ in meshes)])
-        self._scene = EmbreeScene()
-        self._mesh = TriangleMesh(  # must outlive the scene's rays
-            self._scene,
-            np.concatenate([vertices for vertices, _ in meshes]),
-            np.concatenate([faces + start for (_, faces), start in zip(meshes, starts[:-1], strict=True)]).astype(
-                np.int32
-            ),
-        )
+        faces = np.concatenate([faces + start for (_, faces), start in zip(meshes, starts[:-1], strict=True)])
+        self._scene = EmbreeScene(_device())
+        self._mesh = _mesh(self._scene, np.concatenate([vertices for vertices, _ in meshes]), faces)
 
     def cast(self, directions: np.ndarray) -> dict[str, np.ndarray]:
         """First hits of rays from the camera: primID (-1: none), tfar (the depth), u, v."""
         return self._scene.run(np.zeros_like(directions), directions, output=True)
 
 
+def _mesh(scene: EmbreeScene, vertices: np.ndarray, faces: np.ndarray) -> TriangleMesh:
+    """Hand ``vertices`` (V, 3) and ``faces`` (F, 3) over; the mesh must outlive the scene's rays."""
+    # embreex asks for one number at a time, and gets it from a row of Python's twice as fast as from an array's.
+    rows = np.fromiter(faces.tolist(), dtype=object, count=len(faces))
+    try:
+        return TriangleMesh(scene, vertices, rows)
+    except (TypeError, ValueError):  # a release that reads whole arrays
+        return TriangleMesh(scene, vertices, faces.astype(np.int32))
+
+
+@cache
+def _device() -> EmbreeDevice:
+    """This process's ray caster, held to one thread.
+
+    It would start one for each processor, and their waiting costs more than so small a scene gains; it cannot be told,
+    but starts no more than the processors that the calling thread may use at that moment.
+    """
+    try:
+        allowed = os.sched_getaffinity(0)
+        os.sched_setaffinity(0, {min(allowed)})
+    except (AttributeError, OSError):  # not Linux, or not allowed
+        return EmbreeDevice()
+    try:
+        return EmbreeDevice()
+    finally:
+        os.sched_setaffinity(0, allowed)
+
+
 def _facing_camera(actor: Actor, view: View) -> np.ndarray:
     """Indices of an actor's triangles that face the camera and touch the window; a mesh is costly to hand over."""
     surface = actor.surface
     ahead = surface.vertices[:, 2] > 0.2
-    flat = view.project(np.where(ahead[:, None], surface.vertices, [[0, 0, 1]]))
-    x, y = (flat[:, axis][surface.faces].T for axis in range(2))  # each (3, F)
+    all_ahead = ahead.all()
+    points = surface.vertices if all_ahead else np.where(ahead[:, None], surface.vertices, [[0, 0, 1]])
+    column, row = view.project(points.astype(np.float64)).T
+    corners = surface.faces.T
+    x, y = column[corners], row[corners]  # each (3, F)
     turn = (x[1] - x[0]) * (y[2] - y[0]) - (y[1] - y[0]) * (x[2] - x[0])
-    touches = (x.min(0) < view.width + 1) & (x.max(0) > -2) & (y.min(0) < view.height + 1) & (y.max(0) > -2)
-    if not ahead.all():
-        touches &= ahead[surface.faces].all(1)
-    return np.flatnonzero(touches & (surface.two_sided | (turn < 0)))
+    seen = surface.two_sided | (turn < 0)
+    for side, end in ((x, view.width), (y, view.height)):
+        seen &= (np.minimum(np.minimum(side[0], side[1]), side[2]) < end + 1) & (
+            np.maximum(np.maximum(side[0], side[1]), side[2]) > -2
+        )
+    if not all_ahead:
+        seen &= ahead[surface.faces].all(1)
+    return np.flatnonzero(seen)
 
 
 def _compact(surface: Surface, kept: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -84,7 +121,7 @@ def draw(scene: Scene) -> Drawing:
     height, width = view.height, view.width
     centres, corners = np.mgrid[:height, :width], np.mgrid[: height + 1, : width + 1] - 0.5
     rows, columns = np.concatenate([centres.reshape(2, -1), corners.reshape(2, -1)], axis=1)
-    mask, colour, cover = _trace(caster, scene, actors, columns, rows)
+    mask, colour, cover = _trace(caster, scene, actors, view.directions(columns, rows))
     pixels = height * width
     smooth = [(values[:pixels].reshape(height, width, -1)
                + _corners(values[pixels:].reshape(height + 1, width + 1, -1))) / 2
@@ -97,36 +134,41 @@ def _corners(grid: np.ndarray) -> np.ndarray:
     return (grid[:-1, :-1] + grid[1:, :-1] + grid[:-1, 1:] + grid[1:, 1:]) / 4
 
 
-def _trace(caster: _Caster, scene: Scene, actors: tuple[Actor, ...], columns: np.ndarray, rows: np.ndarray):
-    """Labels (N,), colours (N, 3), zero where nothing is, and cover (N,) of rays through pixel positions."""
-    hits = caster.cast(scene.view.directions(columns, rows))
-    labels = np.zeros(len(columns), np.uint8)
-    colours = np.zeros((len(columns), 3), np.float32)
-    met = np.flatnonzero(hits["primID"] >= 0)
+def _trace(caster: _Caster, scene: Scene, actors: tuple[Actor, ...], directions: np.ndarray):
+    """Labels (N,), colours (N, 3), zero where nothing is, and cover (N,) of rays with ``directions`` (N, 3)."""
+    hits = caster.cast(directions)
+    labels = np.zeros(len(directions), np.uint8)
+    colours = np.zeros((len(directions), 3), np.float32)
+    found = hits["primID"] >= 0
+    met = np.flatnonzero(found)
     primitive = hits["primID"][met]
     u, v = hits["u"][met], hits["v"][met]
-    shares = np.stack([1 - u - v, u, v], axis=1)
+    shares = np.stack([1 - u - v, u, v])
+    whose = caster.actor[primitive]
     for index, actor in enumerate(actors):
-        own = np.flatnonzero(caster.actor[primitive] == index)
+        own = np.flatnonzero(whose == index)
         if not len(own):
             continue
         face = caster.face[primitive[own]]
-        corners = actor.surface.faces[face]
-        table, normals = _interpolated(actor, corners, shares[own])
+        table, normals = _interpolated(actor, actor.surface.faces[face], shares[:, own])
         parts, albedo = labels_and_colours(body_model(), actor.outfit, actor.surface.owner[face], table)
-        towards = scene.view.directions(columns[met[own]], rows[met[own]])
+        towards = directions[met[own]]
         normals *= -np.sign((normals * towards).sum(1, keepdims=True))  # the inside of a skirt is lit from inside
         colours[met[own]] = albedo * scene.light.shade(normals)
         if index == 0:
             labels[met[own]] = parts
-    cover = (hits["primID"] >= 0).astype(np.float32)
-    return labels, colours, cover
+    return labels, colours, found.astype(np.float32)
 
 
 def _interpolated(actor: Actor, corners: np.ndarray, shares: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(N, 8) packed body coordinates and (N, 3) unit normals where rays met triangles with ``corners`` (N, 3)."""
-    mixed = sum(actor.attributes[corners[:, k]] * shares[:, k : k + 1] for k in range(3))
-    width = actor.surface.table.shape[1]
+    """(N, 8) packed body coordinates and (N, 3) unit normals where rays met triangles with ``corners`` (N, 3);
+    ``shares`` (3, N) is how near to each."""
+    surface = actor.surface
+    used = np.zeros(len(surface.vertices), bool)
+    used[corners] = True
+    attributes = np.column_stack([surface.table, vertex_normals(surface.vertices, surface.faces, used)])
+    mixed = sum(attributes.take(corners[:, k], axis=0) * shares[k][:, None] for k in range(3))
+    width = surface.table.shape[1]
     normals = mixed[:, width:]
     return mixed[:, :width], normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-9)
 

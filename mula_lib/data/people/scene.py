@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cached_property
 
 import numpy as np
 
-from mula_lib.data.people.body import BodyModel, body_model, vertex_normals
+from mula_lib.data.people.body import BodyModel, body_model
 from mula_lib.data.people.clothes import Outfit, sample_outfit
 from mula_lib.data.people.garments import Surface, build
-from mula_lib.data.people.poses import X, Y, Z, about, sample_posed
+from mula_lib.data.people.poses import Z, about_x, about_y, about_z, sample_posed
 
 
 @dataclass(frozen=True)
@@ -21,12 +20,6 @@ class Actor:
     outfit: Outfit
     joints: np.ndarray
     scale: float  # stature relative to 1.75 m
-
-    @cached_property
-    def attributes(self) -> np.ndarray:
-        """(V, 11) packed body coordinates and normal of each vertex, which a hit point interpolates."""
-        normals = vertex_normals(self.surface.vertices, self.surface.faces)
-        return np.column_stack([self.surface.table, normals]).astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -83,16 +76,16 @@ def sample_scene(rng: np.random.Generator, size: int) -> Scene:
     model = body_model()
     azimuth = rng.normal(0, 38) if rng.random() < 0.65 else rng.uniform(-180, 180)
     elevation, roll = np.clip(rng.normal(6, 9), -15, 40), rng.normal(0, 4)
-    tilt = about(Y, roll) @ about(X, elevation)
+    tilt = about_y(roll) @ about_x(elevation)
     distance = float(np.exp(rng.uniform(np.log(2.6), np.log(9))))
-    subject = _actor(rng, model, tilt @ about(Z, azimuth), np.array([0.0, 0.0, distance]))
+    subject = _actor(rng, model, tilt @ about_z(azimuth), np.array([0.0, 0.0, distance]))
     view = _sample_view(rng, subject, size)
     others = []
     for _ in range(int(rng.choice([0, 1, 2], p=[0.76, 0.19, 0.05]))):
         side = rng.choice([-1, 1]) * rng.uniform(0.35, 1.1)
         behind = rng.uniform(0.3, 2.5) if rng.random() < 0.85 else rng.uniform(-0.6, -0.2)
         place = np.array([side, rng.normal(0, 0.1), distance + behind])
-        others.append(_actor(rng, model, tilt @ about(Z, rng.uniform(-180, 180)), place))
+        others.append(_actor(rng, model, tilt @ about_z(rng.uniform(-180, 180)), place))
     return Scene(subject, tuple(others), view, _sample_light(rng, tilt))
 
 
