@@ -33,7 +33,7 @@ class PreActivationResidual(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.shortcut(x) + self.body(x)
+        return self.body(x).add_(self.shortcut(x))
 
 
 class Bottleneck(nn.Module):
@@ -61,7 +61,7 @@ class Bottleneck(nn.Module):
             self.close = nn.ReLU(inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.close(self.body(x) + self.shortcut(x))
+        return self.close(self.body(x).add_(self.shortcut(x)))
 
 
 class Stem(nn.Module):
@@ -110,7 +110,7 @@ class Hourglass(nn.Module):
         x = self.bottom(x)
         for group, skip in zip(self.up, reversed(skips), strict=True):
             x = F.interpolate(x, size=skip.shape[-2:], mode="bilinear", align_corners=self.align_corners)
-            x = group(skip + x)
+            x = group(x.add_(skip))
         return self.close(x)
 
 

@@ -90,7 +90,7 @@ class Mapping(nn.Module):
         self.from_prediction = nn.Conv2d(predictions, width, 1)
 
     def forward(self, refined: Tensor, prediction: Tensor) -> Tensor:
-        return self.from_features(refined) + self.from_prediction(prediction)
+        return self.from_features(refined).add_(self.from_prediction(prediction))
 
 
 class Branch(nn.Module):
