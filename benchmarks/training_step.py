@@ -60,7 +60,7 @@ CASES = {
     "HG-1s-1u-MuLA, 256, batch 4": _paper(1),
     **{f"{row}, demo": _demo(row) for row in ("HG-5s-1u-MuLA", "HG-1s-1u-MuLA", "VGG16-FCN-MuLA")},
 }
-WAYS = ("plain", "mula_lib", "mula_lib, bf16")
+WAYS = ("plain", "mula_lib", "mula_lib, stages recomputed", "mula_lib, bf16")
 
 
 def step_of(case: Case, way: str):
@@ -69,6 +69,7 @@ def step_of(case: Case, way: str):
     layout = torch.contiguous_format if plain else torch.channels_last
     torch.manual_seed(0)
     model = JointModel(case.config).train().to(memory_format=layout)
+    model.recompute_stages = way.endswith("recomputed")
     optimizer = torch.optim.RMSprop(model.parameters(), lr=1e-4, foreach=not plain)
     size = (case.batch, case.crop, case.crop)
     images = torch.randint(0, 256, (case.batch, 3, *size[1:]), dtype=torch.uint8).contiguous(memory_format=layout)
@@ -179,7 +180,8 @@ def main() -> None:
                 print(f"{name}: {way}")
                 profile(CASES[name], way)
         else:
-            compare_ways(name, CASES[name], list(WAYS if options.bf16 else WAYS[:2]))
+            deep = CASES[name].config.stages > 1
+            compare_ways(name, CASES[name], [*WAYS[: 3 if deep else 2], *WAYS[3 : 4 * options.bf16]])
 
 
 if __name__ == "__main__":

@@ -145,10 +145,10 @@ def wanted_runs(table: int, profile: Profile, source: Source, seeds: Sequence[in
     ]
 
 
-def do_run(run: Run, *, retrain: bool = False, workers: int = 0) -> RunResult:
+def do_run(run: Run, *, retrain: bool = False, workers: int = 0, save_memory: bool = False) -> RunResult:
     """The result of ``run``: read if finished, evaluated if its weights are shipped, resumed or trained otherwise.
 
-    ``retrain`` ignores shipped weights (a finished training of this machine is still read).
+    ``retrain`` ignores shipped weights (a finished training is still read); ``save_memory`` recomputes stages.
 
     Raises:
         CheckpointError: the run's folder or weights file is damaged, or holds another configuration.
@@ -163,7 +163,7 @@ def do_run(run: Run, *, retrain: bool = False, workers: int = 0) -> RunResult:
     if not retrain and _shipped(run):
         weights = run.shipped_weights
     elif not weights.is_file():
-        _train(run, weights, workers)
+        _train(run, weights, workers, save_memory)
     if processes.rank() == 0:
         _test(run, weights)
     processes.wait()
@@ -223,10 +223,11 @@ def build_model(config: ModelConfig, seed: int) -> JointModel:
         return JointModel(config)
 
 
-def _train(run: Run, weights: Path, workers: int) -> None:
+def _train(run: Run, weights: Path, workers: int, save_memory: bool) -> None:
     source, profile = run.source, run.profile
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = build_model(run.model_config, run.seed).to(device)
+    model.recompute_stages = save_memory
     samples = TrainingSamples(source.train, profile.crop, Augmentation(), source.anatomy, run.seed)
     quick = Testing(scales=(1.0,), mirror=False)
 

@@ -54,11 +54,11 @@ def _run(options: argparse.Namespace) -> int:
         runs = _wanted(profile, source, seeds, only, options)
         if processes.rank() > 0:
             for run in _longest_first(runs):
-                do_run(run, retrain=options.retrain)
+                do_run(run, retrain=options.retrain, save_memory=options.save_memory)
             return 0
         counts = f"{len(source.train)} train and {len(source.val)} val images"
         print(f"MuLA workbook, profile {profile.name}: {len(runs)} runs; data: {source.name}, {counts}", flush=True)
-        train_rows(runs, 1 if processes.count() > 1 else options.jobs, options.retrain)
+        train_rows(runs, 1 if processes.count() > 1 else options.jobs, options.retrain, options.save_memory)
         if options.ship:
             for run in runs:
                 print(f"shipped {ship_weights(run.result()).relative_to(REPOSITORY)}")
@@ -88,6 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--data", metavar="PATH", help="where the data set lies")
     cores = usable_cores()
     parser.add_argument("--jobs", type=int, default=cores, metavar="N", help=f"rows trained at once (default: {cores})")
+    parser.add_argument("--save-memory", action="store_true", help="train stage by stage: less memory, more time")
     parser.add_argument("--ship", action="store_true", help="store the trained weights in weights/, to be committed")
     parser.add_argument("--no-notebooks", action="store_true", help="stop after training")
     return parser
@@ -101,7 +102,7 @@ def _wanted(
     return [run for table in TABLES for run in wanted_runs(table, profile, source, seeds)]
 
 
-def train_rows(runs: Sequence[Run], jobs: int, retrain: bool) -> None:
+def train_rows(runs: Sequence[Run], jobs: int, retrain: bool, save_memory: bool = False) -> None:
     """Do every run, up to ``jobs`` at once in processes of their own; the longest are begun first.
 
     The first failure is raised when the other runs have ended, so that one bad row costs no other row its work.
@@ -109,7 +110,7 @@ def train_rows(runs: Sequence[Run], jobs: int, retrain: bool) -> None:
     by_cost = _longest_first(runs)
     if jobs == 1 or len(runs) == 1:
         for number, run in enumerate(by_cost, start=1):
-            _announce(do_run(run, retrain=retrain), number, len(runs))
+            _announce(do_run(run, retrain=retrain, save_memory=save_memory), number, len(runs))
         return
     failures = []
     context = multiprocessing.get_context("spawn")
@@ -117,7 +118,7 @@ def train_rows(runs: Sequence[Run], jobs: int, retrain: bool) -> None:
     for line in range(jobs):
         lines.put(line)
     with ProcessPoolExecutor(jobs, mp_context=context, initializer=_begin_worker, initargs=(lines,)) as pool:
-        pending = {pool.submit(do_run, run, retrain=retrain): run for run in by_cost}
+        pending = {pool.submit(do_run, run, retrain=retrain, save_memory=save_memory): run for run in by_cost}
         try:
             for number, future in enumerate(as_completed(pending), start=1):
                 if future.exception() is None:

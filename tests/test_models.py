@@ -150,3 +150,19 @@ def test_the_tables_have_the_papers_rows_and_numbers():
     assert find_experiment("HG-2×1u").slug == "hg-2x1u"
     with pytest.raises(ConfigError, match="VGG16-FCN-MuLA"):
         find_experiment("VGG-MuLA")
+
+
+def test_recomputed_stages_give_the_same_gradients_and_statistics():
+    images = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    found = []
+    for recompute in (False, True):
+        torch.manual_seed(0)
+        model = JointModel(ModelConfig("hourglass", ("adapt", "adapt"), 8, adaptation=AdaptationConfig(3)))
+        model.recompute_stages = recompute
+        outputs = model(images)
+        sum(each.square().sum() for stage in outputs for each in stage).backward()
+        found.append((model, [parameter.grad for parameter in model.parameters()]))
+    (once, gradients), (again, recomputed) = found
+    torch.testing.assert_close(recomputed, gradients)
+    torch.testing.assert_close(dict(again.named_buffers()), dict(once.named_buffers()))  # each batch counted once
+    assert all(norm.momentum == 0.1 for norm in again.modules() if isinstance(norm, torch.nn.BatchNorm2d))

@@ -5,10 +5,14 @@ All of Tables 1 and 2 is this one class; a row differs in its :class:`ModelConfi
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from mula_lib.errors import ConfigError
 from mula_lib.models import hourglass, vgg
@@ -125,11 +129,15 @@ class JointModel(nn.Module):
     ``model(images)`` takes RGB images of 0..255, uint8 or float, with H and W multiples of ``config.stride``, and
     returns T :class:`StageOutput`; the last one is the prediction, all are supervised (Eq. 4). The model itself
     brings the pixels into the convention it was trained with.
+
+    With ``recompute_stages`` set, training keeps the features between stages only and computes the inside of each
+    stage again when its gradient is due: the same gradients for a third more time and about a T-th of the memory.
     """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
+        self.recompute_stages = False
         self.interaction = nn.ModuleList(
             build_interaction(name, config.width, config.adaptation) for name in config.interactions
         )
@@ -146,18 +154,48 @@ class JointModel(nn.Module):
         """(B, 3, H, W) -> T stages of (B, parts, h, w) logits and (B, joints, h, w) maps."""
         images = self.config.image(images)
         f_parsing = self.parsing.stem(images)
-        f_pose = None if self.config.shared_encoder else self.pose.stem(images)
+        f_pose = f_parsing if self.config.shared_encoder else self.pose.stem(images)
         outputs: list[StageOutput] = []
-        for t, interaction in enumerate(self.interaction):
-            r_parsing = self.parsing.encoder[t](f_parsing)
-            r_pose = r_parsing if self.config.shared_encoder else self.pose.encoder[t](f_pose)
-            refined_parsing, refined_pose = interaction(r_parsing, r_pose)
-            stage = StageOutput(self.parsing.classifier[t](refined_parsing), self.pose.classifier[t](refined_pose))
+        for t in range(self.config.stages):
+            if self.recompute_stages and self.training and torch.is_grad_enabled():
+                stage, f_parsing, f_pose = checkpoint(
+                    self._stage, t, f_parsing, f_pose, use_reentrant=False, context_fn=self._both_passes
+                )
+            else:
+                stage, f_parsing, f_pose = self._stage(t, f_parsing, f_pose)
             outputs.append(stage)
-            if t + 1 < self.config.stages:
-                f_parsing = self.parsing.mapping[t](refined_parsing, stage.parsing)
-                f_pose = self.pose.mapping[t](refined_pose, stage.pose)
         return outputs
+
+    def _both_passes(self) -> tuple[AbstractContextManager, AbstractContextManager]:
+        """What a stage runs within when it is computed, and when it is computed again."""
+        return nullcontext(), _statistics_at_rest(self)
+
+    def _stage(self, t: int, f_parsing: Tensor, f_pose: Tensor) -> tuple[StageOutput, Tensor | None, Tensor | None]:
+        """F(t) of both tasks -> predictions, and F(t+1) of both unless this is the last stage (Eqs. 1-3)."""
+        r_parsing = self.parsing.encoder[t](f_parsing)
+        r_pose = r_parsing if self.config.shared_encoder else self.pose.encoder[t](f_pose)
+        refined_parsing, refined_pose = self.interaction[t](r_parsing, r_pose)
+        stage = StageOutput(self.parsing.classifier[t](refined_parsing), self.pose.classifier[t](refined_pose))
+        if t + 1 == self.config.stages:
+            return stage, None, None
+        next_parsing = self.parsing.mapping[t](refined_parsing, stage.parsing)
+        next_pose = self.pose.mapping[t](refined_pose, stage.pose)
+        return stage, next_parsing, next_pose
+
+
+@contextmanager
+def _statistics_at_rest(model: nn.Module) -> Iterator[None]:
+    """Keep batch normalisation from counting a batch a second time when a stage is computed again."""
+    norms = [each for each in model.modules() if isinstance(each, nn.modules.batchnorm._NormBase)]
+    before = [(norm.momentum, norm.num_batches_tracked.clone()) for norm in norms]
+    for norm in norms:
+        norm.momentum = 0.0
+    try:
+        yield
+    finally:
+        for norm, (momentum, counted) in zip(norms, before, strict=True):
+            norm.momentum = momentum
+            norm.num_batches_tracked.copy_(counted)
 
 
 def _kaiming(module: nn.Module) -> None:
