@@ -1,6 +1,6 @@
 """The dynamic depthwise convolution ⊗c, forward and backward, against the ways one could write it in PyTorch.
 
-    python benchmarks/dynamic_convolution.py [--threads N]
+    python -m benchmarks.dynamic_convolution [--threads N]
 
 The yardstick beside them is a *static* depthwise convolution of the same size: the same arithmetic with one kernel a
 channel, for which the library has code of its own.
@@ -12,9 +12,9 @@ import argparse
 
 import torch
 import torch.nn.functional as F
-from timing import compare, publish
 from torch import Tensor
 
+from benchmarks.timing import compare, publish
 from mula_lib.compiled import depthwise
 from mula_lib.machine import keep_freed_memory
 

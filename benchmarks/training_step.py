@@ -1,6 +1,6 @@
 """One training step (forward, loss, backward, clipping, RMSProp): the plain way against this library's.
 
-    python benchmarks/training_step.py [--case CASE] [--profile]
+    python -m benchmarks.training_step [--case CASE] [--profile]
 
 The plain way is what one writes first: contiguous tensors, the batch folded into a grouped convolution, logits
 upsampled to the image before the cross entropy, one optimizer call a parameter, memory given back after every step.
@@ -20,11 +20,12 @@ import time
 from dataclasses import dataclass
 
 import torch
-from timing import Row, machine, publish
 
+from benchmarks.timing import Row, machine, publish
 from mula_lib.anatomy import LIP
 from mula_lib.compiled import jit
 from mula_lib.costs import forward_gflops
+from mula_lib.data.sources import REPOSITORY
 from mula_lib.data.targets import PAPER_CROP, gaussian_heatmaps, heatmap_sigma
 from mula_lib.experiments import find_experiment
 from mula_lib.losses import joint_loss
@@ -141,8 +142,8 @@ def compare_ways(name: str, case: Case, ways: list[str]) -> None:
     found: dict[str, list[dict]] = {way: [] for way in ways}
     for _ in range(case.rounds):
         for way in ways:
-            command = [sys.executable, __file__, "--case", name, "--child", way]
-            output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+            command = [sys.executable, "-m", "benchmarks.training_step", "--case", name, "--child", way]
+            output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, cwd=REPOSITORY).stdout
             found[way].append(json.loads(output.splitlines()[-1]))
     medians = {way: statistics.median(s for run in runs for s in run["seconds"]) for way, runs in found.items()}
     publish(

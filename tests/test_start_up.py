@@ -1,0 +1,17 @@
+"""Looking something up must not wait for PyTorch or for a compiler."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from mula_lib.data.sources import REPOSITORY
+
+
+@pytest.mark.parametrize("modules", ["mula_lib", "mula_lib.anatomy, mula_lib.errors, mula_lib.profiles"])
+def test_what_needs_no_arithmetic_imports_none(modules):
+    code = f"import sys, {modules}; print(*{{'torch', 'numba', 'pandas', 'cv2'}} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, check=True, capture_output=True, text=True)
+    assert done.stdout.split() == []
