@@ -53,7 +53,7 @@ def _demo(row: str) -> Case:
 
 def _paper(stages: int) -> Case:
     config = ModelConfig("hourglass", ("adapt",) * stages, 256, adaptation=AdaptationConfig(7))
-    return Case(config, PAPER_CROP, 4, usable_cores(), 2, 3)
+    return Case(config, PAPER_CROP, 4, usable_cores(), 1, 3)
 
 
 CASES = {

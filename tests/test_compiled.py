@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mula_lib.anatomy import IGNORE
-from mula_lib.compiled import conv3x3, cross_entropy, depthwise, jit
+from mula_lib.compiled import convolution, cross_entropy, depthwise, jit
 from mula_lib.compiled.cross_entropy import upsampled_cross_entropy
 
 TOLERANCE = 1e-5
@@ -118,11 +118,25 @@ class TestDynamicDepthwise:
         assert torch.equal(depthwise.dynamic_depthwise(features, kernels), depthwise.reference(features, kernels))
 
 
+class TestConv1x1:
+    @pytest.mark.parametrize("side", [8, 24])
+    def test_is_a_convolution(self, side):
+        with use_threads(1):
+            module = convolution.Conv1x1(8, 16)
+            arguments = [random(3, 8, side, side), *module.parameters()]
+            found, wanted = module(arguments[0]), torch.nn.Conv2d.forward(module, arguments[0])
+            assert relative_error(found, wanted) < TOLERANCE
+            upstream = random(3, 16, side, side, seed=1).detach()
+            gradients = [torch.autograd.grad(result, arguments, upstream) for result in (found, wanted)]
+        for of_found, of_wanted in zip(*gradients, strict=True):
+            assert relative_error(of_found, of_wanted) < TOLERANCE
+
+
 class TestConv3x3:
     @pytest.mark.parametrize("bias", [True, False])
     @pytest.mark.parametrize(("channels", "outputs"), [(64, 72), (8, 64)])
     def test_is_a_convolution(self, channels, outputs, bias):
-        module = conv3x3.Conv3x3(channels, outputs, bias=bias)
+        module = convolution.Conv3x3(channels, outputs, bias=bias)
         arguments = [random(2, channels, 19, 17), *module.parameters()]
         found, wanted = module(arguments[0]), torch.nn.Conv2d.forward(module, arguments[0])
         assert relative_error(found, wanted) < TOLERANCE
@@ -133,7 +147,7 @@ class TestConv3x3:
 
     def test_takes_its_own_way_where_it_pays(self):
         ways = [
-            type(conv3x3.Conv3x3(wide, wide)(random(1, wide, side, side)).grad_fn)
+            type(convolution.Conv3x3(wide, wide)(random(1, wide, side, side)).grad_fn)
             for wide, side in ((32, 16), (64, 15), (64, 16))
         ]
         assert ways[0] is ways[1]

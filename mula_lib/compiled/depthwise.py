@@ -4,7 +4,7 @@ Libraries have depthwise convolutions whose kernels are shared by the batch; fol
 theirs fit, at the price of two changes of layout and of a batch of one with thousands of groups. Here eight channels
 at a time are lifted out of the channels-last tensor into padded planes that stay in the second cache, and each plane is
 convolved there row by row. With 256 channels of 64×64 and 7×7 kernels, forward and backward together take less than
-half the time of PyTorch's *static* depthwise convolution (``benchmarks/dynamic_convolution.py``).
+half the time of PyTorch's *static* depthwise convolution (``python -m benchmarks.dynamic_convolution``).
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mula_lib.compiled.conv3x3 import Conv3x3
+from mula_lib.compiled.convolution import Conv1x1, Conv3x3
 from mula_lib.compiled.depthwise import dynamic_depthwise
 
 
@@ -87,8 +87,8 @@ class DynamicConv2d(nn.Module):
 
     def __init__(self, channels: int, *, norm: str = "none") -> None:
         super().__init__()
-        self.V = nn.Conv2d(channels, channels, 1)
-        self.U = nn.Conv2d(channels, channels, 1)
+        self.V = Conv1x1(channels, channels)
+        self.U = Conv1x1(channels, channels)
         self.close = Closing(channels, norm)
 
     def forward(self, features: Tensor, kernels: Tensor) -> Tensor:
