@@ -16,6 +16,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mula_lib.compiled.depthwise_small import GROUP as SMALL_GROUP
+from mula_lib.compiled.depthwise_small import LARGEST as LARGEST_SMALL
+from mula_lib.compiled.depthwise_small import small_loops
 from mula_lib.compiled.jit import applies, channels_last, compiled, pixels, share
 
 BLOCK = 8  # channels lifted at once: half a cache line, and few enough planes for the second cache
@@ -60,9 +63,11 @@ class _DynamicDepthwise(torch.autograd.Function):
         ctx.save_for_backward(features, kernels)
         result = torch.empty_like(features)
         inputs, filters, outputs = pixels(features), kernels.detach().numpy(), pixels(result)
-        forward = _loops(kernels.shape[-1])[0]
+        (forward, _), group = _loops(kernels.shape[-1])
         _share_channels(
-            lambda image, start, stop: forward(inputs[image], filters[image], outputs[image], start, stop), features
+            lambda image, start, stop: forward(inputs[image], filters[image], outputs[image], start, stop),
+            features,
+            group,
         )
         return result
 
@@ -72,24 +77,30 @@ class _DynamicDepthwise(torch.autograd.Function):
         to_features, to_kernels = torch.empty_like(features), torch.empty_like(kernels)
         inputs, filters, slopes = pixels(features), kernels.detach().numpy(), pixels(channels_last(upstream))
         input_slopes, filter_slopes = pixels(to_features), to_kernels.numpy()
-        backward = _loops(kernels.shape[-1])[1]
+        (_, backward), group = _loops(kernels.shape[-1])
         _share_channels(
             lambda image, start, stop: backward(
                 inputs[image], filters[image], slopes[image], input_slopes[image], filter_slopes[image], start, stop
             ),
             features,
+            group,
         )
         return to_features, to_kernels
 
 
-def _share_channels(work, features: Tensor) -> None:
+def _loops(size: int):
+    """(forward, backward) for kernels of ``size``, and how many channels of an image they take at a time."""
+    return (small_loops(size), SMALL_GROUP) if size <= LARGEST_SMALL else (plane_loops(size), GROUP)
+
+
+def _share_channels(work, features: Tensor, group: int) -> None:
     """Call ``work(image, first channel, last channel + 1)`` for all images and groups of channels."""
     batch, channels = features.shape[:2]
-    groups = -(-channels // GROUP)
+    groups = -(-channels // group)
 
     def task(number: int) -> None:
-        image, group = divmod(number, groups)
-        work(image, group * GROUP, min((group + 1) * GROUP, channels))
+        image, part = divmod(number, groups)
+        work(image, part * group, min((part + 1) * group, channels))
 
     share(task, batch * groups)
 
@@ -121,7 +132,7 @@ def _lower(planes, first, border, image):
 
 
 @lru_cache
-def _loops(size: int):
+def plane_loops(size: int):
     """Forward and backward for kernels of ``size``: a constant, so that the loops over a kernel's row are unrolled.
 
     Planes are flat, and so is the loop over them: what a row's last cells take from the next row falls on the border,
