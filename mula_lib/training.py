@@ -175,14 +175,20 @@ def _update(
     heatmaps = gaussian_heatmaps(
         joints, present, grid=tuple(outputs[0].pose.shape[-2:]), stride=model.config.stride, sigma=sigma
     )
-    counted = (mask != IGNORE).sum()
-    fair = counted * processes.count() / processes.total(counted)  # a process with more pixels that count weighs more
-    loss = joint_loss(outputs, mask, heatmaps, recipe.pose_weight, fair if processes.count() > 1 else 1.0)
+    loss = joint_loss(outputs, mask, heatmaps, recipe.pose_weight, _share_of_pixels(mask))
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
     torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip_norm, foreach=True)
     optimizer.step()
     return loss.detach()
+
+
+def _share_of_pixels(mask: torch.Tensor) -> float | torch.Tensor:
+    """This process's pixels that count over the mean of all processes': its weight in the mean over all pixels."""
+    if processes.count() == 1:
+        return 1.0
+    counted = (mask != IGNORE).sum()
+    return counted * processes.count() / processes.total(counted)
 
 
 def _require_same(state: dict, fingerprint: str, path: Path) -> None:
