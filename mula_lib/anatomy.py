@@ -25,6 +25,12 @@ class Anatomy:
     palette: tuple[tuple[int, int, int], ...]  # RGB of each part
     # joint columns of a results table, in order: column name -> its joints
     columns: tuple[tuple[str, tuple[str, ...]], ...]
+    crowds: bool = False  # several people in an image, each with joints of their own
+
+    @property
+    def pose_metric(self) -> str:
+        """The score by which poses are compared."""
+        return "mAP" if self.crowds else "PCK"
 
     def joint(self, name: str) -> int:
         """Index of the joint ``name``."""
@@ -98,4 +104,39 @@ LIP = Anatomy(
         ("Knee", ("right_knee", "left_knee")),
         ("Ank.", ("right_ankle", "left_ankle")),
     ),
+)
+
+# The annotations of extended PASCAL-Person-Part do not say whose side their joints 2 to 7 are of; 8 to 13 are the
+# other one's. ``mula_lib.data.check`` tells from the joints of a whole tree whether this is likely wrong.
+PASCAL_FIRST_SIDE, PASCAL_OTHER_SIDE = "right", "left"
+
+
+def _pascal_side(side: str) -> tuple[str, ...]:
+    return tuple(f"{side}_{joint}" for joint in ("shoulder", "elbow", "wrist", "hip", "knee", "ankle"))
+
+
+PASCAL = Anatomy(
+    name="PASCAL-Person-Part",
+    joints=("forehead", "neck", *_pascal_side(PASCAL_FIRST_SIDE), *_pascal_side(PASCAL_OTHER_SIDE)),
+    parts=("background", "head", "torso", "upper_arm", "lower_arm", "upper_leg", "lower_leg"),  # without sides
+    limbs=(
+        ("forehead", "neck"),
+        ("neck", "right_shoulder"), ("right_shoulder", "right_elbow"), ("right_elbow", "right_wrist"),
+        ("neck", "left_shoulder"), ("left_shoulder", "left_elbow"), ("left_elbow", "left_wrist"),
+        ("neck", "right_hip"), ("right_hip", "right_knee"), ("right_knee", "right_ankle"),
+        ("neck", "left_hip"), ("left_hip", "left_knee"), ("left_knee", "left_ankle"),
+    ),
+    palette=(
+        (0, 0, 0), (250, 210, 180), (70, 130, 180), (253, 174, 97), (166, 74, 0), (166, 219, 160), (27, 120, 55),
+    ),
+    columns=(
+        ("Head", ("forehead", "neck")),
+        ("Sho.", ("right_shoulder", "left_shoulder")),
+        ("Elb.", ("right_elbow", "left_elbow")),
+        ("Wri.", ("right_wrist", "left_wrist")),
+        ("Hip", ("right_hip", "left_hip")),
+        ("Knee", ("right_knee", "left_knee")),
+        ("Ank.", ("right_ankle", "left_ankle")),
+    ),
+    crowds=True,
 )

@@ -1,0 +1,443 @@
+"""The PASCAL-Person-Part reader: people of each image, counted from 0, and bad input says which file to mend."""
+
+import itertools
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from scipy.io import savemat
+
+from mula_lib.anatomy import PASCAL
+from mula_lib.data import convert_parts
+from mula_lib.data.lip import load_image, load_mask
+from mula_lib.data.pascal import (
+    OTHER_LOOKUP,
+    OTHER_PARTS,
+    find_layout,
+    is_pascal,
+    numbered_differently,
+    part_votes,
+    read_people,
+    read_split,
+)
+from mula_lib.data.people.crowd_tree import people_mat
+from mula_lib.data.sources import FIXTURES, open_source
+from mula_lib.errors import DataError
+
+NAMES = ["2008_000008", "2009_5", "2007_000129"]
+TO_OTHER = np.argsort(OTHER_LOOKUP).astype(np.uint8)  # part id -> id of the other release
+
+
+def rows(first: float = 1.0) -> np.ndarray:
+    """A person's (14, 3) as written: joint k at (first + k, first + 2k), absent, visible and occluded in turn."""
+    k = np.arange(14)
+    return np.column_stack([first + k, first + 2 * k, k % 3])
+
+
+def cells(values: list) -> np.ndarray:
+    """A MATLAB cell array of one row."""
+    array = np.empty((1, len(values)), object)
+    for i, value in enumerate(values):
+        array[0, i] = value
+    return array
+
+
+def write_people(path: Path, joints: list, boxes: list | None = None) -> Path:
+    boxes = [np.array([[1, 2, 9, 19]])] * len(joints) if boxes is None else boxes
+    savemat(path, {"boxes": cells(boxes), "joints": cells(joints)})
+    return path
+
+
+def write_tree(root: Path, split: str = "val", names: list[str] = NAMES) -> dict[str, Path]:
+    """Write a tree of tiny images, the i-th with i people; returns where its pieces are."""
+    paths = {"images": root / "JPEGImages", "masks": root / "SegmentationPart", "people": root / "PersonJoints"}
+    for path in paths.values():
+        path.mkdir(parents=True)
+    for i, name in enumerate(names):
+        cv2.imwrite(str(paths["images"] / f"{name}.jpg"), np.full((40, 30 + i, 3), 40 * i, np.uint8))
+        cv2.imwrite(str(paths["masks"] / f"{name}.png"), np.full((40, 30 + i), i, np.uint8))
+        write_people(paths["people"] / f"{name}.mat", [rows(1 + person) for person in range(i)])
+    paths["ids"] = root / f"{split}_id.txt"
+    paths["ids"].write_text("\n".join(names) + "\n")
+    return paths
+
+
+@pytest.fixture
+def mat(tmp_path):
+    return tmp_path / "2008_7.mat"
+
+
+@pytest.mark.parametrize("folder", ["", "pascal_data"])
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_a_tree_is_read_with_and_without_its_outer_folder(tmp_path, folder, split):
+    write_tree(tmp_path / folder, split)
+    assert is_pascal(tmp_path)
+    found = read_split(tmp_path, split)
+    assert [record.name for record in found.records] == NAMES
+    assert found.skipped == ()
+    assert found.most_people == 2
+    for i, record in enumerate(found.records):
+        assert load_image(record.image).shape == (40, 30 + i, 3)
+        assert (load_mask(record.mask) == i).all()
+        assert record.joints.shape == (i, 14, 2)
+        assert record.occluded.shape == (i, 14)
+        assert record.boxes.shape == (i, 4)
+
+
+def test_a_split_that_is_not_there_has_no_layout(tmp_path):
+    write_tree(tmp_path, "val")
+    assert find_layout(tmp_path, "train") is None
+    with pytest.raises(DataError, match=rf"{tmp_path}: no train_id\.txt here or in pascal_data"):
+        read_split(tmp_path, "train")
+
+
+def test_an_unknown_split_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="'test'"):
+        read_split(tmp_path, "test")
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path):
+    assert not is_pascal(tmp_path / "nowhere")
+    with pytest.raises(DataError, match=r"nowhere: no such folder"):
+        read_split(tmp_path / "nowhere", "val")
+
+
+@pytest.mark.parametrize(
+    ("piece", "name"), [("images", "JPEGImages"), ("masks", "SegmentationPart"), ("people", "PersonJoints")]
+)
+def test_a_piece_that_was_not_copied_is_named(tmp_path, piece, name):
+    write_tree(tmp_path)[piece].rename(tmp_path / "elsewhere")
+    assert is_pascal(tmp_path)
+    with pytest.raises(DataError, match=rf"{tmp_path}: no {name} folder beside val_id\.txt; copy it there"):
+        read_split(tmp_path, "val")
+
+
+def test_an_id_listed_twice_is_named_with_both_lines(tmp_path):
+    write_tree(tmp_path)["ids"].write_text("2009_5\n2009_5\n")
+    with pytest.raises(DataError, match=r"val_id\.txt, line 2: 2009_5 was already listed in line 1"):
+        read_split(tmp_path, "val")
+
+
+def test_ids_without_a_mat_are_skipped_and_counted(tmp_path):
+    paths = write_tree(tmp_path)
+    (paths["people"] / "2009_5.mat").unlink()
+    (paths["masks"] / "2009_5.png").unlink()  # nothing of it is needed
+    found = read_split(tmp_path, "val")
+    assert [record.name for record in found.records] == ["2008_000008", "2007_000129"]
+    assert found.skipped == ("2009_5",)
+    assert len(found) == 2
+    (tmp_path / "train_id.txt").write_text("2008_000008\n2009_5\n")
+    said = "1 train and 2 val images (2 ids without annotations skipped)"
+    assert said in str(open_source("pascal", path=tmp_path))
+
+
+def test_a_tree_without_any_mat_is_refused(tmp_path):
+    paths = write_tree(tmp_path)
+    for path in paths["people"].iterdir():
+        path.unlink()
+    with pytest.raises(DataError, match=r"PersonJoints: no \.mat of any of the 3 ids of val_id\.txt; copy them there"):
+        read_split(tmp_path, "val")
+
+
+def test_a_missing_mask_is_named(tmp_path):
+    (write_tree(tmp_path)["masks"] / "2009_5.png").unlink()
+    with pytest.raises(DataError, match=r"2009_5\.png: no such mask; copy the part masks there again"):
+        read_split(tmp_path, "val")
+
+
+def test_a_mask_of_other_ids_is_named(tmp_path):
+    cv2.imwrite(str(write_tree(tmp_path)["masks"] / "2009_5.png"), np.full((40, 31), 7, np.uint8))
+    with pytest.raises(DataError, match=r"2009_5\.png: ids 7 in a mask of parts 0 to 6"):
+        read_split(tmp_path, "val")
+
+
+def test_states_0_1_and_2_are_absent_visible_and_occluded(mat):
+    joints, occluded, boxes = read_people(write_people(mat, [rows(), rows(50.5)]))
+    assert (joints.dtype, occluded.dtype, boxes.dtype) == (np.float32, bool, np.float32)
+    states = np.arange(14) % 3
+    np.testing.assert_array_equal(np.isnan(joints).any(axis=2), [states == 0] * 2)
+    np.testing.assert_array_equal(occluded, [states == 2] * 2)
+
+
+def test_coordinates_are_counted_from_0_although_the_file_counts_from_1(mat):
+    joints, _, boxes = read_people(write_people(mat, [rows(1), rows(50.5)]))
+    np.testing.assert_array_equal(joints[0, 1], (1, 2))  # written as (2, 3)
+    np.testing.assert_array_equal(joints[1, 2], (51.5, 53.5))
+    np.testing.assert_array_equal(boxes, [(0, 1, 8, 18)] * 2)
+
+
+@pytest.mark.parametrize("stored", [np.int16, np.uint8, np.float32, np.float64])
+def test_numbers_of_every_kind_are_read(mat, stored):
+    joints, _, boxes = read_people(write_people(mat, [rows().astype(stored)], [np.arange(1, 5, dtype=stored)]))
+    np.testing.assert_array_equal(joints[0, 1], (1, 2))
+    np.testing.assert_array_equal(boxes, [(0, 1, 2, 3)])
+
+
+@pytest.mark.parametrize(
+    "nobody",
+    [np.empty((1, 0), object), np.empty((0, 0), object), np.zeros((0, 0))],
+    ids=["1×0 cell", "0×0 cell", "plain []"],
+)
+def test_an_image_may_hold_nobody(mat, nobody):
+    savemat(mat, {"boxes": nobody, "joints": nobody})
+    joints, occluded, boxes = read_people(mat)
+    assert (joints.shape, occluded.shape, boxes.shape) == ((0, 14, 2), (0, 14), (0, 4))
+
+
+def test_cells_in_a_column_are_read_like_those_in_a_row(mat):
+    savemat(mat, {"boxes": cells([np.arange(4)] * 3).T, "joints": cells([rows()] * 3).T})
+    assert len(read_people(mat)[0]) == 3
+
+
+def test_coordinates_of_an_absent_joint_may_be_anything(mat):
+    person = rows()
+    person[[0, 3], :2] = np.nan, np.inf
+    person[[0, 3], 2] = 0
+    joints, occluded, _ = read_people(write_people(mat, [person]))
+    assert np.isnan(joints[0, [0, 3]]).all()
+    assert not occluded[0, [0, 3]].any()
+
+
+def changed(row: int, column: int, value: float) -> np.ndarray:
+    person = rows()
+    person[row, column] = value
+    return person
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ({"boxes": cells([np.arange(4)])}, r": no field 'joints' \(it holds boxes\); copy the file again"),
+        ({"joints": cells([rows()])}, r": no field 'boxes' \(it holds joints\); copy the file again"),
+        ({}, r": no field 'boxes' \(it holds nothing\); copy the file again"),
+        ({"boxes": np.ones((1, 4)), "joints": cells([rows()])}, r": 'boxes' is no cell array of people; copy"),
+        ({"boxes": cells([np.arange(4)]), "joints": rows()}, r": 'joints' is no cell array of people; copy"),
+        (
+            {"boxes": cells([np.arange(4)] * 2), "joints": cells([rows()])},
+            r": 2 boxes but joints of 1 people; copy the file again",
+        ),
+    ],
+    ids=["no joints", "no boxes", "no field", "plain boxes", "plain joints", "other counts"],
+)
+def test_a_mat_of_other_fields_is_named(mat, content, said):
+    savemat(mat, content)
+    with pytest.raises(DataError, match=rf"2008_7\.mat{said}"):
+        read_people(mat)
+
+
+@pytest.mark.parametrize(
+    ("person", "said"),
+    [
+        (rows()[:13], "the joints should be 14×3 numbers, found 13×3 of float64; copy the file again"),
+        (rows()[:, :2], "the joints should be 14×3 numbers, found 14×2 of float64; copy the file again"),
+        (rows().T, "the joints should be 14×3 numbers, found 3×14"),
+        (np.zeros((0, 0)), "the joints should be 14×3 numbers, found 0×0"),
+        (rows().astype(object), "the joints should be 14×3 numbers, found 14×3 of object"),
+        (rows() + 1j, "the joints should be 14×3 numbers, found 14×3 of complex128"),
+        (changed(1, 0, np.nan), "the coordinates of neck are no numbers; write state 0 if it is absent"),
+        (changed(2, 1, np.inf), "the coordinates of right_shoulder are no numbers; write state 0"),
+        (changed(2, 2, 3), r"the state of right_shoulder is 3; write 0 \(absent\), 1 \(visible\) or 2 \(occluded\)"),
+        (changed(0, 2, np.nan), "the state of forehead is nan; write 0"),
+        (changed(0, 2, 0.5), r"the state of forehead is 0\.5; write 0"),
+    ],
+)
+def test_joints_that_are_none_are_named_with_the_person(mat, person, said):
+    write_people(mat, [rows(), person])
+    with pytest.raises(DataError, match=rf"2008_7\.mat, person 2: {said}"):
+        read_people(mat)
+
+
+@pytest.mark.parametrize(
+    ("box", "said"),
+    [
+        (np.array([1, 2, np.inf, 4]), r"a box of \[1\.0, 2\.0, inf, 4\.0\]; write four numbers"),
+        (np.array([1, 2, np.nan, 4]), r"a box of \[1\.0, 2\.0, nan, 4\.0\]; write four numbers"),
+        (np.arange(5), "the box should be 4 numbers, found 5 of int64; copy the file again"),
+        ("left", "the box should be 4 numbers, found 1 of <U4; copy the file again"),
+    ],
+)
+def test_a_box_that_is_none_is_named_with_the_person(mat, box, said):
+    write_people(mat, [rows()] * 2, [np.arange(4), box])
+    with pytest.raises(DataError, match=rf"2008_7\.mat, person 2: {said}"):
+        read_people(mat)
+
+
+@pytest.mark.parametrize("kept", [0, 60, 200, 400])
+def test_half_a_mat_is_named(mat, kept):
+    mat.write_bytes(write_people(mat, [rows()]).read_bytes()[:kept])
+    with pytest.raises(DataError, match=r"2008_7\.mat: not a MATLAB file \(\w+\); copy it again"):
+        read_people(mat)
+
+
+def test_what_is_no_matlab_file_is_named(mat):
+    mat.write_text("<!DOCTYPE html><title>404</title>" * 20)
+    with pytest.raises(DataError, match=r"2008_7\.mat: not a MATLAB file \(\w+\); copy it again"):
+        read_people(mat)
+
+
+def test_the_newer_matlab_format_is_refused_with_the_way_to_save(mat):
+    mat.write_bytes(b"MATLAB 7.3 MAT-file".ljust(124) + b"\x00\x02IM" + bytes(400))
+    with pytest.raises(DataError, match=r"2008_7\.mat: a MATLAB file of version 7\.3; save it again with -v7"):
+        read_people(mat)
+
+
+def test_a_missing_mat_is_named(mat):
+    with pytest.raises(DataError, match=r"2008_7\.mat: cannot be opened \(No such file[^)]*\); copy it there again"):
+        read_people(mat)
+
+
+def test_a_malformed_mat_stops_the_reading_of_its_split(tmp_path):
+    write_people(write_tree(tmp_path)["people"] / "2009_5.mat", [rows()[:3]])
+    with pytest.raises(DataError, match=r"2009_5\.mat, person 1: the joints should be 14×3"):
+        read_split(tmp_path, "val")
+
+
+@pytest.mark.parametrize("people", [0, 1, 4])
+def test_written_people_are_read_as_they_were(mat, people):
+    rng = np.random.default_rng(people)
+    joints = rng.integers(0, 300, (people, 14, 2)).astype(np.float32)
+    joints[rng.random((people, 14)) < 0.3] = np.nan
+    occluded = (rng.random((people, 14)) < 0.3) & ~np.isnan(joints[..., 0])
+    boxes = rng.integers(0, 300, (people, 4)).astype(np.float32)
+    mat.write_bytes(people_mat(joints, occluded, boxes))
+    for found, written in zip(read_people(mat), (joints, occluded, boxes), strict=True):
+        np.testing.assert_array_equal(found, written)
+        assert found.dtype == written.dtype
+
+
+def test_coordinates_are_written_as_whole_pixels(mat):
+    joints = np.full((1, 14, 2), 3.7)
+    mat.write_bytes(people_mat(joints, np.zeros((1, 14), bool), np.array([[0, 0, 2.2, 5.9]])))
+    found, _, boxes = read_people(mat)
+    assert (found == 4).all()
+    assert boxes.tolist() == [[0, 0, 2, 6]]
+
+
+def test_the_same_people_are_the_same_bytes_at_any_time(monkeypatch):
+    clock = itertools.count()
+    monkeypatch.setattr(time, "asctime", lambda *_: f"day {next(clock)}")
+    split = read_split(FIXTURES["crowds"], "val")
+    for record in split.records:
+        first, second = (people_mat(record.joints, record.occluded, record.boxes) for _ in range(2))
+        assert first == second
+    assert next(clock) > 0  # scipy did look at it
+
+
+@pytest.fixture(scope="module")
+def fixture_record():
+    """The image of the fixture with the most people."""
+    return max(read_split(FIXTURES["crowds"], "val").records, key=lambda record: len(record.joints))
+
+
+def test_limbs_vote_for_the_numbering_of_their_mask(fixture_record):
+    mask, joints, occluded = load_mask(fixture_record.mask), fixture_record.joints, fixture_record.occluded
+    ours, other = part_votes(mask, joints, occluded)
+    assert ours > 3 * other
+    assert not numbered_differently(mask, joints, occluded)
+    renumbered = cv2.LUT(mask, TO_OTHER)
+    assert part_votes(renumbered, joints, occluded)[1] == ours
+    assert numbered_differently(renumbered, joints, occluded)
+
+
+def test_what_is_not_seen_of_people_has_no_vote(fixture_record):
+    mask = cv2.LUT(load_mask(fixture_record.mask), TO_OTHER)
+    joints, occluded = fixture_record.joints, fixture_record.occluded
+    nobody = np.zeros((0, 14, 2), np.float32), np.zeros((0, 14), bool)
+    for silent in (
+        (joints, np.ones_like(occluded)),
+        (np.full_like(joints, np.nan), occluded),
+        (joints + 1000, occluded),
+        (joints - 1000, occluded),
+        nobody,
+    ):
+        assert part_votes(mask, *silent) == (0, 0)
+        assert not numbered_differently(mask, *silent)
+
+
+def test_two_votes_do_not_condemn_a_mask():
+    joints = np.full((2, 14, 2), np.nan, np.float32)
+    joints[:, PASCAL.joint("forehead")] = (1, 1), (3, 3)
+    mask = np.full((5, 5), OTHER_PARTS.index("head"), np.uint8)
+    assert part_votes(mask, joints, np.zeros((2, 14), bool)) == (0, 2)
+    assert not numbered_differently(mask, joints, np.zeros((2, 14), bool))
+
+
+@pytest.fixture
+def other_release(tmp_path):
+    """The fixture's validation split with masks that number the parts like the other release."""
+    root = tmp_path / "tree"
+    for name in ("JPEGImages", "PersonJoints", "val_id.txt"):
+        root.mkdir(exist_ok=True)
+        (root / name).symlink_to(FIXTURES["crowds"] / name)
+    (root / "SegmentationPart").mkdir()
+    for path in (FIXTURES["crowds"] / "SegmentationPart").glob("val_*.png"):
+        mask = cv2.LUT(load_mask(path), TO_OTHER)
+        mask[0, 0] = 255
+        cv2.imwrite(str(root / "SegmentationPart" / path.name), mask)
+    return root
+
+
+def test_masks_of_the_other_part_order_are_refused_by_name(other_release):
+    with pytest.raises(DataError, match=r"val_\d+\.png: its parts are numbered like the other.*data\.convert_parts"):
+        read_split(other_release, "val")
+
+
+def test_converted_masks_are_those_of_this_release(other_release, tmp_path, capsys):
+    masks = other_release / "SegmentationPart"
+    before = {path.name: path.read_bytes() for path in masks.iterdir()}
+    assert convert_parts.main([str(masks), str(tmp_path / "new" / "SegmentationPart")]) == 0
+    assert capsys.readouterr().out == f"12 masks written to {tmp_path / 'new' / 'SegmentationPart'}\n"
+    assert {path.name: path.read_bytes() for path in masks.iterdir()} == before
+    masks.rename(tmp_path / "old")
+    (tmp_path / "new" / "SegmentationPart").rename(masks)
+    for record in read_split(other_release, "val").records:
+        wanted = load_mask(FIXTURES["crowds"] / "SegmentationPart" / record.mask.name)
+        wanted[0, 0] = 255
+        np.testing.assert_array_equal(load_mask(record.mask), wanted)
+
+
+def test_every_part_is_renumbered_by_its_name(tmp_path):
+    (tmp_path / "masks").mkdir()
+    cv2.imwrite(str(tmp_path / "masks" / "1.png"), np.array([[*range(7), 255]], np.uint8))
+    assert convert_parts.convert(tmp_path / "masks", tmp_path / "out") == 1
+    found = load_mask(tmp_path / "out" / "1.png")[0].tolist()
+    assert [PASCAL.parts[part] for part in found[:7]] == list(OTHER_PARTS)
+    assert found[7] == 255
+
+
+@pytest.mark.parametrize("out", ["masks", "masks/../masks", "link"])
+def test_masks_are_not_converted_in_place(tmp_path, capsys, out):
+    masks = tmp_path / "masks"
+    masks.mkdir()
+    (tmp_path / "link").symlink_to(masks)
+    cv2.imwrite(str(masks / "1.png"), np.full((2, 2), 3, np.uint8))
+    assert convert_parts.main([str(masks), str(tmp_path / out)]) == 2
+    assert f"{tmp_path / out}: the same folder as the masks'" in capsys.readouterr().err
+    assert (load_mask(masks / "1.png") == 3).all()
+
+
+@pytest.mark.parametrize("made", [True, False])
+def test_a_folder_without_masks_is_named(tmp_path, capsys, made):
+    if made:
+        (tmp_path / "masks").mkdir()
+    assert convert_parts.main([str(tmp_path / "masks"), str(tmp_path / "out")]) == 2
+    said = f"error: {tmp_path / 'masks'}: no PNG in this folder; give the folder of part masks\n"
+    assert capsys.readouterr().err == said
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_file_that_is_no_mask_of_seven_parts_is_not_converted(tmp_path, capsys):
+    (tmp_path / "masks").mkdir()
+    cv2.imwrite(str(tmp_path / "masks" / "1.png"), np.full((2, 2), 7, np.uint8))
+    assert convert_parts.main([str(tmp_path / "masks"), str(tmp_path / "out")]) == 2
+    assert "1.png: ids 7 in a mask of parts 0 to 6" in capsys.readouterr().err
+
+
+def test_a_folder_that_cannot_be_made_is_an_error_in_one_line(tmp_path, capsys):
+    (tmp_path / "masks").mkdir()
+    cv2.imwrite(str(tmp_path / "masks" / "1.png"), np.zeros((2, 2), np.uint8))
+    (tmp_path / "file").write_text("")
+    assert convert_parts.main([str(tmp_path / "masks"), str(tmp_path / "file")]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
