@@ -20,7 +20,7 @@ from mula_lib.anatomy import IGNORE, LIP
 from mula_lib.data.augment import PAD_VALUE, Augmentation, draw
 from mula_lib.data.lip import LipRecord, LipSplit, load_image, load_mask, read_split
 from mula_lib.data.samples import TrainingSamples
-from mula_lib.data.sources import FIXTURE
+from mula_lib.data.sources import FIXTURES
 from mula_lib.data.targets import PAPER_SIGMA, gaussian_heatmaps
 
 CROP, STRIDE, BATCH = 256, 4, 24
@@ -32,7 +32,7 @@ JPEG_QUALITY = 92
 def write_tree(root: Path, *, palette: bool) -> LipSplit:
     """One batch of people of LIP's size under ``root``."""
     rng = np.random.default_rng(0)
-    people = read_split(FIXTURE, "train")
+    people = read_split(FIXTURES["people"], "train")
     records = []
     for number in range(BATCH):
         person = people[number % len(people)]

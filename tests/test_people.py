@@ -147,7 +147,7 @@ def test_a_person_who_faces_the_camera_has_the_left_side_at_the_right_of_the_pic
     model = body_model()
     assert model.eye_centre[1] < model.rest[model.crown, 1]  # the face looks along -y
     for seed in range(4):
-        actor = scene._actor(np.random.default_rng(seed), model, np.eye(3), np.array([0, 0, 4.0]))
+        actor = scene.sample_actor(np.random.default_rng(seed), model, np.eye(3), np.array([0, 0, 4.0]))
         left, right = (actor.joints[LIP.joint(f"{side}_shoulder")] for side in ("left", "right"))
         assert left[0] > right[0] + 0.1
         face = actor.surface.vertices[: len(model.rest)][model.eyes].mean(0)
@@ -160,11 +160,11 @@ def test_a_joint_behind_something_is_occluded():
 
     model = body_model()
     place = np.array([0, 0, 4.0])
-    facing = scene._actor(np.random.default_rng(1), model, np.eye(3), place)
+    facing = scene.sample_actor(np.random.default_rng(1), model, np.eye(3), place)
     view = scene.View(200, 200, 300.0, -100.0, -100.0)
     light = scene._sample_light(np.random.default_rng(0), np.eye(3))
     alone = render.draw(scene.Scene(facing, (), view, light))
-    screen = scene._actor(np.random.default_rng(2), model, np.eye(3), place - [0, 0, 1.2])
+    screen = scene.sample_actor(np.random.default_rng(2), model, np.eye(3), place - [0, 0, 1.2])
     behind = render.draw(scene.Scene(facing, (screen,), view, light))
     centre = [LIP.joint("pelvis"), LIP.joint("thorax")]
     assert not alone.hidden[centre].any()

@@ -92,5 +92,5 @@ def test_a_file_that_cannot_be_written_leaves_nothing_behind(tmp_path, monkeypat
 
     monkeypatch.setattr(tree.os, "replace", full)
     with pytest.raises(OSError, match="No space"):
-        tree._write(tmp_path / "mask.png", b"content")
+        tree.write_quickly(tmp_path / "mask.png", b"content")
     assert list(tmp_path.iterdir()) == []

@@ -8,14 +8,18 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from mula_lib.anatomy import LIP, Anatomy
-from mula_lib.data.lip import LipSplit, read_split
-from mula_lib.data.people import PeopleConfig, ensure_people
+from mula_lib.anatomy import LIP, PASCAL, Anatomy
+from mula_lib.data import lip, pascal
+from mula_lib.data.lip import LipSplit
+from mula_lib.data.pascal import PascalSplit
+from mula_lib.data.people import CrowdConfig, PeopleConfig, ensure_people
 from mula_lib.errors import ConfigError, DataError
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-FIXTURE = REPOSITORY / "tests" / "fixture" / "people"
-LIP_VARIABLE = "MULA_LIP"  # environment variable with the path of the real LIP
+FIXTURES = {name: REPOSITORY / "tests" / "fixture" / name for name in ("people", "crowds")}
+VARIABLES = {"lip": "MULA_LIP", "pascal": "MULA_PASCAL"}  # environment variables with the paths of the real data sets
+SINGLE = ("fixture", "people", "lip")
+CROWDS = ("crowd-fixture", "crowds", "pascal")
 
 
 @dataclass(frozen=True)
@@ -25,9 +29,14 @@ class Source:
     name: str
     root: Path
     anatomy: Anatomy
-    train: LipSplit
-    val: LipSplit
+    train: LipSplit | PascalSplit
+    val: LipSplit | PascalSplit
     fingerprint: str
+
+    def __str__(self) -> str:
+        skipped = sum(len(getattr(split, "skipped", ())) for split in (self.train, self.val))
+        without = f" ({skipped} ids without annotations skipped)" if skipped else ""
+        return f"{self.name}, {len(self.train)} train and {len(self.val)} val images{without}"
 
 
 def open_source(name: str, *, path: Path | str | None = None) -> Source:
@@ -35,31 +44,37 @@ def open_source(name: str, *, path: Path | str | None = None) -> Source:
 
     Args:
         name: ``fixture`` (36 tiny rendered people in the repository), ``people`` (rendered on first use; takes a
-            few minutes) or ``lip`` (the real one).
-        path: where the tree lies; ``lip`` also looks at the environment variable ``MULA_LIP``.
+            few minutes) or ``lip`` (the real one); with several people an image ``crowd-fixture``, ``crowds`` or
+            ``pascal`` (extended PASCAL-Person-Part).
+        path: where the tree lies; the real ones also look at the environment variables ``MULA_LIP`` and
+            ``MULA_PASCAL``.
 
     Raises:
         ConfigError: an unknown name.
         DataError: the tree is missing or broken.
     """
-    if name == "fixture":
-        root = Path(path or FIXTURE)
-    elif name == "people":
-        root = Path(path) if path else ensure_people(PeopleConfig(), REPOSITORY / "data")
-    elif name == "lip":
-        given = path or os.environ.get(LIP_VARIABLE)
+    if name in ("fixture", "crowd-fixture"):
+        root = Path(path or FIXTURES["people" if name == "fixture" else "crowds"])
+    elif name in ("people", "crowds"):
+        config = PeopleConfig() if name == "people" else CrowdConfig()
+        root = Path(path) if path else ensure_people(config, REPOSITORY / "data")
+    elif name in VARIABLES:
+        given = path or os.environ.get(VARIABLES[name])
         if not given:
-            raise DataError(f"data set 'lip': no path given; pass one, or set {LIP_VARIABLE} to the folder of LIP")
+            raise DataError(
+                f"data set {name!r}: no path given; pass one, or set {VARIABLES[name]} to the folder it was unzipped into"
+            )
         root = Path(given)
     else:
-        raise ConfigError(f"unknown data set {name!r}; known: fixture, people, lip")
+        raise ConfigError(f"unknown data set {name!r}; known: {', '.join(SINGLE + CROWDS)}")
     if not root.is_dir():
         raise DataError(f"{root}: no such folder; data set {name!r} is read from there")
-    train, val = read_split(root, "train"), read_split(root, "val")
-    return Source(name, root, LIP, train, val, _fingerprint(root, train, val))
+    reader, anatomy = (lip, LIP) if name in SINGLE else (pascal, PASCAL)
+    train, val = reader.read_split(root, "train"), reader.read_split(root, "val")
+    return Source(name, root, anatomy, train, val, _fingerprint(root, train, val))
 
 
-def _fingerprint(root: Path, *splits: LipSplit) -> str:
+def _fingerprint(root: Path, *splits: LipSplit | PascalSplit) -> str:
     """Of the recipe for rendered trees, which is the same on every machine, and of the annotations for others."""
     recipe = root / "people.json"
     if recipe.is_file():

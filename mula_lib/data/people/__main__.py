@@ -1,4 +1,4 @@
-"""``python -m mula_lib.data.people OUT``: render the data set into a folder and print how often each part occurs."""
+"""``python -m mula_lib.data.people OUT``: render a data set into a folder and print how often each part occurs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from mula_lib.data.people import PeopleConfig, part_frequencies, render_dataset
+from mula_lib.data.people import CrowdConfig, PeopleConfig, part_frequencies, render_dataset
 from mula_lib.errors import MulaError
 
 
@@ -15,14 +15,21 @@ def main(arguments: list[str] | None = None) -> int:
     default = PeopleConfig()
     parser = argparse.ArgumentParser(prog="python -m mula_lib.data.people", description=__doc__)
     parser.add_argument("out", type=Path, help="folder to write; continued if an earlier run was interrupted")
-    parser.add_argument("--train", type=int, default=default.train, help="training images (%(default)s)")
-    parser.add_argument("--val", type=int, default=default.val, help="validation images (%(default)s)")
+    parser.add_argument("--crowds", action="store_true", help="several people a picture, in PASCAL-Person-Part's layout")
+    counts = f"({{}}; with --crowds {{}})".format
+    parser.add_argument("--train", type=int, help=f"training images {counts(default.train, CrowdConfig.train)}")
+    parser.add_argument("--val", type=int, help=f"validation images {counts(default.val, CrowdConfig.val)}")
     parser.add_argument("--size", type=int, default=default.size, help="pixels of the longer edge (%(default)s)")
     parser.add_argument("--seed", type=int, default=default.seed, help="another seed, other people (%(default)s)")
     parser.add_argument("--workers", type=int, default=None, help="processes (one for each processor)")
     options = parser.parse_args(arguments)
     try:
-        config = PeopleConfig(options.train, options.val, options.size, options.seed)
+        kind = CrowdConfig if options.crowds else PeopleConfig
+        train, val = (
+            given if given is not None else usual
+            for given, usual in ((options.train, kind.train), (options.val, kind.val))
+        )
+        config = kind(train, val, options.size, options.seed)
         render_dataset(options.out, config, workers=options.workers)
         if config.train:
             shares = part_frequencies(options.out).mul(100).round(2)

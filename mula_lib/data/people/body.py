@@ -1,4 +1,4 @@
-"""The naked body: sampling a shape, posing it, its sixteen LIP joints, and the coordinates that clothes are cut by.
+"""The naked body: sampling a shape, posing it, its annotated joints, and the coordinates that clothes are cut by.
 
 Everything is in metres in the rest frame: z up, the body faces -y, its left is at +x. Rotations of bones are given in
 the axes of the rest frame, so a pose needs to know nothing about how a rig's bones are oriented.
@@ -13,15 +13,17 @@ from itertools import pairwise
 import numpy as np
 from scipy.sparse import csr_matrix
 
-from mula_lib.anatomy import LIP
+from mula_lib.anatomy import LIP, PASCAL
 from mula_lib.data.people.assets import load_assets
 
 # How far behind the surface a joint lies in a slim limb, in metres: what hides it by more than this is something else.
 _DEPTH = {
     "ankle": 0.07, "knee": 0.09, "hip": 0.16, "pelvis": 0.19, "thorax": 0.17, "upper_neck": 0.13, "head_top": 0.09,
-    "wrist": 0.06, "elbow": 0.075, "shoulder": 0.11,
+    "wrist": 0.06, "elbow": 0.075, "shoulder": 0.11, "forehead": 0.06, "neck": 0.14,
 }  # fmt: skip
-JOINT_DEPTH = np.array([_DEPTH[name.removeprefix("left_").removeprefix("right_")] for name in LIP.joints])
+# The joints of a body: LIP's, in LIP's order, and those that PASCAL-Person-Part has besides.
+JOINTS = (*LIP.joints, *(name for name in PASCAL.joints if name not in LIP.joints))
+JOINT_DEPTH = np.array([_DEPTH[name.removeprefix("left_").removeprefix("right_")] for name in JOINTS])
 
 
 @dataclass(frozen=True)
@@ -130,11 +132,13 @@ class BodyModel:
         bones = [np.flatnonzero(np.array(depth) == number) for number in range(max(depth) + 1)]
         return [bones[0], *((children, self.parents[children]) for children in bones[1:])]
 
-    def lip_joints(self, shape: Shape, transforms: np.ndarray) -> np.ndarray:
-        """(16, 3) LIP's joints of a posed body."""
+    def joints(self, shape: Shape, transforms: np.ndarray) -> np.ndarray:
+        """(18, 3) the joints of a posed body, in the order of :data:`JOINTS`."""
         heads = np.einsum("bij,bj->bi", transforms[:, :, :3], shape.bones) + transforms[:, :, 3]
         at = {name: heads[index] for name, index in self.bone.items()}
-        crown = transforms[self.bone["head"]] @ np.append(shape.vertices[self.crown], 1)
+        crown, forehead = (
+            transforms[self.bone["head"]] @ np.append(shape.vertices[vertex], 1) for vertex in (self.crown, self.forehead)
+        )
         right = {"ankle": "foot", "knee": "lowerleg01", "hip": "upperleg01",
                  "wrist": "wrist", "elbow": "lowerarm01", "shoulder": "upperarm01"}  # fmt: skip
         joints = {f"{word}_{joint}": at[f"{bone}.{word[0].upper()}"]
@@ -143,7 +147,8 @@ class BodyModel:
         joints["thorax"] = 0.6 * (joints["left_shoulder"] + joints["right_shoulder"]) / 2 + 0.4 * at["neck01"]
         joints["upper_neck"] = (at["neck03"] + at["head"]) / 2
         joints["head_top"] = crown
-        return np.array([joints[name] for name in LIP.joints])
+        joints["neck"], joints["forehead"] = at["neck01"], forehead
+        return np.array([joints[name] for name in JOINTS])
 
     @cached_property
     def rest_precise(self) -> np.ndarray:
@@ -154,6 +159,13 @@ class BodyModel:
     def crown(self) -> int:
         """The vertex on top of the skull."""
         return int(self.rest[:, 2].argmax())
+
+    @cached_property
+    def forehead(self) -> int:
+        """The vertex in the middle of the forehead."""
+        x, y, z = self.rest.T
+        level = (np.abs(x) < 0.01) & (np.abs(z - self.eye_centre[2] - 0.05) < 0.02)
+        return int(np.where(level, y, np.inf).argmin())
 
     @cached_property
     def rest_normals(self) -> np.ndarray:
@@ -204,9 +216,7 @@ class BodyModel:
         belongs = np.clip((in_arm - 0.15) / 0.5, 0, 1)
         arm = self.smoothed((along + 0.5) * belongs - 0.5, 6)
 
-        knots = [(z.min(), 3.0), (at["foot.L"][2], 2.0), (at["lowerleg01.L"][2], 1.0), (at["upperleg01.L"][2], 0.0),
-                 (at["neck01"][2], -1.0)]  # fmt: skip
-        down = np.interp(z, *zip(*knots, strict=True))
+        down = _level(z, self.rest_bones, self.bone, z.min())
         down = self.smoothed(np.where(in_arm > 0.5, -0.8, down), 2)
 
         neck_base = at["neck01"]
@@ -219,6 +229,10 @@ class BodyModel:
         skull = np.clip((neck - 0.6) / 0.3, 0, 1)
         return Coordinates(self.rest.astype(np.float32), arm, down, neck, hair, skull)
 
+    def level(self, shape: Shape, heights: np.ndarray) -> np.ndarray:
+        """(N,) how far down the body, as :class:`Coordinates` measure it, heights (N,) of a rest shape's trunk are."""
+        return _level(heights, shape.bones, self.bone, shape.vertices[:, 2].min())
+
     @cached_property
     def eye_centre(self) -> np.ndarray:
         """(3,) the left eye on the average body."""
@@ -228,6 +242,11 @@ class BodyModel:
     def mouth(self) -> np.ndarray:
         """(3,) the middle of the lips on the average body."""
         return self.rest_bones[self.bone["oris05"]]
+
+
+def _level(heights: np.ndarray, bones: np.ndarray, index: dict[str, int], sole: float) -> np.ndarray:
+    at = [bones[index[name]][2] for name in ("foot.L", "lowerleg01.L", "upperleg01.L", "neck01")]
+    return np.interp(heights, [sole, *at], [3.0, 2.0, 1.0, 0.0, -1.0])
 
 
 def vertex_normals(vertices: np.ndarray, faces: np.ndarray, wanted: np.ndarray | None = None) -> np.ndarray:

@@ -1,7 +1,7 @@
 """Rendering a whole data set: in parallel, resumable, the same pictures with any number of processes.
 
-The tree is LIP's own (see ``tree.py``), so that LIP's reader reads it, plus ``people.json``, which says what recipe
-made it and, written last, that it is complete.
+The tree is LIP's own (see ``tree.py``), so that LIP's reader reads it, or for crowds PASCAL-Person-Part's
+(``crowd_tree.py``), plus ``people.json``, which says what recipe made it and, written last, that it is complete.
 """
 
 from __future__ import annotations
@@ -24,8 +24,10 @@ import cv2
 import numpy as np
 from tqdm.auto import tqdm
 
-from mula_lib.anatomy import LIP
-from mula_lib.data.people.tree import SPLITS, Tree, stem
+from mula_lib.anatomy import LIP, PASCAL
+from mula_lib.data.pascal import is_pascal
+from mula_lib.data.people.crowd_tree import CrowdTree
+from mula_lib.data.people.tree import Tree
 from mula_lib.errors import ConfigError, DataError
 from mula_lib.files import write_text
 from mula_lib.machine import keep_freed_memory, usable_cores
@@ -33,7 +35,8 @@ from mula_lib.machine import keep_freed_memory, usable_cores
 if TYPE_CHECKING:
     import pandas
 
-RECIPE = 1  # raise whenever any picture changes
+RECIPE = 1  # raise whenever any picture of a single person changes
+CROWD_RECIPE = 1  # the same for crowds
 RECIPE_FILE = "people.json"
 _BATCH = 4  # pictures a worker takes at a time
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -57,15 +60,30 @@ class PeopleConfig:
             raise ConfigError(f"seed={self.seed}: a seed is zero or more")
 
 
+@dataclass(frozen=True)
+class CrowdConfig(PeopleConfig):
+    """The same for pictures of no, one or several people."""
+
+    train: int = 1000
+    val: int = 250
+
+
+def is_of_crowds(config: PeopleConfig) -> bool:
+    """Whether ``config`` is of pictures with several people."""
+    return isinstance(config, CrowdConfig)
+
+
 def fingerprint(config: PeopleConfig) -> str:
     """Hex digest of the recipe's version and the config: two trees with the same one hold the same pictures."""
-    text = json.dumps({"recipe": RECIPE, **asdict(config)}, sort_keys=True)
+    recipe = {"crowd_recipe": CROWD_RECIPE} if is_of_crowds(config) else {"recipe": RECIPE}
+    text = json.dumps({**recipe, **asdict(config)}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def ensure_people(config: PeopleConfig, base: Path = Path("data")) -> Path:
     """The folder of the data set below ``base``, rendered now if it is not there or not whole."""
-    return render_dataset(Path(base) / f"people-{fingerprint(config)[:12]}", config)
+    kind = "crowds" if is_of_crowds(config) else "people"
+    return render_dataset(Path(base) / f"{kind}-{fingerprint(config)[:12]}", config)
 
 
 def render_dataset(root: Path, config: PeopleConfig, *, workers: int | None = None, progress: bool = True) -> Path:
@@ -78,55 +96,60 @@ def render_dataset(root: Path, config: PeopleConfig, *, workers: int | None = No
     if workers is not None and workers < 1:
         raise ConfigError(f"workers={workers}: at least one process must render")
     root = Path(root)
-    tree = Tree(root)
-    if _is_finished(root, config) and tree.is_there({"train": config.train, "val": config.val}):
+    tree = _tree(root, config)
+    counts = {"train": config.train, "val": config.val}
+    if _is_finished(root, config) and tree.is_there(counts):
         return root
     tree.make()
     if not (root / RECIPE_FILE).exists():
         write_text(root / RECIPE_FILE, _recipe(config, complete=False))
-    everything = [(split, index) for split, count in (("train", config.train), ("val", config.val))
-                  for index in range(count)]  # fmt: skip
-    rows = {key: row for key in everything if (row := tree.stored_row(*key)) is not None}
-    missing = [key for key in everything if key not in rows]
+    everything = [(split, index) for split, count in counts.items() for index in range(count)]
+    missing = [key for key in everything if not tree.is_done(*key)]
     if missing:
         from mula_lib.data.people.body import body_model
 
         body_model(progress)  # build the table once, before the workers ask for it
-    bar = tqdm(total=len(everything), initial=len(rows), desc="rendering people", unit="image", disable=not progress)
-    with bar:
+    what = "rendering crowds" if is_of_crowds(config) else "rendering people"
+    done = len(everything) - len(missing)
+    with tqdm(total=len(everything), initial=done, desc=what, unit="image", disable=not progress) as bar:
         for finished in _rendered(root, config, missing, _worker_count(workers, len(missing))):
-            rows.update(finished)
-            bar.update(len(finished))
-    for split in SPLITS:
-        stems = [stem(split, index) for one, index in everything if one == split]
-        write_text(tree.csv(split), "".join(rows[key] + "\n" for key in everything if key[0] == split))
-        write_text(tree.ids(split), "".join(f"{name}\n" for name in stems))
+            bar.update(finished)
+    tree.finish(counts)
     write_text(root / RECIPE_FILE, _recipe(config, complete=True))
-    tree.remove_rows()
+    tree.tidy()
     return root
+
+
+def _tree(root: Path, config: PeopleConfig) -> Tree | CrowdTree:
+    return CrowdTree(root) if is_of_crowds(config) else Tree(root)
 
 
 def part_frequencies(root: Path) -> pandas.DataFrame:
     """Of the training pictures of ``root``: for each part the share (0..1) of images that contain it and of pixels."""
     import pandas
 
-    masks = sorted((Path(root) / "TrainVal_parsing_annotations" / "train_segmentations").glob("*.png"))
+    root, anatomy = Path(root), PASCAL if is_pascal(root) else LIP
+    if anatomy.crowds:
+        masks = sorted((root / "SegmentationPart").glob("train_*.png"))
+    else:
+        masks = sorted((root / "TrainVal_parsing_annotations" / "train_segmentations").glob("*.png"))
     if not masks:
         raise DataError(f"{root} holds no training masks: render the data set first (python -m mula_lib.data.people)")
-    images, pixels = np.zeros(len(LIP.parts)), np.zeros(len(LIP.parts))
+    images, pixels = np.zeros(len(anatomy.parts)), np.zeros(len(anatomy.parts))
     for path in masks:
         mask = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
         if mask is None:
             raise DataError(f"{path} cannot be read: delete it and render the data set again")
-        counts = np.bincount(mask.ravel(), minlength=len(LIP.parts))[: len(LIP.parts)]
+        counts = np.bincount(mask.ravel(), minlength=len(anatomy.parts))[: len(anatomy.parts)]
         images += counts > 0
         pixels += counts / mask.size
-    table = {"part": LIP.parts, "images": images / len(masks), "pixels": pixels / len(masks)}
+    table = {"part": anatomy.parts, "images": images / len(masks), "pixels": pixels / len(masks)}
     return pandas.DataFrame(table).set_index("part")
 
 
 def _recipe(config: PeopleConfig, *, complete: bool) -> str:
-    content = {"recipe": RECIPE, "config": asdict(config), "fingerprint": fingerprint(config), "complete": complete}
+    version = CROWD_RECIPE if is_of_crowds(config) else RECIPE
+    content = {"recipe": version, "config": asdict(config), "fingerprint": fingerprint(config), "complete": complete}
     return json.dumps(content, indent=2) + "\n"
 
 
@@ -156,8 +179,8 @@ def _worker_count(workers: int | None, jobs: int) -> int:
 
 def _rendered(
     root: Path, config: PeopleConfig, missing: list[tuple[str, int]], workers: int
-) -> Iterator[dict[tuple[str, int], str]]:
-    """Render ``missing``; yields the rows of each batch as it is done, in no particular order."""
+) -> Iterator[int]:
+    """Render ``missing``; yields the number of pictures of each batch as it is done."""
     batches = [missing[start : start + _BATCH] for start in range(0, len(missing), _BATCH)]
     if workers == 1:
         for batch in batches:
@@ -218,10 +241,13 @@ def _single_threads() -> Iterator[None]:
             os.environ.pop(name) if value is None else os.environ.__setitem__(name, value)
 
 
-def render_batch(root: Path, config: PeopleConfig, batch: list[tuple[str, int]]) -> dict[tuple[str, int], str]:
-    """Render the pictures ``batch``, (split, index) each, into the tree ``root``; their rows of the CSV."""
-    from mula_lib.data.people.person import render_person
-
-    tree = Tree(root)
-    return {(split, index): tree.write(split, index, render_person(config.seed, split, index, config.size))
-            for split, index in batch}  # fmt: skip
+def render_batch(root: Path, config: PeopleConfig, batch: list[tuple[str, int]]) -> int:
+    """Render the pictures ``batch``, (split, index) each, into the tree ``root``; returns how many."""
+    if is_of_crowds(config):
+        from mula_lib.data.people.crowd import render_crowd as render
+    else:
+        from mula_lib.data.people.person import render_person as render
+    tree = _tree(root, config)
+    for split, index in batch:
+        tree.write(split, index, render(config.seed, split, index, config.size))
+    return len(batch)

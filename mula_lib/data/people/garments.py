@@ -11,12 +11,13 @@ from mula_lib.data.people.body import BodyModel, Coordinates, Shape
 from mula_lib.data.people.clothes import Hanging, HeadLayer, Layer, Outfit
 
 RING = 40  # points around a lofted ring
+DOWN = 4  # column of ``Coordinates.down`` in a packed table
 
 
 @dataclass(frozen=True)
 class Surface:
     """A posed person: ``vertices`` (V, 3), ``faces`` (F, 3), ``owner`` (F,) 0 for the body, i + 1 for hanging[i];
-    ``table`` (V, 8) packed body coordinates of each vertex (of hangings: only the rest position is meant);
+    ``table`` (V, 8) packed body coordinates of each vertex (of hangings: only the rest position and ``down``);
     ``two_sided`` (F,) bool: seen from behind too."""
 
     vertices: np.ndarray
@@ -38,6 +39,7 @@ def build(model: BodyModel, shape: Shape, outfit: Outfit, transforms: np.ndarray
         points, triangles, skin = _LOFTS[item.kind](model, shape, item)
         table = np.zeros((len(points), 8), np.float32)
         table[:, :3] = points
+        table[:, DOWN] = model.level(shape, points[:, 2])
         rest.append(points)
         tables.append(table)
         faces.append(triangles + start)

@@ -1,14 +1,15 @@
-"""What a point of a person's surface is: its LIP part and its colour, from the body coordinates where a ray met it."""
+"""What a point of a person's surface is: its part and its colour, from the body coordinates where a ray met it."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from mula_lib.anatomy import LIP
+from mula_lib.anatomy import LIP, PASCAL
 from mula_lib.data.people.body import BodyModel, Coordinates
 from mula_lib.data.people.clothes import Outfit
 from mula_lib.data.people.garments import topmost
 
+_GROIN, _SHOULDER = 0.1, -0.1  # where trunks end, in the body's coordinates
 _PART = {name: index for index, name in enumerate(LIP.parts)}
 
 
@@ -31,6 +32,23 @@ def labels_and_colours(
         labels[chosen] = _PART[item.part]
         colours[chosen] = item.cloth.paint(table[chosen, :3])
     return labels, colours
+
+
+def body_parts(outfit: Outfit, owner: np.ndarray, table: np.ndarray) -> np.ndarray:
+    """(N,) uint8 PASCAL-Person-Part ids of N points: parts of the body, whatever is worn over them.
+
+    ``owner`` and ``table`` as above. The neck goes with the torso; hands and feet with lower arms and legs.
+    """
+    at = Coordinates.unpacked(table)
+    names = {name: np.uint8(index) for index, name in enumerate(PASCAL.parts)}
+    legs = np.where(at.down < 1, names["upper_leg"], names["lower_leg"])
+    trunk = np.where(at.down < _GROIN, names["torso"], legs)
+    arms = np.where(at.arm < 1, names["upper_arm"], names["lower_arm"])
+    parts = np.where(at.arm > _SHOULDER, arms, np.where(at.skull > 0.5, names["head"], trunk))
+    for index, item in enumerate(outfit.hanging):
+        chosen = owner == index + 1
+        parts[chosen] = trunk[chosen] if item.kind in ("skirt", "scarf") else names["head"]
+    return parts
 
 
 def _body(model: BodyModel, outfit: Outfit, table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

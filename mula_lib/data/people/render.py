@@ -7,6 +7,7 @@ centre's ray met, never a blend.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 
@@ -15,10 +16,11 @@ from embreex.mesh_construction import TriangleMesh
 from embreex.rtcore import EmbreeDevice
 from embreex.rtcore_scene import EmbreeScene
 
-from mula_lib.data.people.body import JOINT_DEPTH, body_model, vertex_normals
+from mula_lib.anatomy import LIP, PASCAL
+from mula_lib.data.people.body import JOINT_DEPTH, JOINTS, body_model, vertex_normals
 from mula_lib.data.people.garments import Surface
-from mula_lib.data.people.paint import labels_and_colours
-from mula_lib.data.people.scene import Actor, Scene, View
+from mula_lib.data.people.paint import body_parts, labels_and_colours
+from mula_lib.data.people.scene import Actor, Light, Scene, View
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,23 @@ class Drawing:
     mask: np.ndarray
     joints: np.ndarray
     hidden: np.ndarray
+
+
+@dataclass(frozen=True)
+class CrowdDrawing:
+    """M people without a background: as :class:`Drawing`, with ``mask`` (H, W) uint8 PASCAL parts, ``joints``
+    (M, 14, 2), ``hidden`` (M, 14), and ``people`` (H, W) uint8: whose each pixel is, from 1; 0 nobody's."""
+
+    colour: np.ndarray
+    cover: np.ndarray
+    mask: np.ndarray
+    joints: np.ndarray
+    hidden: np.ndarray
+    people: np.ndarray
+
+
+# (index of the actor, the actor, owner and table of the points met, their LIP parts) -> (N,) uint8
+Label = Callable[[int, Actor, np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 
 
 class _Caster:
@@ -112,21 +131,47 @@ def _compact(surface: Surface, kept: np.ndarray) -> tuple[np.ndarray, np.ndarray
 
 
 def draw(scene: Scene) -> Drawing:
-    """Render a scene's people."""
+    """Render a scene's people; the mask and the joints are the subject's, in LIP's terms."""
     actors = (scene.subject, *scene.others)
     caster = _Caster(actors, scene.view)
-    view = scene.view
-    joints = view.project(scene.subject.joints)
-    hidden = _hidden(caster, scene)
+    points = _points(caster, scene.view, scene.subject, 0)
+
+    def label(index: int, actor: Actor, owner: np.ndarray, table: np.ndarray, lip: np.ndarray) -> np.ndarray:
+        return lip if index == 0 else np.zeros_like(lip)
+
+    (mask,), colour, cover = _photographed(caster, scene.view, scene.light, actors, (label,))
+    lip = slice(len(LIP.joints))
+    return Drawing(colour, cover, mask, points[0][lip], points[1][lip])
+
+
+def draw_crowd(actors: tuple[Actor, ...], view: View, light: Light) -> CrowdDrawing:
+    """Render people of equal standing, in PASCAL-Person-Part's terms."""
+    caster = _Caster(actors, view)
+    points = [_points(caster, view, actor, index) for index, actor in enumerate(actors)]
+    chosen = [JOINTS.index(name) for name in PASCAL.joints]
+
+    def part(index: int, actor: Actor, owner: np.ndarray, table: np.ndarray, lip: np.ndarray) -> np.ndarray:
+        return body_parts(actor.outfit, owner, table)
+
+    def person(index: int, actor: Actor, owner: np.ndarray, table: np.ndarray, lip: np.ndarray) -> np.ndarray:
+        return np.full(len(owner), index + 1, np.uint8)
+
+    (mask, people), colour, cover = _photographed(caster, view, light, actors, (part, person))
+    joints, hidden = (np.stack([each[k][chosen] for each in points]) for k in (0, 1))
+    return CrowdDrawing(colour, cover, mask, joints, hidden, people)
+
+
+def _photographed(caster: _Caster, view: View, light: Light, actors: tuple[Actor, ...], labels: tuple[Label, ...]):
+    """(H, W) arrays of each kind of label, (H, W, 3) colour and (H, W) cover, the last two anti-aliased."""
     height, width = view.height, view.width
     centres, corners = np.mgrid[:height, :width], np.mgrid[: height + 1, : width + 1] - 0.5
     rows, columns = np.concatenate([centres.reshape(2, -1), corners.reshape(2, -1)], axis=1)
-    mask, colour, cover = _trace(caster, scene, actors, view.directions(columns, rows))
+    masks, colour, cover = _trace(caster, light, actors, view.directions(columns, rows), labels)
     pixels = height * width
     smooth = [(values[:pixels].reshape(height, width, -1)
                + _corners(values[pixels:].reshape(height + 1, width + 1, -1))) / 2
               for values in (colour, cover)]  # fmt: skip
-    return Drawing(smooth[0], smooth[1][..., 0], mask[:pixels].reshape(height, width), joints, hidden)
+    return [mask[:pixels].reshape(height, width) for mask in masks], smooth[0], smooth[1][..., 0]
 
 
 def _corners(grid: np.ndarray) -> np.ndarray:
@@ -134,10 +179,12 @@ def _corners(grid: np.ndarray) -> np.ndarray:
     return (grid[:-1, :-1] + grid[1:, :-1] + grid[:-1, 1:] + grid[1:, 1:]) / 4
 
 
-def _trace(caster: _Caster, scene: Scene, actors: tuple[Actor, ...], directions: np.ndarray):
-    """Labels (N,), colours (N, 3), zero where nothing is, and cover (N,) of rays with ``directions`` (N, 3)."""
+def _trace(
+    caster: _Caster, light: Light, actors: tuple[Actor, ...], directions: np.ndarray, labels: tuple[Label, ...]
+):
+    """Labels (N,) of each kind, colours (N, 3), zero where nothing is, and cover (N,) of rays ``directions`` (N, 3)."""
     hits = caster.cast(directions)
-    labels = np.zeros(len(directions), np.uint8)
+    masks = [np.zeros(len(directions), np.uint8) for _ in labels]
     colours = np.zeros((len(directions), 3), np.float32)
     found = hits["primID"] >= 0
     met = np.flatnonzero(found)
@@ -151,13 +198,14 @@ def _trace(caster: _Caster, scene: Scene, actors: tuple[Actor, ...], directions:
             continue
         face = caster.face[primitive[own]]
         table, normals = _interpolated(actor, actor.surface.faces[face], shares[:, own])
-        parts, albedo = labels_and_colours(body_model(), actor.outfit, actor.surface.owner[face], table)
+        owner = actor.surface.owner[face]
+        parts, albedo = labels_and_colours(body_model(), actor.outfit, owner, table)
         towards = directions[met[own]]
         normals *= -np.sign((normals * towards).sum(1, keepdims=True))  # the inside of a skirt is lit from inside
-        colours[met[own]] = albedo * scene.light.shade(normals)
-        if index == 0:
-            labels[met[own]] = parts
-    return labels, colours, found.astype(np.float32)
+        colours[met[own]] = albedo * light.shade(normals)
+        for mask, label in zip(masks, labels, strict=True):
+            mask[met[own]] = label(index, actor, owner, table, parts)
+    return masks, colours, found.astype(np.float32)
 
 
 def _interpolated(actor: Actor, corners: np.ndarray, shares: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -173,11 +221,12 @@ def _interpolated(actor: Actor, corners: np.ndarray, shares: np.ndarray) -> tupl
     return mixed[:, :width], normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-9)
 
 
-def _hidden(caster: _Caster, scene: Scene) -> np.ndarray:
-    """(16,) bool: the joint's ray meets another surface first, by more than the limb's own thickness."""
-    joints = scene.subject.joints
+def _points(caster: _Caster, view: View, actor: Actor, index: int) -> tuple[np.ndarray, np.ndarray]:
+    """(18, 2) columns and rows of an actor's joints, and (18,) bool: hidden, because the joint's ray meets another
+    surface first, by more than the limb's own thickness."""
+    joints = actor.joints
     hits = caster.cast((joints / joints[:, 2:]).astype(np.float32))
     met = hits["primID"] >= 0
     ahead = np.where(met, joints[:, 2] - hits["tfar"], 0)
-    stranger = met & (caster.actor[np.maximum(hits["primID"], 0)] > 0) & (ahead > 0)
-    return stranger | (ahead > JOINT_DEPTH * scene.subject.scale + 0.02)
+    stranger = met & (caster.actor[np.maximum(hits["primID"], 0)] != index) & (ahead > 0)
+    return view.project(joints), stranger | (ahead > JOINT_DEPTH * actor.scale + 0.02)

@@ -14,7 +14,7 @@ from mula_lib.data.people.poses import Z, about_x, about_y, about_z, sample_pose
 
 @dataclass(frozen=True)
 class Actor:
-    """A dressed person before the camera: a surface and (16, 3) joints in camera coordinates."""
+    """A dressed person before the camera: a surface and (18, 3) joints (``body.JOINTS``) in camera coordinates."""
 
     surface: Surface
     outfit: Outfit
@@ -78,24 +78,24 @@ def sample_scene(rng: np.random.Generator, size: int) -> Scene:
     elevation, roll = np.clip(rng.normal(6, 9), -15, 40), rng.normal(0, 4)
     tilt = about_y(roll) @ about_x(elevation)
     distance = float(np.exp(rng.uniform(np.log(2.6), np.log(9))))
-    subject = _actor(rng, model, tilt @ about_z(azimuth), np.array([0.0, 0.0, distance]))
-    view = _sample_view(rng, subject, size)
+    subject = sample_actor(rng, model, tilt @ about_z(azimuth), np.array([0.0, 0.0, distance]))
+    view = sample_view(rng, subject.surface.vertices[::7], size)
     others = []
     for _ in range(int(rng.choice([0, 1, 2], p=[0.76, 0.19, 0.05]))):
         side = rng.choice([-1, 1]) * rng.uniform(0.35, 1.1)
         behind = rng.uniform(0.3, 2.5) if rng.random() < 0.85 else rng.uniform(-0.6, -0.2)
         place = np.array([side, rng.normal(0, 0.1), distance + behind])
-        others.append(_actor(rng, model, tilt @ about_z(rng.uniform(-180, 180)), place))
-    return Scene(subject, tuple(others), view, _sample_light(rng, tilt))
+        others.append(sample_actor(rng, model, tilt @ about_z(rng.uniform(-180, 180)), place))
+    return Scene(subject, tuple(others), view, sample_light(rng, tilt))
 
 
-def _actor(rng: np.random.Generator, model: BodyModel, turn: np.ndarray, place: np.ndarray) -> Actor:
+def sample_actor(rng: np.random.Generator, model: BodyModel, turn: np.ndarray, place: np.ndarray) -> Actor:
     shape = model.sample_shape(rng)
     pose, transforms = sample_posed(rng, model, shape)
     bent = max(pose.left_leg.flex, pose.right_leg.flex, 0) / 90
     outfit = sample_outfit(rng, shape, model.eye_centre, widest_flare=0.2 * (1 - 0.85 * min(bent, 1)))
     surface = build(model, shape, outfit, transforms, rng)
-    joints = model.lip_joints(shape, transforms)
+    joints = model.joints(shape, transforms)
     middle = joints[[6, 7]].mean(0)  # pelvis and thorax
 
     def seen(points: np.ndarray) -> np.ndarray:
@@ -105,9 +105,8 @@ def _actor(rng: np.random.Generator, model: BodyModel, turn: np.ndarray, place: 
     return Actor(replace(surface, vertices=seen(surface.vertices)), outfit, seen(joints), shape.stature / 1.75)
 
 
-def _sample_view(rng: np.random.Generator, subject: Actor, size: int) -> View:
-    """A window like LIP's: a box around the person with some margin, often cutting off legs or sides."""
-    points = subject.surface.vertices[::7]
+def sample_view(rng: np.random.Generator, points: np.ndarray, size: int) -> View:
+    """A window like LIP's: a box around ``points`` (N, 3) with some margin, often cutting off legs or sides."""
     flat = points[:, :2] / points[:, 2:]
     low, high = flat.min(0), flat.max(0)
     height = high[1] - low[1]
@@ -138,7 +137,7 @@ def _sample_view(rng: np.random.Generator, subject: Actor, size: int) -> View:
     return View(min(height, size), min(width, size), zoom, low[0] * zoom, low[1] * zoom)
 
 
-def _sample_light(rng: np.random.Generator, tilt: np.ndarray) -> Light:
+def sample_light(rng: np.random.Generator, tilt: np.ndarray) -> Light:
     up = tilt @ Z
     up = np.array([up[0], -up[2], up[1]])
     direction = np.array([rng.normal(0, 0.8), -rng.uniform(0.2, 1.3), -rng.uniform(-0.2, 1.0)])

@@ -12,7 +12,9 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+from collections.abc import Iterable
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +23,7 @@ import numpy as np
 
 from mula_lib.anatomy import LIP
 from mula_lib.errors import DataError
+from mula_lib.files import write_text
 
 if TYPE_CHECKING:
     from mula_lib.data.people.person import Person
@@ -58,12 +61,11 @@ class Tree:
 
     def make(self) -> None:
         """Create the folders; DataError where that cannot be."""
-        for split in SPLITS:
-            for path in (self.image(split, 0), self.mask(split, 0), self.csv(split), self.row(split, 0)):
-                try:
-                    path.parent.mkdir(parents=True, exist_ok=True)
-                except OSError as error:
-                    raise DataError(f"cannot write below {self.root}: {error.strerror}; give another folder") from error
+        make_folders(
+            self.root,
+            (path(split, 0) for split in SPLITS for path in (self.image, self.mask, self.row)),
+            (self.csv(split) for split in SPLITS),
+        )
 
     def is_there(self, counts: dict[str, int]) -> bool:
         """Whether every file that ``counts`` pictures of each split need exists, by name alone."""
@@ -76,14 +78,17 @@ class Tree:
                     return False
         return True
 
-    def stored_row(self, split: str, index: int) -> str | None:
+    def is_done(self, split: str, index: int) -> bool:
+        """Whether a picture is here and whole."""
+        return self._row(split, index) is not None
+
+    def _row(self, split: str, index: int) -> str | None:
         """The CSV row of a picture that is here and whole, else None."""
         path = self.row(split, index)
         row = path.read_text().strip() if path.exists() else self._rows_of_csv.get(stem(split, index))
         if row is None or len(row.split(",")) != 1 + 3 * len(LIP.joints):
             return None
-        image, mask = self.image(split, index), self.mask(split, index)
-        return row if _is_whole(image, b"\xff\xd9") and _is_whole(mask, b"IEND\xaeB`\x82") else None
+        return row if are_whole(self.image(split, index), self.mask(split, index)) else None
 
     @cached_property
     def _rows_of_csv(self) -> dict[str, str]:
@@ -91,16 +96,20 @@ class Tree:
         paths = [path for split in SPLITS if (path := self.csv(split)).exists()]
         return {line.split(".jpg,")[0]: line for path in paths for line in path.read_text().splitlines()}
 
-    def write(self, split: str, index: int, person: Person) -> str:
+    def write(self, split: str, index: int, person: Person) -> None:
         """Write one picture; its row last, so that a row says that the picture is whole."""
-        _write_image(self.image(split, index), person.image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
-        _write_image(self.mask(split, index), person.mask, [cv2.IMWRITE_PNG_COMPRESSION, 9])
+        write_pictures(self.image(split, index), person.image, self.mask(split, index), person.mask)
         row = _csv_row(f"{stem(split, index)}.jpg", person)
-        _write(self.row(split, index), (row + "\n").encode())
-        return row
+        write_quickly(self.row(split, index), (row + "\n").encode())
 
-    def remove_rows(self) -> None:
-        """Once the CSV holds them all."""
+    def finish(self, counts: dict[str, int]) -> None:
+        """Write the lists of ``counts`` pictures of each split, which must all be there."""
+        for split in SPLITS:
+            write_text(self.csv(split), "".join(f"{self._row(split, i)}\n" for i in range(counts[split])))
+            write_text(self.ids(split), "".join(f"{stem(split, i)}\n" for i in range(counts[split])))
+
+    def tidy(self) -> None:
+        """Remove what is not needed once the lists hold everything."""
         shutil.rmtree(self.root / ".rows", ignore_errors=True)
 
 
@@ -112,8 +121,21 @@ def _csv_row(name: str, person: Person) -> str:
     return ",".join(cells)
 
 
-def _is_whole(path: Path, ending: bytes) -> bool:
-    """Whether a file is there and ends as its format must."""
+def make_folders(root: Path, *files: Iterable[Path]) -> None:
+    """Create the folders of ``files`` below ``root``; DataError where that cannot be."""
+    for path in chain(*files):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise DataError(f"cannot write below {root}: {error.strerror}; give another folder") from error
+
+
+def are_whole(image: Path, mask: Path) -> bool:
+    """Whether both files are there and end as a JPEG and a PNG must."""
+    return _ends_with(image, b"\xff\xd9") and _ends_with(mask, b"IEND\xaeB`\x82")
+
+
+def _ends_with(path: Path, ending: bytes) -> bool:
     try:
         with path.open("rb") as file:
             file.seek(-len(ending), os.SEEK_END)
@@ -122,12 +144,16 @@ def _is_whole(path: Path, ending: bytes) -> bool:
         return False
 
 
-def _write_image(path: Path, pixels: np.ndarray, options: list[int]) -> None:
-    _, packed = cv2.imencode(path.suffix, pixels, options)
-    _write(path, packed)
+def write_pictures(image: Path, pixels: np.ndarray, mask: Path, parts: np.ndarray) -> None:
+    """Write an (H, W, 3) RGB picture as JPEG and its (H, W) mask as PNG."""
+    for path, values, options in (
+        (image, pixels[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, _QUALITY]),
+        (mask, parts, [cv2.IMWRITE_PNG_COMPRESSION, 9]),
+    ):
+        write_quickly(path, cv2.imencode(path.suffix, values, options)[1])
 
 
-def _write(path: Path, content: bytes | np.ndarray) -> None:
+def write_quickly(path: Path, content: bytes | np.ndarray) -> None:
     """Write a file of a folder that is there, atomically but without waiting for the disk.
 
     ``files.atomic_path`` does more and takes three times as long, which thousands of small files feel: no two
