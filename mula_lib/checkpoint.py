@@ -74,8 +74,8 @@ def load_model(path: Path, expected: ModelConfig | None = None) -> JointModel:
     config, _ = read_facts(path)
     if expected is not None and config != expected:
         found, wanted = config.to_json(), expected.to_json()
-        differing = [key for key in found if found[key] != wanted[key]]
-        fields = "; ".join(f"{key} is {found[key]!r}, wanted {wanted[key]!r}" for key in differing)
+        differing = [key for key in {**wanted, **found} if found.get(key) != wanted.get(key)]
+        fields = "; ".join(f"{key} is {found.get(key)!r}, wanted {wanted.get(key)!r}" for key in differing)
         raise CheckpointError(f"{path}: weights of another configuration: {fields}")
     model = JointModel(config)
     try:

@@ -19,6 +19,7 @@ from tqdm.auto import tqdm
 from mula_lib import processes
 from mula_lib.anatomy import IGNORE
 from mula_lib.checkpoint import load_checkpoint, save_checkpoint
+from mula_lib.data.crowd_targets import CrowdTargets, crowd_targets
 from mula_lib.data.samples import TrainingSamples
 from mula_lib.data.targets import gaussian_heatmaps, heatmap_sigma
 from mula_lib.errors import CheckpointError, ConfigError
@@ -167,20 +168,27 @@ def _update(
     """One step of a :class:`JointModel` or of its parallel form; returns the detached loss."""
     model = getattr(network, "module", network)
     device = next(model.parameters()).device
-    images, mask, joints, present = (
-        batch[key].to(device, non_blocking=True) for key in ("image", "mask", "joints", "present")
-    )
+    batch = {key: value.to(device, non_blocking=True) for key, value in batch.items()}
+    images, mask = batch["image"], batch["mask"]
     with torch.autocast(device.type, dtype=torch.bfloat16, enabled=recipe.bf16):
         outputs = network(images.contiguous(memory_format=torch.channels_last))
-    heatmaps = gaussian_heatmaps(
-        joints, present, grid=tuple(outputs[0].pose.shape[-2:]), stride=model.config.stride, sigma=sigma
-    )
-    loss = joint_loss(outputs, mask, heatmaps, recipe.pose_weight, _share_of_pixels(mask))
+    targets = _pose_targets(batch, tuple(outputs[0].pose.shape[-2:]), model.config.stride, sigma)
+    loss = joint_loss(outputs, mask, targets, recipe.pose_weight, _share_of_pixels(mask))
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
     torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip_norm, foreach=True)
     optimizer.step()
     return loss.detach()
+
+
+def _pose_targets(
+    batch: dict[str, torch.Tensor], grid: tuple[int, int], stride: int, sigma: float
+) -> torch.Tensor | CrowdTargets:
+    """What the pose branch is trained towards, on a ``grid`` of cells: of one person, or of several."""
+    joints, present, where = batch["joints"], batch["present"], {"grid": grid, "stride": stride, "sigma": sigma}
+    if "centres" not in batch:
+        return gaussian_heatmaps(joints, present, **where)
+    return crowd_targets(joints, present, batch["centres"], **where, crop=batch["image"].shape[-1])
 
 
 def _share_of_pixels(mask: torch.Tensor) -> float | torch.Tensor:

@@ -1,11 +1,14 @@
 """The joint model: shapes at any size, the paper's parameter counts, and what each row of the tables wires up."""
 
+import json
+from dataclasses import replace
+
 import pytest
 import torch
 
-from mula_lib.anatomy import LIP
+from mula_lib.anatomy import LIP, PASCAL
 from mula_lib.errors import ConfigError
-from mula_lib.experiments import EXPERIMENTS, find_experiment, table_rows
+from mula_lib.experiments import CROWD_TABLES, EXPERIMENTS, find_experiment, table_experiments, table_rows
 from mula_lib.models.convention import ImageConvention
 from mula_lib.models.interaction import AdaptationConfig
 from mula_lib.models.joint import JointModel, ModelConfig
@@ -29,6 +32,24 @@ def test_every_row_of_the_tables_predicts_parts_and_joints_at_every_stage(experi
     for stage in outputs:
         assert stage.parsing.shape == (2, 20, 64 // config.stride, 48 // config.stride)
         assert stage.pose.shape == (2, 16, 64 // config.stride, 48 // config.stride)
+        assert stage.offsets is None
+
+
+@pytest.mark.parametrize("experiment", table_experiments(5), ids=lambda experiment: experiment.slug)
+def test_with_several_people_every_stage_of_the_same_network_regresses_offsets_too(experiment):
+    single, crowd = (experiment.model_config(SMOKE, anatomy) for anatomy in (LIP, PASCAL))
+    assert replace(crowd, parts=20, joints=16, offsets=False) == single
+    for stage in JointModel(crowd)(torch.zeros(2, 3, 64, 64)):
+        assert [each.shape[1] for each in stage] == [7, 14, 28]
+        assert stage.offsets.shape[-2:] == stage.pose.shape[-2:]
+
+
+def test_a_configuration_for_one_person_is_stored_as_it_was_before_there_were_others():
+    single, crowd = tiny(), tiny(offsets=True)
+    assert "offsets" not in single.to_json()
+    assert crowd.to_json()["offsets"] is True
+    for config in (single, crowd):
+        assert ModelConfig.from_json(json.loads(json.dumps(config.to_json()))) == config
 
 
 @pytest.mark.parametrize("side", [32, 40, 56, 96, 100, 128])
@@ -146,7 +167,19 @@ def test_the_tables_have_the_papers_rows_and_numbers():
         (85.1, 48.9), (85.4, 49.3),
     ]  # fmt: skip
     slugs = [row.slug for row in EXPERIMENTS]
-    assert len(set(slugs)) == len(slugs) == 18
+    assert len(set(slugs)) == len(slugs) == 19
+    assert [(row.name, row.paper) for row in table_rows(5)] == [
+        ("Chen and Yuille [6]", {"mAP": 21.8}), ("Insafutdinov et al. [11]", {"mAP": 28.6}),
+        ("Xia et at. [24]", {"mAP": 39.2}), ("Our baseline (w/o MuLA)", {"mAP": 38.6}), ("Our model", {"mAP": 39.9}),
+        ("HG-2×1u", {}), ("HG-2s-1u-MuLA", {}),
+    ]  # fmt: skip
+    assert [row.paper.get("mIoU") for row in table_rows(6)] == [59.4, 62.4, 64.4, 62.9, 65.1, None, None]
+    for table in CROWD_TABLES:  # one training fills both
+        assert [each.name for each in table_experiments(table)] == [
+            "HG-5×1u", "HG-5s-1u-MuLA", "HG-2×1u", "HG-2s-1u-MuLA",
+        ]  # fmt: skip
+        rows = {row.name: row for row in table_rows(table)}
+        assert all(rows[row.baseline].experiment is not None for row in rows.values())
     assert find_experiment("HG-2×1u").slug == "hg-2x1u"
     with pytest.raises(ConfigError, match="VGG16-FCN-MuLA"):
         find_experiment("VGG-MuLA")
@@ -160,7 +193,7 @@ def test_recomputed_stages_give_the_same_gradients_and_statistics():
         model = JointModel(ModelConfig("hourglass", ("adapt", "adapt"), 8, adaptation=AdaptationConfig(3)))
         model.recompute_stages = recompute
         outputs = model(images)
-        sum(each.square().sum() for stage in outputs for each in stage).backward()
+        sum(each.square().sum() for stage in outputs for each in (stage.parsing, stage.pose)).backward()
         found.append((model, [parameter.grad for parameter in model.parameters()]))
     (once, gradients), (again, recomputed) = found
     torch.testing.assert_close(recomputed, gradients)

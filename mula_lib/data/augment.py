@@ -121,9 +121,9 @@ def warp_mask(mask: np.ndarray, matrix: np.ndarray, crop: int) -> np.ndarray:
 def augment_sample(
     image: np.ndarray, mask: np.ndarray, joints: np.ndarray, crop: int, draw: Draw, anatomy: Anatomy
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Warp one person once by ``draw``: image (H, W, 3), mask (H, W) and joints (N, 2) into a crop.
+    """Warp one image once by ``draw``: image (H, W, 3), mask (H, W) and joints (N, 2) or (M, N, 2) into a crop.
 
-    Returns the (crop, crop, 3) image, the (crop, crop) mask and the (N, 2) joints in crop pixels. A mirrored person's
+    Returns the (crop, crop, 3) image, the (crop, crop) mask and the joints in crop pixels. A mirrored person's
     left is their right: joints and part ids change sides with the pixels. Raises ``ValueError`` if image and mask
     differ in size.
     """
@@ -134,5 +134,5 @@ def augment_sample(
     image, mask = warp_image(image, matrix, crop), warp_mask(mask, matrix, crop)
     joints = transform_points(joints, matrix)
     if draw.mirror:
-        mask, joints = cv2.LUT(mask, anatomy.mirror_lookup), joints[anatomy.joint_mirror]
+        mask, joints = cv2.LUT(mask, anatomy.mirror_lookup), joints[..., anatomy.joint_mirror, :]
     return image, mask, joints

@@ -1,4 +1,4 @@
-"""Training samples: a split of LIP, augmented, as tensors; the same in every process that asks for them."""
+"""Training samples: a split of a data set, augmented, as tensors; the same in every process that asks for them."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ import torch
 from torch.utils.data import Dataset
 
 from mula_lib.anatomy import Anatomy
-from mula_lib.data.augment import Augmentation, augment_sample, draw
+from mula_lib.data.augment import Augmentation, augment_sample, draw, training_affine, transform_points
+from mula_lib.data.crowd_targets import centroids
 from mula_lib.data.lip import LipSplit, load_image, load_mask
+from mula_lib.data.pascal import PascalSplit
 from mula_lib.errors import DataError
 
 
@@ -21,7 +23,9 @@ class TrainingSamples(Dataset):
     has no mask.
     """
 
-    def __init__(self, split: LipSplit, crop: int, augmentation: Augmentation, anatomy: Anatomy, seed: int) -> None:
+    def __init__(
+        self, split: LipSplit | PascalSplit, crop: int, augmentation: Augmentation, anatomy: Anatomy, seed: int
+    ) -> None:
         for record in split.records:
             if record.mask is None:
                 raise DataError(
@@ -40,8 +44,10 @@ class TrainingSamples(Dataset):
         """Load, augment and crop sample ``index`` as it is in ``epoch``.
 
         Returns image (3, crop, crop) uint8 RGB; mask (crop, crop) uint8, 255 = ignore; joints (N, 2) float32 in crop
-        pixels, nan where unannotated; present (N,) bool, True for joints annotated and inside the crop. Raises
-        :class:`DataError` if a file is missing or unreadable, or image and mask differ in size.
+        pixels, nan where unannotated; present (N,) bool, True for joints annotated and inside the crop. Where images
+        show several people, joints are (P, N, 2) and present (P, N), with P as many as in any image of the split,
+        and there are centres (P, 2) float32, everybody's centroid; rows of nan fill up. Raises :class:`DataError` if
+        a file is missing or unreadable, or image and mask differ in size.
         """
         epoch, index = epoch_and_index
         record = self.split[index]
@@ -52,16 +58,23 @@ class TrainingSamples(Dataset):
                 f"{record.mask}: the mask is {mask.shape[1]}×{mask.shape[0]} pixels but {record.image} is "
                 f"{image.shape[1]}×{image.shape[0]}; unzip both again"
             )
+        size_wh = image.shape[1::-1]
         drawn = draw(self.augmentation, np.random.default_rng((self.seed, epoch, index)))
         image, mask, joints = augment_sample(image, mask, record.joints, self.crop, drawn, self.anatomy)
+        sample = {"image": torch.from_numpy(_channels_first(image)), "mask": torch.from_numpy(mask)}
+        if self.anatomy.crowds:
+            centres = centroids(record.joints, record.boxes, self.anatomy)
+            centres = transform_points(centres, training_affine(size_wh, self.crop, drawn))
+            joints, centres = (_filled_up(each, self.split.most_people) for each in (joints, centres))
+            sample["centres"] = torch.from_numpy(centres)
         # a crop covers [-0.5, crop - 0.5): pixel centres are integers; comparisons with nan are False
-        present = ((joints >= -0.5) & (joints < self.crop - 0.5)).all(axis=1)
-        return {
-            "image": torch.from_numpy(_channels_first(image)),
-            "mask": torch.from_numpy(mask),
-            "joints": torch.from_numpy(joints.astype(np.float32)),
-            "present": torch.from_numpy(present),
-        }
+        sample["present"] = torch.from_numpy(((joints >= -0.5) & (joints < self.crop - 0.5)).all(axis=-1))
+        return {**sample, "joints": torch.from_numpy(joints.astype(np.float32))}
+
+
+def _filled_up(rows: np.ndarray, count: int) -> np.ndarray:
+    """(M, …) rows and then nan, to make (count, …)."""
+    return np.concatenate([rows, np.full((count - len(rows), *rows.shape[1:]), np.nan, rows.dtype)])
 
 
 def _channels_first(image: np.ndarray) -> np.ndarray:

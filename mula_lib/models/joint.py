@@ -1,6 +1,6 @@
 """The joint model: two branches, T stages, and at each stage an interaction (Fig. 2, Eqs. 1-4).
 
-All of Tables 1 and 2 is this one class; a row differs in its :class:`ModelConfig` alone.
+All of Tables 1, 2, 5 and 6 is this one class; a row differs in its :class:`ModelConfig` alone.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ class ModelConfig:
     batch_norm: bool = False  # in the VGG trunk
     adaptation: AdaptationConfig = field(default_factory=AdaptationConfig)
     image: ImageConvention = field(default_factory=ImageConvention)
+    offsets: bool = False  # several people: the pose branch also regresses each joint's offset to its centroid
 
     def __post_init__(self) -> None:
         if self.backbone not in BACKBONES:
@@ -62,8 +63,11 @@ class ModelConfig:
         return vgg.STRIDE if self.backbone == "vgg" else hourglass.STRIDE
 
     def to_json(self) -> dict:
-        """Plain lists and numbers, for files."""
-        return {**asdict(self), "interactions": list(self.interactions)}
+        """Plain lists and numbers, for files; ``offsets`` is named by networks for several people only."""
+        values = {**asdict(self), "interactions": list(self.interactions)}
+        if not self.offsets:  # so that files of networks for one person are what they were before there were others
+            del values["offsets"]
+        return values
 
     @classmethod
     def from_json(cls, values: dict) -> ModelConfig:
@@ -83,6 +87,8 @@ class StageOutput(NamedTuple):
 
     parsing: Tensor  # S(t): (B, parts, h, w) logits
     pose: Tensor  # J(t): (B, joints, h, w) confidence maps
+    # (B, 2 · joints, h, w), of several people only: x of every joint, then y, in units of half a crop
+    offsets: Tensor | None = None
 
 
 class Mapping(nn.Module):
@@ -124,7 +130,7 @@ class Branch(nn.Module):
 
 
 class JointModel(nn.Module):
-    """MuLA and every row of Tables 1 and 2.
+    """MuLA and every row of Tables 1, 2, 5 and 6.
 
     ``model(images)`` takes RGB images of 0..255, uint8 or float, with H and W multiples of ``config.stride``, and
     returns T :class:`StageOutput`; the last one is the prediction, all are supervised (Eq. 4). The model itself
@@ -144,14 +150,18 @@ class JointModel(nn.Module):
         refined_channels = [interaction.out_channels for interaction in self.interaction]
         self.parsing = Branch(config, config.parts, refined_channels)
         self.pose = Branch(config, config.joints, refined_channels, with_encoder=not config.shared_encoder)
+        # The dense regression of Sec. 4.1 reads the tailored features too, and passes nothing on to the next stage.
+        self.regressor = nn.ModuleList(
+            nn.Conv2d(channels, 2 * config.joints, 1) for channels in refined_channels if config.offsets
+        )
         self.apply(_kaiming)
         self.apply(_start_at_identity)
-        for classifier in (*self.parsing.classifier, *self.pose.classifier):
+        for classifier in (*self.parsing.classifier, *self.pose.classifier, *self.regressor):
             # Near zero, as the targets are: from Kaiming's scale the first updates are spent on shrinking the maps.
             nn.init.normal_(classifier.weight, std=CLASSIFIER_STD)
 
     def forward(self, images: Tensor) -> list[StageOutput]:
-        """(B, 3, H, W) -> T stages of (B, parts, h, w) logits and (B, joints, h, w) maps."""
+        """(B, 3, H, W) -> T stages of (B, parts, h, w) logits, (B, joints, h, w) maps and, if asked for, offsets."""
         images = self.config.image(images)
         f_parsing = self.parsing.stem(images)
         f_pose = f_parsing if self.config.shared_encoder else self.pose.stem(images)
@@ -175,7 +185,11 @@ class JointModel(nn.Module):
         r_parsing = self.parsing.encoder[t](f_parsing)
         r_pose = r_parsing if self.config.shared_encoder else self.pose.encoder[t](f_pose)
         refined_parsing, refined_pose = self.interaction[t](r_parsing, r_pose)
-        stage = StageOutput(self.parsing.classifier[t](refined_parsing), self.pose.classifier[t](refined_pose))
+        stage = StageOutput(
+            self.parsing.classifier[t](refined_parsing),
+            self.pose.classifier[t](refined_pose),
+            self.regressor[t](refined_pose) if self.config.offsets else None,
+        )
         if t + 1 == self.config.stages:
             return stage, None, None
         next_parsing = self.parsing.mapping[t](refined_parsing, stage.parsing)
