@@ -11,11 +11,14 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from mula_lib.anatomy import Anatomy
+from mula_lib.crowd_evaluation import CrowdEvaluation
 from mula_lib.data.lip import LipRecord, LipSplit, load_image, load_mask
+from mula_lib.data.pascal import PascalRecord, PascalSplit
 from mula_lib.errors import DataError
 from mula_lib.files import atomic_path
 from mula_lib.inference import predict
 from mula_lib.metrics.parsing import confusion_matrix, parsing_scores
+from mula_lib.metrics.people import judge
 from mula_lib.metrics.pose import pckh, pckh_hits
 from mula_lib.models.joint import JointModel
 from mula_lib.profiles import Testing
@@ -23,7 +26,7 @@ from mula_lib.profiles import Testing
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Counts of M images; scores are of any subset of them, so that runs can be compared image by image."""
+    """Counts of M images of one person; scores are of any subset, so that runs can be compared image by image."""
 
     names: tuple[str, ...]  # M stems
     confusions: np.ndarray  # (M, P, P) int64
@@ -32,6 +35,11 @@ class Evaluation:
     def scores(self, anatomy: Anatomy) -> dict[str, float]:
         """PCK and its columns, mIoU, PixelAcc, MeanAcc, in percent, over all M images."""
         return {**pckh(self.hits, anatomy), **parsing_scores(self.confusions.sum(axis=0))}
+
+    def only(self, index: int) -> Evaluation:
+        """The counts of one image."""
+        one = slice(index, index + 1)
+        return Evaluation(self.names[one], self.confusions[one], self.hits[one])
 
     def save(self, path: Path) -> None:
         """Write the counts as a compressed ``.npz``, atomically."""
@@ -46,16 +54,21 @@ class Evaluation:
             return cls(tuple(file["names"].tolist()), file["confusions"].astype(np.int64), file["hits"])
 
 
+def load_evaluation(path: Path, anatomy: Anatomy) -> Evaluation | CrowdEvaluation:
+    """Read what the evaluation of a network for ``anatomy`` wrote."""
+    return CrowdEvaluation.load(path) if anatomy.crowds else Evaluation.load(path)
+
+
 def evaluate(
     model: JointModel,
-    split: LipSplit,
+    split: LipSplit | PascalSplit,
     crop: int,
     testing: Testing,
     anatomy: Anatomy,
     *,
     limit: int | None = None,
     progress: str | None = None,
-) -> Evaluation:
+) -> Evaluation | CrowdEvaluation:
     """Test ``model`` on the first ``limit`` images of ``split``, at the annotations' own size.
 
     ``progress`` is the text of a progress bar; None shows none. Raises :class:`DataError` for a split without
@@ -67,7 +80,7 @@ def evaluate(
     batches = [records[start : start + testing.batch] for start in range(0, len(records), testing.batch)]
     was_training = model.training
     model.eval()
-    confusions, predicted = [], []
+    confusions, predictions = [], []
     with ThreadPoolExecutor(1) as reader:  # the next batch is read while the network is at work on this one
         coming = reader.submit(_read, batches[0], split.split, anatomy)
         for number in tqdm(range(len(batches)), desc=progress, disable=progress is None, leave=False):
@@ -76,14 +89,22 @@ def evaluate(
                 coming = reader.submit(_read, batches[number + 1], split.split, anatomy)
             for prediction, truth in zip(predict(model, images, crop, testing, anatomy), truths, strict=True):
                 confusions.append(confusion_matrix(prediction.mask, truth, len(anatomy.parts)))
-                predicted.append(prediction.joints)
+                predictions.append(prediction)
     model.train(was_training)
-    joints = np.stack([record.joints for record in records])
-    hits = pckh_hits(np.stack(predicted), joints, anatomy)
-    return Evaluation(tuple(record.name for record in records), np.stack(confusions), hits)
+    names = tuple(record.name for record in records)
+    if anatomy.crowds:
+        verdicts = tuple(
+            judge(found.joints, found.scores, record.joints, record.boxes, anatomy)
+            for found, record in zip(predictions, records, strict=True)
+        )
+        return CrowdEvaluation(names, np.stack(confusions), verdicts)
+    predicted, truth = (np.stack([each.joints for each in some]) for some in (predictions, records))
+    return Evaluation(names, np.stack(confusions), pckh_hits(predicted, truth, anatomy))
 
 
-def _read(records: Sequence[LipRecord], split: str, anatomy: Anatomy) -> tuple[list[np.ndarray], list[np.ndarray]]:
+def _read(
+    records: Sequence[LipRecord | PascalRecord], split: str, anatomy: Anatomy
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Images and annotated masks."""
     images, masks = [], []
     for record in records:

@@ -12,9 +12,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mula_lib.anatomy import Anatomy
+from mula_lib.candidates import Candidates, find_candidates
 from mula_lib.data.augment import fit_affine, invert_affine, transform_points, warp_image
 from mula_lib.data.targets import PAPER_CROP
 from mula_lib.models.joint import JointModel, StageOutput
+from mula_lib.partition import partition
 from mula_lib.profiles import Testing
 
 SMOOTHING = 3.0  # σ in pixels at a crop of 256, before the arg max
@@ -26,8 +28,10 @@ class Prediction:
     """What the model says of one photo."""
 
     mask: np.ndarray  # (H, W) uint8 part ids
-    joints: np.ndarray  # (N, 2) float32, (column, row) in the photo's pixels
-    scores: np.ndarray  # (N,) float32, height of each joint's peak
+    # (N, 2) float32, (column, row) in the photo's pixels; where several people are looked for, (Q, N, 2) of the Q that
+    # were found, nan where one lacks a joint
+    joints: np.ndarray
+    scores: np.ndarray  # (N,) or (Q, N) float32, height of each joint's peak
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,7 @@ class CropMaps:
 
     parts: Tensor  # (B, P, crop, crop) probabilities
     joints: Tensor  # (B, N, crop, crop) confidence
+    offsets: Tensor | None = None  # of several people: (B, 2N, crop, crop), x of each joint and then y, in crop pixels
 
 
 @torch.inference_mode()
@@ -56,6 +61,7 @@ def predict_maps(
     device = next(model.parameters()).device
     parts = torch.zeros(len(images), len(anatomy.parts), crop, crop, device=device)
     joints = torch.zeros(len(images), len(anatomy.joints), crop, crop, device=device)
+    offsets = torch.zeros(len(images), 2 * len(anatomy.joints), crop, crop, device=device) if anatomy.crowds else None
     # In portions, because what a network holds meanwhile is many times its input; and out of a cache it is slower.
     portion = max(1, PORTION.get(device.type, PORTION["other"]) // (crop**2 * (1 + testing.mirror)))
     for start in range(0, len(images), portion):
@@ -71,21 +77,30 @@ def predict_maps(
                 parts[some, :, seen, seen] += _resample(view.parsing, taps).softmax(dim=1)
             # Confidence may be added up before it is enlarged, as probabilities may not.
             joints[some, :, seen, seen] += _resample(sum(view.pose for view in views), taps)
+            if offsets is not None:
+                moved = _resample(sum(view.offsets for view in views), taps)
+                offsets[some, :, seen, seen] += moved * (crop / 2 / scale)
     answers = torch.zeros(crop, crop, device=device)
     for scale in testing.scales:
         seen, _ = _unscaling(crop, scale, 1)
         answers[seen, seen] += 1 + testing.mirror
-    return CropMaps(parts.div_(answers), joints.div_(answers))
+    return CropMaps(parts.div_(answers), joints.div_(answers), None if offsets is None else offsets.div_(answers))
 
 
 def _turned_back(output: StageOutput, anatomy: Anatomy) -> list[StageOutput]:
     """The first half of a batch, and the second one mirrored back, sides swapped."""
-    (parsing, parsing_mirrored), (pose, pose_mirrored) = (maps.chunk(2) for maps in output)
-    parts, joints = (torch.as_tensor(each, device=pose.device) for each in (anatomy.part_mirror, anatomy.joint_mirror))
-    return [
-        StageOutput(parsing, pose),
-        StageOutput(parsing_mirrored.flip(3)[:, parts], pose_mirrored.flip(3)[:, joints]),
-    ]
+    first, second = (
+        StageOutput(*maps)
+        for maps in zip(*(each.chunk(2) if each is not None else (None, None) for each in output), strict=True)
+    )
+    parts, joints = (
+        torch.as_tensor(each, device=first.pose.device) for each in (anatomy.part_mirror, anatomy.joint_mirror)
+    )
+    offsets = None
+    if second.offsets is not None:
+        across, down = second.offsets.flip(3).chunk(2, dim=1)
+        offsets = torch.cat([-across[:, joints], down[:, joints]], dim=1)
+    return [first, StageOutput(second.parsing.flip(3)[:, parts], second.pose.flip(3)[:, joints], offsets)]
 
 
 def _unscaling(crop: int, scale: float, cells: int) -> tuple[slice, Tensor]:
@@ -106,17 +121,23 @@ def _resample(maps: Tensor, taps: Tensor) -> Tensor:
     return taps @ (maps.float() @ taps.T)
 
 
-def decode(maps: CropMaps, sizes_wh: Sequence[tuple[int, int]]) -> list[Prediction]:
+def decode(maps: CropMaps, sizes_wh: Sequence[tuple[int, int]], anatomy: Anatomy) -> list[Prediction]:
     """Part masks by arg max at each photo's size, joints by arg max of the smoothed maps (Sec. 3.2).
 
+    Where the maps come with offsets, all local maxima are candidates and are shared out to people.
     ``sizes_wh`` are the B photos' (width, height).
     """
     crop = maps.parts.shape[-1]
     smoothing = SMOOTHING * crop / PAPER_CROP
+    candidates = None if maps.offsets is None else crowd_candidates(maps)
     predictions = []
-    for parts, joints, size in zip(maps.parts, maps.joints.cpu().numpy(), sizes_wh, strict=True):
+    for index, (parts, joints, size) in enumerate(zip(maps.parts, maps.joints.cpu().numpy(), sizes_wh, strict=True)):
         matrix = fit_affine(size, crop)
-        points, scores = _peaks(joints, smoothing)
+        if candidates is None:
+            points, scores = _peaks(joints, smoothing)
+        else:
+            people = partition(candidates[index], anatomy)
+            points, scores = people.joints, people.scores
         predictions.append(
             Prediction(
                 mask=_arg_max(_sample_at_photo(parts, matrix, size)),
@@ -125,6 +146,12 @@ def decode(maps: CropMaps, sizes_wh: Sequence[tuple[int, int]]) -> list[Predicti
             )
         )
     return predictions
+
+
+def crowd_candidates(maps: CropMaps) -> list[Candidates]:
+    """The joint candidates of each of B images of several people, in crop pixels."""
+    offsets = maps.offsets.unflatten(1, (2, -1)).transpose(1, 2).cpu().numpy()  # (B, N, 2, crop, crop)
+    return [find_candidates(*each) for each in zip(maps.joints.cpu().numpy(), offsets, strict=True)]
 
 
 def _peaks(maps: np.ndarray, sigma: float) -> tuple[np.ndarray, np.ndarray]:
@@ -167,4 +194,4 @@ def predict(
 ) -> list[Prediction]:
     """Parts and joints of each (H, W, 3) uint8 RGB image, at its own size; ``model`` must be in eval mode."""
     maps = predict_maps(model, images, crop, testing, anatomy)
-    return decode(maps, [(image.shape[1], image.shape[0]) for image in images])
+    return decode(maps, [(image.shape[1], image.shape[0]) for image in images], anatomy)

@@ -55,7 +55,7 @@ def test_joints_are_found_where_they_were_painted_whatever_the_photos_size(width
     grid = np.arange(crop)
     for j in range(16):
         maps[0, j] = torch.from_numpy(np.exp(-((grid[None] - x[j]) ** 2 + (grid[:, None] - y[j]) ** 2) / 18))
-    prediction = decode(CropMaps(torch.zeros(1, 20, crop, crop), maps), [(width, height)])[0]
+    prediction = decode(CropMaps(torch.zeros(1, 20, crop, crop), maps), [(width, height)], LIP)[0]
     assert np.abs(prediction.joints - joints).max() <= 0.5 / zoom + 1e-3  # half a crop pixel
     assert prediction.scores == pytest.approx(np.ones(16), abs=0.15)
     assert prediction.mask.shape == (height, width)
@@ -201,7 +201,7 @@ def test_the_size_of_the_portions_changes_nothing(monkeypatch):
 def test_of_equally_likely_parts_the_first_one_is_taken():
     parts = torch.from_numpy(np.random.default_rng(6).integers(0, 4, (1, 20, 32, 32)).astype(np.float32))
     parts[0, :, 3, 4] = torch.nan
-    mask = decode(CropMaps(parts, torch.zeros(1, 16, 32, 32)), [(32, 32)])[0].mask
+    mask = decode(CropMaps(parts, torch.zeros(1, 16, 32, 32)), [(32, 32)], LIP)[0].mask
     known = ~np.isnan(parts[0, 0].numpy())
     known = cv2.erode(known.astype(np.uint8), np.ones((3, 3))) > 0  # a neighbour's nan may take part with weight 0
     assert (mask[known] == parts[0].numpy().argmax(axis=0)[known]).all()

@@ -3,6 +3,7 @@
 Nothing here trains or reads a data set; ``output`` puts a finished figure on the page and on disk.
 """
 
+from mula_lib.figures.crowds import embeddings, offset_targets
 from mula_lib.figures.data import heatmap_profiles, joint_states, map_grid, part_frequencies
 from mula_lib.figures.model import kernel_grid, stage_outputs
 from mula_lib.figures.output import png_bytes, save_figure, show, show_source, shown_path
@@ -11,10 +12,12 @@ from mula_lib.figures.scores import paper_beside_ours, scores_by_stages, trainin
 
 __all__ = [
     "Picture",
+    "embeddings",
     "heatmap_profiles",
     "joint_states",
     "kernel_grid",
     "map_grid",
+    "offset_targets",
     "paper_beside_ours",
     "part_frequencies",
     "picture_grid",

@@ -13,10 +13,11 @@ from matplotlib.patches import Patch
 from matplotlib.patheffects import withStroke
 
 from mula_lib.anatomy import IGNORE, Anatomy
-from mula_lib.figures.style import ORANGE, SKY, in_house_style
+from mula_lib.figures.style import BLUE, GREEN, ORANGE, PURPLE, RED, SKY, YELLOW, in_house_style
 
 MASK_STRENGTH = 0.7  # share of the part's colour in the blend
 IGNORED_GREY = 90  # of mask pixels that no loss or metric looks at
+PEOPLE = (ORANGE, SKY, YELLOW, GREEN, PURPLE, RED, BLUE)  # one after the other
 SIDE_COLOUR = {"left": ORANGE, "right": SKY, "": "white"}
 SIDE_MARKER = {"left": "o", "right": "s", "": "D"}
 
@@ -26,8 +27,9 @@ class Picture(NamedTuple):
 
     image: np.ndarray  # (H, W, 3) uint8 RGB
     mask: np.ndarray | None = None  # (H, W) part ids
-    joints: np.ndarray | None = None  # (N, 2) float, (column, row) in the image's pixels; nan is not drawn
-    occluded: np.ndarray | None = None  # (N,) bool: drawn hollow
+    # (N, 2) float, (column, row) in the image's pixels, or (M, N, 2) of several people; nan is not drawn
+    joints: np.ndarray | None = None
+    occluded: np.ndarray | None = None  # (N,) or (M, N) bool: drawn hollow
     title: str = ""
 
 
@@ -57,13 +59,30 @@ def draw_joints(axes: Axes, joints: np.ndarray, anatomy: Anatomy, occluded: np.n
         )  # fmt: skip
 
 
+def draw_people(axes: Axes, joints: np.ndarray, anatomy: Anatomy, occluded: np.ndarray | None = None) -> None:
+    """Skeletons of M people, ``joints`` (M, N, 2), each in a colour of its own; occluded joints hollow."""
+    outline = [withStroke(linewidth=3.2, foreground="black")]
+    for number, person in enumerate(joints):
+        colour = PEOPLE[number % len(PEOPLE)]
+        for a, b in anatomy.limb_indices:
+            axes.plot(*person[[a, b]].T, color=colour, linewidth=1.8, path_effects=outline, zorder=3)
+        hidden = np.zeros(len(person), dtype=bool) if occluded is None else occluded[number]
+        for hollow in (False, True):
+            axes.plot(
+                *person[hidden == hollow].T, marker="o", markersize=4.5, linestyle="none", zorder=4,
+                markerfacecolor="black" if hollow else colour, markeredgecolor=colour if hollow else "black",
+                markeredgewidth=1.3 if hollow else 0.7,
+            )  # fmt: skip
+
+
 def draw_picture(axes: Axes, picture: Picture, anatomy: Anatomy) -> None:
     """Draw one panel without ticks; what lies outside the photo is cut off."""
     height, width = picture.image.shape[:2]
     photo = picture.image if picture.mask is None else blend(picture.image, picture.mask, anatomy)
     axes.imshow(photo, interpolation="nearest")
     if picture.joints is not None:
-        draw_joints(axes, picture.joints, anatomy, picture.occluded)
+        draw = draw_people if picture.joints.ndim == 3 else draw_joints
+        draw(axes, picture.joints, anatomy, picture.occluded)
     axes.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
     bare(axes)
     if picture.title:

@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator
 
 from mula_lib.figures.style import BLUE, DASHES, LINES, MARKERS, OURS_BAR, PAPER_BAR, RED, in_house_style
 
-CURVES = {"loss": "training loss, logarithmic", "PCK": "PCK, %", "mIoU": "mIoU, %"}
+CURVES = {"loss": "training loss, logarithmic", "PCK": "PCK, %", "mAP": "mAP, %", "mIoU": "mIoU, %"}
 BAR = 0.38  # of a row's height
 
 
@@ -23,7 +23,7 @@ def training_curves(logs: Mapping[str, Sequence[Mapping[str, float]]], label: st
     """Loss and watched scores after each epoch, a line a run.
 
     Args:
-        logs: run's name -> lines of ``log.jsonl`` (epoch, loss and, where watched, PCK and mIoU).
+        logs: run's name -> lines of ``log.jsonl`` (epoch, loss and, where watched, PCK or mAP, and mIoU).
         label: profile and data set, shown in the figure.
     """
     watched = [key for key in CURVES if any(key in line for log in logs.values() for line in log)]
@@ -46,12 +46,14 @@ def training_curves(logs: Mapping[str, Sequence[Mapping[str, float]]], label: st
 
 
 @in_house_style
-def paper_beside_ours(table: pd.DataFrame, label: str) -> Figure:
+def paper_beside_ours(table: pd.DataFrame, label: str, *, paper_data: str = "LIP val", baseline: str = "") -> Figure:
     """Scores (left) and differences to the baseline row (right), a row of panels a metric.
 
     Args:
         table: lines of ``results.build_table``: method, metric, paper, ours, std and the two differences.
         label: what our bars are: profile, data set, seeds.
+        paper_data: what the paper's bars are measured on.
+        baseline: what the differences are to; the first row by default.
     """
     metrics = list(dict.fromkeys(table["metric"]))
     methods = list(dict.fromkeys(table["method"]))
@@ -60,16 +62,19 @@ def paper_beside_ours(table: pd.DataFrame, label: str) -> Figure:
         layout="constrained", width_ratios=(1.2, 1),
     )  # fmt: skip
     for (scores, gains), metric in zip(grid, metrics, strict=True):
-        lines = table[table["metric"] == metric].set_index("method").loc[methods]
+        lines = table[table["metric"] == metric].set_index("method").reindex(methods)
         _bars(scores, lines["paper"], lines["ours"], lines["std"])
         scores.set(title=f"{metric}, %", xlim=(0, 100))
         _bars(gains, lines["paper_delta_vs_baseline"], lines["delta_vs_baseline"], None)
-        gains.set_title(f"{metric}: difference to {methods[0]}, points")
+        gains.set_title(f"{metric}: difference to {baseline or methods[0]}, points")
         gains.axvline(0, color="#333333", linewidth=0.8)
         scores.set_yticks(range(len(methods)), methods)
     grid[0, 0].invert_yaxis()
     figure.legend(
-        handles=[Patch(**PAPER_BAR, label="paper: full size, LIP val"), Patch(**OURS_BAR, label=f"ours: {label}")],
+        handles=[
+            Patch(**PAPER_BAR, label=f"paper: full size, {paper_data}"),
+            Patch(**OURS_BAR, label=f"ours: {label}"),
+        ],
         loc="outside upper center", ncols=2, frameon=False,
     )  # fmt: skip
     return figure

@@ -54,8 +54,8 @@ def parsing_scores(confusion: np.ndarray) -> dict[str, float]:
     hits = np.diagonal(confusion)
     return {
         "PixelAcc": float(100.0 * _ratio(hits.sum(), confusion.sum())),
-        "MeanAcc": _mean_of_known(100.0 * _ratio(hits, confusion.sum(axis=1))),
-        "mIoU": _mean_of_known(class_iou(confusion)),
+        "MeanAcc": mean_of_known(100.0 * _ratio(hits, confusion.sum(axis=1))),
+        "mIoU": mean_of_known(class_iou(confusion)),
     }
 
 
@@ -65,6 +65,7 @@ def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
     return np.divide(part, whole, out=np.full(whole.shape, np.nan), where=whole > 0)
 
 
-def _mean_of_known(values: np.ndarray) -> float:
+def mean_of_known(values: np.ndarray) -> float:
+    """The mean of ``values`` without its nans; nan if there is nothing else."""
     known = values[~np.isnan(values)]
     return float(known.mean()) if known.size else float("nan")

@@ -1,0 +1,160 @@
+"""Pose of several people: average precision of the joints of assigned people (AP, after MPII's multi-person protocol).
+
+The yardstick of an annotated person is the distance from forehead to neck, in place of MPII's head box, which
+PASCAL-Person-Part does not have. Where one of the two joints is unannotated, it is a fixed share of the longer edge
+of the person's box (:data:`HEAD_OF_BOX`). Because that is our own choice, scores come in two variants: ``mAP`` over
+everybody, and ``mAP (annotated heads)``, in which people without both joints, and the predictions that fit them
+best and match a joint of theirs, take no part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mula_lib.anatomy import Anatomy
+from mula_lib.metrics.parsing import mean_of_known
+
+HEAD = ("forehead", "neck")
+HEAD_OF_BOX = 0.17  # forehead to neck over the longer edge of the box: median of 1,000 rendered crowds
+NEAR = 0.5  # of the yardstick: a joint this near to the truth matches
+ANNOTATED_HEADS = "mAP (annotated heads)"
+
+
+@dataclass(frozen=True)
+class Verdicts:
+    """What one image adds to the curves: K predicted joints, judged, and how many joints there were to be found.
+
+    A predicted joint of a person that fits best somebody without an annotated head has ``headed`` False.
+    """
+
+    joint: np.ndarray  # (K,) index of the joint
+    score: np.ndarray  # (K,) confidence
+    right: np.ndarray  # (K,) bool: a true positive
+    headed: np.ndarray  # (K,) bool: takes part in the variant of annotated heads
+    annotated: np.ndarray  # (N,) annotated joints of all people
+    annotated_headed: np.ndarray  # (N,) those of people with an annotated head
+
+
+def yardsticks(truth: np.ndarray, boxes: np.ndarray, anatomy: Anatomy) -> tuple[np.ndarray, np.ndarray]:
+    """The reference length of each of M people, in pixels.
+
+    ``truth`` (M, N, 2) joints, nan where unannotated; ``boxes`` (M, 4) x1, y1, x2, y2, nan where unknown, in which
+    case the extent of the person's joints stands for it. Returns (M,) lengths and (M,) bool: from an annotated head.
+    """
+    top, neck = (truth[:, anatomy.joint(name)] for name in HEAD)
+    head = np.hypot(*(top - neck).T)
+    edges = np.maximum(boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1])
+    known = ~np.isnan(truth).any(axis=2)  # (M, N)
+    low = np.where(known[..., None], truth, np.inf).min(axis=1, initial=np.inf)
+    high = np.where(known[..., None], truth, -np.inf).max(axis=1, initial=-np.inf)
+    edges = np.where(np.isnan(edges), (high - low).max(axis=1, initial=0.0), edges)
+    headed = ~np.isnan(head)
+    return np.where(headed, head, HEAD_OF_BOX * edges), headed
+
+
+def judge(
+    predicted: np.ndarray, scores: np.ndarray, truth: np.ndarray, boxes: np.ndarray, anatomy: Anatomy
+) -> Verdicts:
+    """Assign the predicted people of one image to the annotated ones and judge every predicted joint.
+
+    Args:
+        predicted: (Q, N, 2) joints of Q predicted people, nan where one has no such joint.
+        scores: (Q, N) confidence of each.
+        truth: (M, N, 2) joints of M annotated people, nan where unannotated.
+        boxes: (M, 4) their boxes, nan where unknown.
+
+    A joint matches if it lies within half the yardstick. The fit of a prediction and a person is their matches over
+    the person's annotated joints. Each prediction keeps the person it fits best; each person then takes the best
+    of the predictions that kept it, if any joint matches at all (of equals the first). A joint of an assigned
+    prediction is right if it matches; one that is unannotated on that person is wrong, and so is every joint of an
+    unassigned prediction. Raises ``ValueError`` if the shapes do not belong together.
+    """
+    joints = len(anatomy.joints)
+    predicted, truth = np.asarray(predicted, np.float64), np.asarray(truth, np.float64)
+    for name, array, shape in (
+        ("predicted", predicted, (len(predicted), joints, 2)),
+        ("scores", scores, (len(predicted), joints)),
+        ("truth", truth, (len(truth), joints, 2)),
+        ("boxes", boxes, (len(truth), 4)),
+    ):
+        if np.shape(array) != shape:
+            raise ValueError(f"{name} of shape {np.shape(array)}, expected {shape}")
+    lengths, headed = yardsticks(truth, np.asarray(boxes, np.float64), anatomy)
+    apart = predicted[:, None] - truth[None]
+    matches = np.hypot(apart[..., 0], apart[..., 1]) <= NEAR * lengths[:, None]  # (Q, M, N); nan compares False
+    annotated = ~np.isnan(truth).any(axis=2)  # (M, N)
+    has = ~np.isnan(predicted).any(axis=2)  # (Q, N)
+    right = np.zeros_like(has)
+    counts = np.ones(len(predicted), bool)
+    if len(predicted) and len(truth):
+        fit = matches.sum(axis=2) / np.maximum(annotated.sum(axis=1), 1)  # (Q, M)
+        best = fit.argmax(axis=1)
+        best_fit = fit[np.arange(len(fit)), best]
+        for person in range(len(truth)):
+            rivals = np.flatnonzero((best == person) & (best_fit > 0))
+            if len(rivals):
+                winner = rivals[best_fit[rivals].argmax()]
+                right[winner] = matches[winner, person]
+            counts[rivals] = headed[person]
+    who, which = np.nonzero(has)
+    return Verdicts(
+        joint=which.astype(np.int16),
+        score=np.asarray(scores, np.float64)[who, which],
+        right=right[who, which],
+        headed=counts[who],
+        annotated=annotated.sum(axis=0),
+        annotated_headed=annotated[headed].sum(axis=0),
+    )
+
+
+def average_precision(scores: np.ndarray, right: np.ndarray, annotated: int) -> float:
+    """Area under the precision-recall curve's monotone envelope at all points, in percent.
+
+    ``scores`` (K,) and ``right`` (K,) bool of all predictions; ``annotated`` is what there was to be found. Equal
+    scores are one point of the curve, so that the order in which images are read decides nothing. nan if nothing was
+    annotated. Raises ``ValueError`` if scores and labels are not of one length, or a score is nan.
+    """
+    scores = np.asarray(scores, np.float64)
+    if scores.shape != np.shape(right) or np.isnan(scores).any():
+        raise ValueError(f"scores of shape {scores.shape}, labels {np.shape(right)}: one number for each label")
+    if annotated == 0:
+        return float("nan")
+    order = np.argsort(-scores, kind="stable")
+    scores = scores[order]
+    found = np.cumsum(right[order])
+    last = np.append(scores[1:] != scores[:-1], True)[: len(scores)]  # the last of each run of equal scores
+    recall = found[last] / annotated
+    precision = found[last] / (np.flatnonzero(last) + 1)
+    envelope = np.maximum.accumulate(precision[::-1])[::-1]
+    return float(100.0 * np.sum(np.diff(recall, prepend=0.0) * envelope))
+
+
+def people_scores(verdicts: Sequence[Verdicts], anatomy: Anatomy) -> dict[str, float]:
+    """AP over images, in percent: ``mAP``, the mean over joints, and ``mAP (annotated heads)``, see above.
+
+    A column of ``anatomy.columns`` ("Head", "Sho.", …) is the mean of its joints' AP in the first variant. Joints
+    that nobody annotated (nan) are left out of every mean.
+    """
+    joint, score, right, headed = (
+        np.concatenate([getattr(each, name) for each in verdicts] or [np.zeros(0)])
+        for name in ("joint", "score", "right", "headed")
+    )
+    none = np.zeros(len(anatomy.joints), int)
+    annotated, annotated_headed = (
+        sum((getattr(each, name) for each in verdicts), none) for name in ("annotated", "annotated_headed")
+    )
+
+    def of_joints(takes_part: np.ndarray, there: np.ndarray) -> np.ndarray:
+        chosen = [(joint == index) & takes_part for index in range(len(there))]
+        return np.array([average_precision(score[c], right[c], n) for c, n in zip(chosen, there, strict=True)])
+
+    everybody = of_joints(np.ones(len(joint), bool), annotated)
+    scores = {
+        column: mean_of_known(everybody[[anatomy.joint(name) for name in names]]) for column, names in anatomy.columns
+    }
+    scores["mAP"] = mean_of_known(everybody)
+    scores[ANNOTATED_HEADS] = mean_of_known(of_joints(headed.astype(bool), annotated_headed))
+    return scores
