@@ -7,7 +7,16 @@ import sys
 
 from mula_lib.data.sources import REPOSITORY
 
-ALL = ("dynamic_convolution", "training_step", "growth", "input_pipeline", "evaluation", "rendering", "start_up")
+ALL = (
+    "dynamic_convolution",
+    "training_step",
+    "growth",
+    "input_pipeline",
+    "evaluation",
+    "crowds",
+    "rendering",
+    "start_up",
+)
 
 if __name__ == "__main__":
     for name in ALL:

@@ -8,13 +8,15 @@ import numpy as np
 import pandas as pd
 
 from mula_lib.anatomy import Anatomy
-from mula_lib.data.sources import Source
+from mula_lib.data.sources import CROWDS, Source
 from mula_lib.evaluation import Evaluation
 from mula_lib.figures.people import Picture
 from mula_lib.inference import predict
 from mula_lib.inspection import truth_picture
 from mula_lib.profiles import Profile
 from mula_lib.runs import RunResult
+
+PAPER_DATA = {False: "LIP", True: "PASCAL-Person-Part"}  # what the paper's numbers are of; by: several people?
 
 
 def run_label(profile: Profile, source: Source, seeds: Sequence[int]) -> str:
@@ -30,8 +32,9 @@ def side_by_side(table: pd.DataFrame) -> pd.DataFrame:
     Our columns carry profile and data set in their heading; a row that was not run has a dash.
     """
     ours = f"ours ({table['profile'].iloc[0]}, {table['dataset'].iloc[0]})"
+    crowds = table["dataset"].iloc[0] in CROWDS
     headings = {
-        "paper": "paper (LIP)",
+        "paper": f"paper ({PAPER_DATA[crowds]})",
         "ours": ours,
         "paper_delta_vs_baseline": "paper Δ",
         "delta_vs_baseline": "ours Δ",
@@ -39,7 +42,7 @@ def side_by_side(table: pd.DataFrame) -> pd.DataFrame:
     methods = list(dict.fromkeys(table["method"]))
     columns = {}
     for metric in dict.fromkeys(table["metric"]):
-        lines = table[table["metric"] == metric].set_index("method").loc[methods]
+        lines = table[table["metric"] == metric].set_index("method").reindex(methods)
         for name, heading in headings.items():
             form = "{:+.1f}" if "delta" in name else "{:.1f}"
             columns[metric, heading] = [_shown(value, form) for value in lines[name]]
@@ -51,15 +54,14 @@ def _shown(value: float | None, form: str) -> str:
 
 
 def image_scores(evaluation: Evaluation, anatomy: Anatomy) -> np.ndarray:
-    """(M,) mean of PCK and mIoU of each single image, in percent; nan where no joint of the image counts."""
+    """(M,) mean of PCK (or mAP) and mIoU of each single image, in percent; nan where no joint of the image counts."""
     scores = [_one_image(evaluation, index, anatomy) for index in range(len(evaluation.names))]
-    return np.array([(each["PCK"] + each["mIoU"]) / 2 for each in scores])
+    return np.array([(each[anatomy.pose_metric] + each["mIoU"]) / 2 for each in scores])
 
 
 def _one_image(evaluation: Evaluation, index: int, anatomy: Anatomy) -> dict[str, float]:
     """All scores, as if the split held this image alone."""
-    one = slice(index, index + 1)
-    return Evaluation(evaluation.names[one], evaluation.confusions[one], evaluation.hits[one]).scores(anatomy)
+    return evaluation.only(index).scores(anatomy)
 
 
 def image_gains(better: Sequence[RunResult], baseline: Sequence[RunResult]) -> pd.Series:
@@ -84,17 +86,26 @@ def telling_images(gains: pd.Series) -> Mapping[str, str]:
 def prediction_rows(source: Source, names: Sequence[str], results: Sequence[RunResult]) -> list[list[Picture]]:
     """A row of pictures for each of the validation images ``names``: the photo, the truth, what each run says.
 
-    A prediction's title gives its own scores on this one image.
+    A prediction's title gives its own scores on this one image. Where there are several people, the photo is left out,
+    and the truth and each prediction are two pictures: people, and the parts beside them.
     """
     by_name = {record.name: record for record in source.val.records}
     truths = [truth_picture(by_name[name], source.anatomy) for name in names]
-    rows = [[Picture(truth.image), truth] for truth in truths]
+    crowds, pose = source.anatomy.crowds, source.anatomy.pose_metric
+    rows = [_apart(truth) if crowds else [Picture(truth.image), truth] for truth in truths]
     for result in results:
         profile, evaluation = result.run.profile, result.evaluation()
         images = [truth.image for truth in truths]
         predictions = predict(result.model(), images, profile.crop, profile.testing, source.anatomy)
         for row, name, image, prediction in zip(rows, names, images, predictions, strict=True):
             index = evaluation.names.index(name)
-            title = "PCK {PCK:.0f}, mIoU {mIoU:.0f}".format(**_one_image(evaluation, index, source.anatomy))
-            row.append(Picture(image, prediction.mask, prediction.joints, title=title.replace("nan", "–")))
+            scores = _one_image(evaluation, index, source.anatomy)
+            title = f"{pose} {scores[pose]:.0f}, mIoU {scores['mIoU']:.0f}".replace("nan", "–")
+            picture = Picture(image, prediction.mask, prediction.joints, title=title)
+            row += _apart(picture) if crowds else [picture]
     return rows
+
+
+def _apart(picture: Picture) -> list[Picture]:
+    """The people and the parts of one picture, side by side."""
+    return [picture._replace(mask=None), picture._replace(joints=None, occluded=None, title="")]

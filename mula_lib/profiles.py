@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mula_lib.errors import ConfigError
 
@@ -48,6 +48,16 @@ class Testing:
 
 
 @dataclass(frozen=True)
+class CrowdSize:
+    """What is of another size in the half of the paper with several people an image (Tables 5 and 6)."""
+
+    dataset: str
+    crop: int
+    recipe: Recipe
+    core: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Profile:
     """A size of everything. ``core`` names the rows that are trained when nobody asks for more."""
 
@@ -61,9 +71,15 @@ class Profile:
     vgg_batch_norm: bool
     recipe: Recipe
     testing: Testing
+    crowds: CrowdSize
     core: tuple[str, ...] = ()  # empty: every row
     watch: int = 0  # validation images looked at after each epoch, for the log only
     cell_timeout: int = 3600  # seconds; rows are trained before, so that a notebook's cell takes minutes at most
+
+    def for_crowds(self) -> Profile:
+        """This profile as it is for several people an image."""
+        size = self.crowds
+        return replace(self, dataset=size.dataset, crop=size.crop, recipe=size.recipe, core=size.core)
 
 
 SMOKE = Profile(
@@ -77,6 +93,7 @@ SMOKE = Profile(
     vgg_batch_norm=True,
     recipe=Recipe(epochs=2, batch=8, warmup=0.5),
     testing=Testing(scales=(0.8, 1.0), mirror=True),
+    crowds=CrowdSize("crowd-fixture", crop=64, recipe=Recipe(epochs=2, batch=8, warmup=0.5)),
     watch=4,
     cell_timeout=300,
 )
@@ -94,6 +111,12 @@ DEMO = Profile(
     # (measured, docs/adaptation.md).
     recipe=Recipe(epochs=12, batch=12, learning_rate=0.005, warmup=0.05),
     testing=Testing(scales=(0.8, 1.0, 1.25), mirror=True),
+    crowds=CrowdSize(
+        "crowds",
+        crop=128,  # people are smaller in a crowd
+        recipe=Recipe(epochs=24, batch=12, learning_rate=0.005, warmup=0.05),
+        core=("HG-2×1u", "HG-2s-1u-MuLA"),
+    ),
     core=("VGG16-FCN", "VGG16-FCN-MuLA", "HG-0s-1u-MuLA", "HG-1s-1u-MuLA"),
     watch=100,
 )

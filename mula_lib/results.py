@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from mula_lib.data.sources import REPOSITORY, Source
-from mula_lib.experiments import BASELINES, table_rows
+from mula_lib.experiments import METRICS, table_rows
 from mula_lib.files import atomic_path, write_json
 from mula_lib.machine import usable_cores
 from mula_lib.profiles import Profile
@@ -34,9 +34,9 @@ def results_folder(profile: Profile, source: Source) -> Path:
 def finished_runs(table: int, profile: Profile, source: Source, seeds: Sequence[int]) -> dict[str, list[RunResult]]:
     """The finished runs of each row of a table, by method; a row that was not run has an empty list."""
     found = {}
-    for experiment in table_rows(table):
-        results = (Run(experiment, profile, source, seed).result() for seed in seeds)
-        found[experiment.name] = [result for result in results if result is not None]
+    for row in table_rows(table):
+        runs = [Run(row.experiment, profile, source, seed) for seed in seeds] if row.experiment else []
+        found[row.name] = [result for run in runs if (result := run.result()) is not None]
     return found
 
 
@@ -44,16 +44,17 @@ def build_table(table: int, profile: Profile, source: Source, seeds: Sequence[in
     """One line a method and metric, in :data:`COLUMNS`; percentages.
 
     ``ours`` is the mean over the finished seeds and ``std`` their sample standard deviation (empty below two seeds).
-    A row without a finished run keeps the paper's number alone and says ``source = quoted``.
+    A row without a finished run keeps the paper's number alone and says ``source = quoted``. A metric that the paper
+    does not report has a line for rows that can be run, without the paper's number.
     """
     runs = finished_runs(table, profile, source, seeds)
-    baseline = BASELINES[table]
-    paper_of = {experiment.name: experiment.paper for experiment in table_rows(table)}
+    rows = {row.name: row for row in table_rows(table)}
     lines = []
-    for method, paper in paper_of.items():
-        for metric, quoted in paper.items():
+    for method, row in rows.items():
+        for metric in METRICS[table] if row.experiment else row.paper:
+            quoted = row.paper.get(metric)
             ours = _scores(runs[method], metric)
-            compared = _scores(runs[baseline], metric)
+            compared = _scores(runs[row.baseline], metric)
             lines.append(
                 {
                     "method": method,
@@ -63,7 +64,7 @@ def build_table(table: int, profile: Profile, source: Source, seeds: Sequence[in
                     "std": round(float(np.std(ours, ddof=1)), 2) if len(ours) > 1 else None,
                     "seeds": " ".join(str(result.run.seed) for result in runs[method]),
                     "delta_vs_baseline": _difference(_mean(ours), _mean(compared)),
-                    "paper_delta_vs_baseline": _difference(quoted, paper_of[baseline][metric]),
+                    "paper_delta_vs_baseline": _difference(quoted, rows[row.baseline].paper.get(metric)),
                     "source": "ran" if ours else "quoted",
                     **_costs(runs[method]),
                     "dataset": source.name,

@@ -30,8 +30,8 @@ from mula_lib.data.augment import Augmentation
 from mula_lib.data.samples import TrainingSamples
 from mula_lib.data.sources import REPOSITORY, Source
 from mula_lib.errors import CheckpointError
-from mula_lib.evaluation import Evaluation, evaluate
-from mula_lib.experiments import Experiment, table_rows
+from mula_lib.evaluation import Evaluation, evaluate, load_evaluation
+from mula_lib.experiments import Experiment, table_experiments
 from mula_lib.files import write_json
 from mula_lib.models.joint import JointModel, ModelConfig
 from mula_lib.profiles import Profile, Testing
@@ -60,7 +60,8 @@ class Run:
     @property
     def shipped_weights(self) -> Path:
         """Where weights of this run would lie if they were committed."""
-        return WEIGHTS / self.profile.name / f"{self.experiment.slug}-seed-{self.seed}.safetensors"
+        folder = WEIGHTS / self.profile.name / ("crowds" if self.source.anatomy.crowds else "")
+        return folder / f"{self.experiment.slug}-seed-{self.seed}.safetensors"
 
     @cached_property
     def model_config(self) -> ModelConfig:
@@ -122,7 +123,7 @@ class RunResult:
 
     def evaluation(self) -> Evaluation:
         """Counts of every validation image."""
-        return Evaluation.load(self.run.folder / "evaluation.npz")
+        return load_evaluation(self.run.folder / "evaluation.npz", self.run.source.anatomy)
 
     def log(self) -> list[dict]:
         """A dict an epoch: epoch, loss, seconds and the watched scores."""
@@ -134,7 +135,7 @@ def wanted_runs(table: int, profile: Profile, source: Source, seeds: Sequence[in
 
     A profile without core rows wants them all. A row costs no training if it is finished or its weights are shipped.
     """
-    runs = [Run(experiment, profile, source, seed) for experiment in table_rows(table) for seed in seeds]
+    runs = [Run(experiment, profile, source, seed) for experiment in table_experiments(table) for seed in seeds]
     return [
         run
         for run in runs
@@ -235,7 +236,7 @@ def _train(run: Run, weights: Path, workers: int, save_memory: bool) -> None:
         scores = evaluate(network, source.val, profile.crop, quick, source.anatomy, limit=profile.watch).scores(
             source.anatomy
         )
-        return {"PCK": scores["PCK"], "mIoU": scores["mIoU"]}
+        return {name: scores[name] for name in (source.anatomy.pose_metric, "mIoU")}
 
     result = fit(
         model,

@@ -14,15 +14,16 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from typing import NamedTuple
 
 import torch
 from tqdm.auto import tqdm
 
 from mula_lib import processes, training
 from mula_lib.comparison import run_label, side_by_side
-from mula_lib.data.sources import REPOSITORY, Source, open_source
+from mula_lib.data.sources import CROWDS, REPOSITORY, SINGLE, Source, open_source
 from mula_lib.errors import ConfigError, MulaError
-from mula_lib.experiments import EXPERIMENTS, TABLES, Experiment, find_experiment
+from mula_lib.experiments import CROWD_TABLES, TABLES, Experiment, find_experiment, table_experiments
 from mula_lib.machine import usable_cores
 from mula_lib.profiles import PROFILES, Profile, find_profile
 from mula_lib.results import build_table, results_folder
@@ -50,42 +51,53 @@ def _run(options: argparse.Namespace) -> int:
         only = [find_experiment(name) for name in options.only or ()]
         seeds = tuple(range(options.seeds))
         with processes.first_ahead():
-            source = open_source(options.dataset or profile.dataset, path=options.data)
-        runs = _wanted(profile, source, seeds, only, options)
+            halves = _halves(profile, options)
+        wanted = (run for half in halves for run in _wanted(half, seeds, only, options))
+        runs = list({run.folder: run for run in wanted}.values())  # one run may be of two tables
+        if only and not runs:
+            raise ConfigError(f"none of the rows asked for is in a table of {', '.join(map(str, options.tables))}")
         if processes.rank() > 0:
             for run in _longest_first(runs):
                 do_run(run, retrain=options.retrain, save_memory=options.save_memory)
             return 0
-        counts = f"{len(source.train)} train and {len(source.val)} val images"
-        print(f"MuLA workbook, profile {profile.name}: {len(runs)} runs; data: {source.name}, {counts}", flush=True)
+        data = "; ".join(str(half.source) for half in halves)
+        print(f"MuLA workbook, profile {profile.name}: {len(runs)} runs; data: {data}", flush=True)
         train_rows(runs, 1 if processes.count() > 1 else options.jobs, options.retrain, options.save_memory)
         if options.ship:
             for run in runs:
                 print(f"shipped {ship_weights(run.result()).relative_to(REPOSITORY)}")
         if not options.no_notebooks:
-            execute_notebooks(profile, source, seeds)
-        for table in TABLES:
-            print(f"\nTable {table} ({run_label(profile, source, seeds)})")
-            print(side_by_side(build_table(table, profile, source, seeds)).to_string())
+            execute_notebooks(profile, [half.source for half in halves], seeds)
+        for half in halves:
+            for table in half.tables:
+                print(f"\nTable {table} ({run_label(half.profile, half.source, seeds)})")
+                print(side_by_side(build_table(table, half.profile, half.source, seeds)).to_string())
     except MulaError as error:
         print(f"run_all: {error}", file=sys.stderr)
         return MENDABLE
     except KeyboardInterrupt:
         print("\nrun_all: interrupted; nothing is lost: run the same command again and it goes on", file=sys.stderr)
         return INTERRUPTED
-    print(f"\ndone in {_clock(time.perf_counter() - started)}; tables and figures: {results_folder(profile, source)}")
+    folders = ", ".join(dict.fromkeys(str(results_folder(half.profile, half.source)) for half in halves))
+    print(f"\ndone in {_clock(time.perf_counter() - started)}; tables and figures: {folders}")
     return 0
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="./run_all.sh", description="Regenerate every table and figure.")
     parser.add_argument("profile", nargs="?", default="demo", help=f"{' or '.join(PROFILES)} (default: demo)")
+    parser.add_argument(
+        "--tables", nargs="+", type=int, choices=TABLES, default=TABLES, metavar="N",
+        help=f"only these of the tables {', '.join(map(str, TABLES))}",
+    )  # fmt: skip
     parser.add_argument("--all-rows", action="store_true", help="train every row, not only the profile's core rows")
     parser.add_argument("--only", nargs="+", metavar="ROW", help="train these rows only, by the paper's names")
     parser.add_argument("--retrain", action="store_true", help="train even where weights are shipped")
     parser.add_argument("--seeds", type=int, default=1, metavar="N", help="seeds 0 to N-1 of every row (default: 1)")
-    parser.add_argument("--dataset", help="fixture, people or lip (default: the profile's)")
-    parser.add_argument("--data", metavar="PATH", help="where the data set lies")
+    parser.add_argument("--dataset", help=f"of Tables 1 and 2: {', '.join(SINGLE)} (default: the profile's)")
+    parser.add_argument("--data", metavar="PATH", help="where it lies")
+    parser.add_argument("--crowd-dataset", help=f"of Tables 5 and 6: {', '.join(CROWDS)} (default: the profile's)")
+    parser.add_argument("--crowd-data", metavar="PATH", help="where it lies")
     cores = usable_cores()
     parser.add_argument("--jobs", type=int, default=cores, metavar="N", help=f"rows trained at once (default: {cores})")
     parser.add_argument("--save-memory", action="store_true", help="train stage by stage: less memory, more time")
@@ -94,12 +106,34 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _wanted(
-    profile: Profile, source: Source, seeds: Sequence[int], only: Sequence[Experiment], options: argparse.Namespace
-) -> list[Run]:
-    if only or options.all_rows:
-        return [Run(row, profile, source, seed) for row in only or EXPERIMENTS for seed in seeds]
-    return [run for table in TABLES for run in wanted_runs(table, profile, source, seeds)]
+class Half(NamedTuple):
+    """One half of the paper: its tables, and the profile and the data that they are made with."""
+
+    tables: tuple[int, ...]
+    profile: Profile
+    source: Source
+
+
+def _halves(profile: Profile, options: argparse.Namespace) -> list[Half]:
+    """The halves that the wanted tables are of, their data opened (and rendered, if that is still to be done)."""
+    halves = []
+    for profile_of, tables, known, name, path in (
+        (profile, [n for n in options.tables if n not in CROWD_TABLES], SINGLE, options.dataset, options.data),
+        (profile.for_crowds(), [n for n in options.tables if n in CROWD_TABLES], CROWDS, options.crowd_dataset,
+         options.crowd_data),
+    ):  # fmt: skip
+        if name and name not in known:
+            raise ConfigError(f"unknown data set {name!r} for these tables; known: {', '.join(known)}")
+        if tables:
+            halves.append(Half(tuple(tables), profile_of, open_source(name or profile_of.dataset, path=path)))
+    return halves
+
+
+def _wanted(half: Half, seeds: Sequence[int], only: Sequence[Experiment], options: argparse.Namespace) -> list[Run]:
+    if not only and not options.all_rows:
+        return [run for table in half.tables for run in wanted_runs(table, half.profile, half.source, seeds)]
+    rows = [row for table in half.tables for row in table_experiments(table) if not only or row in only]
+    return [Run(row, half.profile, half.source, seed) for row in rows for seed in seeds]
 
 
 def train_rows(runs: Sequence[Run], jobs: int, retrain: bool, save_memory: bool = False) -> None:
@@ -136,13 +170,18 @@ def train_rows(runs: Sequence[Run], jobs: int, retrain: bool, save_memory: bool 
 
 
 def _longest_first(runs: Sequence[Run]) -> list[Run]:
-    return sorted(runs, key=lambda run: -len(run.experiment.interactions))
+    def cost(run: Run) -> int:
+        profile = run.profile
+        steps = len(run.source.train) * profile.recipe.epochs
+        return steps * profile.crop**2 * len(run.experiment.interactions)
+
+    return sorted(runs, key=cost, reverse=True)
 
 
 def _announce(result: RunResult, number: int, total: int) -> None:
     name, scores = result.run.experiment.name, result.scores
-    figures = f"PCK {scores['PCK']:.1f}, mIoU {scores['mIoU']:.1f}"
-    tqdm.write(f"[{number}/{total}] {name}, seed {result.run.seed}: {figures}")
+    figures = ", ".join(f"{key} {scores[key]:.1f}" for key in (result.run.source.anatomy.pose_metric, "mIoU"))
+    tqdm.write(f"[{number}/{total}] {name} ({result.run.source.name}), seed {result.run.seed}: {figures}")
 
 
 def _begin_worker(lines: multiprocessing.Queue) -> None:
@@ -152,8 +191,11 @@ def _begin_worker(lines: multiprocessing.Queue) -> None:
     torch.set_num_threads(1)
 
 
-def execute_notebooks(profile: Profile, source: Source, seeds: Sequence[int]) -> None:
+def execute_notebooks(profile: Profile, sources: Sequence[Source], seeds: Sequence[int]) -> None:
     """Execute every notebook with papermill for ``profile``; the executed copies go to ``runs/notebooks/<profile>``.
+
+    A notebook gets that one of ``sources`` which is of the same kind as its own default: of one person an image, or of
+    several. It is left out where there is none.
 
     Raises:
         ConfigError: a notebook lacks a parameter it is given.
@@ -163,12 +205,16 @@ def execute_notebooks(profile: Profile, source: Source, seeds: Sequence[int]) ->
     from papermill.exceptions import PapermillExecutionError
 
     notebooks = sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
-    given = {"profile": profile.name, "dataset": source.name, "data_path": str(source.root), "seeds": list(seeds)}
     for number, notebook in enumerate(notebooks, start=1):
-        known = set(papermill.inspect_notebook(str(notebook)))
-        missing = sorted(set(given) - known)
+        known = papermill.inspect_notebook(str(notebook))
+        missing = sorted({"profile", "dataset", "data_path", "seeds"} - set(known))
         if missing:
             raise ConfigError(f"{notebook}: no parameter {', '.join(missing)}; add it to the cell tagged 'parameters'")
+        crowds = known["dataset"]["default"].strip("'\"") in CROWDS
+        source = next((each for each in sources if each.anatomy.crowds == crowds), None)
+        if source is None:
+            continue
+        given = {"profile": profile.name, "dataset": source.name, "data_path": str(source.root), "seeds": list(seeds)}
         started = time.perf_counter()
         output = EXECUTED / profile.name / notebook.name
         output.parent.mkdir(parents=True, exist_ok=True)

@@ -9,6 +9,7 @@ import pytest
 from conftest import REPOSITORY
 
 import mula_lib.workbook as workbook
+from mula_lib.data.sources import open_source
 from mula_lib.errors import ConfigError, MulaError
 from mula_lib.experiments import find_experiment
 from mula_lib.profiles import SMOKE
@@ -28,13 +29,18 @@ def command(*arguments):
         (["tiny"], ["unknown profile 'tiny'", "smoke", "demo"]),
         (["smoke", "--only", "VGG17"], ["unknown experiment 'VGG17'", "VGG16-FCN-MuLA"]),
         (["smoke", "--dataset", "coco"], ["unknown data set 'coco'", "people"]),
+        (["smoke", "--dataset", "crowds"], ["unknown data set 'crowds' for these tables", "people"]),
+        (["smoke", "--crowd-dataset", "lip"], ["unknown data set 'lip' for these tables", "pascal"]),
+        (["smoke", "--crowd-dataset", "pascal"], ["no path given", "MULA_PASCAL"]),
+        (["smoke", "--tables", "5", "--only", "VGG16-FCN"], ["none of the rows", "5"]),
         (["smoke", "--data", "/no/such/folder"], ["/no/such/folder", "no such folder"]),
         (["smoke", "--dataset", "lip"], ["no path given", "MULA_LIP"]),
         (["smoke", "--jobs", "0"], ["--jobs"]),
     ],
 )
 def test_a_users_mistake_is_one_line_and_a_status_that_says_so(arguments, words, monkeypatch):
-    monkeypatch.delenv("MULA_LIP", raising=False)
+    for variable in ("MULA_LIP", "MULA_PASCAL"):
+        monkeypatch.delenv(variable, raising=False)
     done = command(*arguments)
     assert done.returncode == 2
     assert len(done.stderr.strip().splitlines()) == 1
@@ -42,7 +48,7 @@ def test_a_users_mistake_is_one_line_and_a_status_that_says_so(arguments, words,
         assert word in done.stderr
 
 
-ALL_FOUR = 'profile = ""\ndataset = ""\ndata_path = ""\nseeds = [0]'
+ALL_FOUR = 'profile = ""\ndataset = "fixture"\ndata_path = ""\nseeds = [0]'
 
 
 def notebook_with(code, tmp_path, parameters=ALL_FOUR):
@@ -62,7 +68,7 @@ def execute(monkeypatch, tmp_path, source):
     def run(code, **changes):
         monkeypatch.setattr(workbook, "NOTEBOOKS", notebook_with(code, tmp_path, **changes))
         monkeypatch.setattr(workbook, "EXECUTED", tmp_path / "executed")
-        workbook.execute_notebooks(SMOKE, source, (0, 1))
+        workbook.execute_notebooks(SMOKE, [source], (0, 1))
         return json.loads((tmp_path / "executed" / "smoke" / "00_tried.ipynb").read_text())
 
     return run
@@ -72,6 +78,29 @@ def test_notebooks_are_executed_with_the_profile_the_data_set_and_the_seeds(exec
     executed = execute("print(profile, dataset, seeds)")
     text = "".join(executed["cells"][-1]["outputs"][0]["text"])
     assert text == "smoke fixture [0, 1]\n"
+
+
+def test_a_notebook_with_several_people_an_image_is_executed_with_such_data(tmp_path, monkeypatch):
+    parameters = ALL_FOUR.replace("fixture", "crowd-fixture")
+    monkeypatch.setattr(workbook, "NOTEBOOKS", notebook_with("print(dataset)", tmp_path, parameters))
+    monkeypatch.setattr(workbook, "EXECUTED", tmp_path / "executed")
+    workbook.execute_notebooks(SMOKE, [open_source("fixture"), open_source("crowd-fixture")], (0,))
+    executed = json.loads((tmp_path / "executed" / "smoke" / "00_tried.ipynb").read_text())
+    assert "".join(executed["cells"][-1]["outputs"][0]["text"]) == "crowd-fixture\n"
+
+
+def test_the_tables_asked_for_decide_which_runs_are_wanted():
+    options = workbook._parser().parse_args(["smoke", "--tables", "2", "6"])
+    single, crowds = workbook._halves(SMOKE, options)
+    assert (single.tables, crowds.tables) == ((2,), (6,))
+    names = [run.experiment.name for run in workbook._wanted(crowds, (0,), [], options)]
+    assert names == ["HG-5×1u", "HG-5s-1u-MuLA", "HG-2×1u", "HG-2s-1u-MuLA"]
+    row = [find_experiment("HG-2×1u")]
+    (of_one,), (of_several,) = (workbook._wanted(half, (0,), row, options) for half in (single, crowds))
+    assert of_one.folder != of_several.folder
+    assert of_one.shipped_weights != of_several.shipped_weights
+    only_two = workbook._halves(SMOKE, workbook._parser().parse_args(["smoke", "--tables", "2"]))
+    assert [half.tables for half in only_two] == [(2,)]
 
 
 def test_a_failed_cell_names_the_notebook_the_cell_and_the_error(execute):
