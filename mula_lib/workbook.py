@@ -56,13 +56,12 @@ def _run(options: argparse.Namespace) -> int:
         runs = list({run.folder: run for run in wanted}.values())  # one run may be of two tables
         if only and not runs:
             raise ConfigError(f"none of the rows asked for is in a table of {', '.join(map(str, options.tables))}")
-        if processes.rank() > 0:
-            for run in _longest_first(runs):
-                do_run(run, retrain=options.retrain, save_memory=options.save_memory)
-            return 0
-        data = "; ".join(str(half.source) for half in halves)
-        print(f"MuLA workbook, profile {profile.name}: {len(runs)} runs; data: {data}", flush=True)
+        if processes.rank() == 0:
+            data = "; ".join(str(half.source) for half in halves)
+            print(f"MuLA workbook, profile {profile.name}: {len(runs)} runs; data: {data}", flush=True)
         train_rows(runs, 1 if processes.count() > 1 else options.jobs, options.retrain, options.save_memory)
+        if processes.rank() > 0:
+            return 0
         if options.ship:
             for run in runs:
                 print(f"shipped {ship_weights(run.result()).relative_to(REPOSITORY)}")
@@ -179,6 +178,8 @@ def _longest_first(runs: Sequence[Run]) -> list[Run]:
 
 
 def _announce(result: RunResult, number: int, total: int) -> None:
+    if processes.rank() > 0:
+        return
     name, scores = result.run.experiment.name, result.scores
     figures = ", ".join(f"{key} {scores[key]:.1f}" for key in (result.run.source.anatomy.pose_metric, "mIoU"))
     tqdm.write(f"[{number}/{total}] {name} ({result.run.source.name}), seed {result.run.seed}: {figures}")
