@@ -34,7 +34,7 @@ def test_the_loss_sums_cross_entropy_and_weighted_squared_error_over_stages():
     mask[0, :3] = 255
     heatmaps = torch.rand(2, 2, 4, 4, generator=generator)
     expected = 0.0
-    for parsing, pose in stages:
+    for parsing, pose, _ in stages:
         logits = F.interpolate(parsing, size=(8, 8), mode="bilinear", align_corners=False)
         losses = [
             -logits[b, :, y, x].log_softmax(0)[int(mask[b, y, x])].item()
