@@ -160,7 +160,7 @@ def read_ids(path: str | Path) -> list[str]:
             raise DataError(f"{path}, line {number}: {name} was already listed in line {line_of[name]}; remove one")
         line_of[name] = number
     if not line_of:
-        raise DataError(f"{path}: the file lists no ids; unzip it again")
+        raise DataError(f"{path}: the file lists no ids; unzip or copy it again")
     return list(line_of)
 
 
@@ -219,7 +219,7 @@ def _read_text(path: str | Path) -> str:
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read as text ({error}); unzip it again") from None
+        raise DataError(f"{path}: cannot be read as text ({error}); unzip or copy it again") from None
 
 
 def load_image(path: str | Path) -> np.ndarray:
@@ -260,16 +260,16 @@ def decode_mask(path: str | Path) -> np.ndarray:
         with Image.open(path) as picture:
             stored = np.asarray(picture)
     except FileNotFoundError:
-        raise DataError(f"{path}: no such mask; unzip the parsing annotations again") from None
+        raise DataError(f"{path}: no such mask; unzip or copy the part masks there again") from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):  # what Pillow raises for damaged files
-        raise DataError(f"{path}: the mask cannot be decoded; unzip it again") from None
+        raise DataError(f"{path}: the mask cannot be decoded; unzip or copy it again") from None
     if stored.ndim == 3:  # some tools store the ids as three equal channels
         colours = stored[:, :, : 3 if stored.shape[2] > 2 else 1]  # without transparency
         if (colours != colours[:, :, :1]).any():
-            raise DataError(f"{path}: a picture in colours, not a mask of part ids; use LIP's segmentation PNGs")
+            raise DataError(f"{path}: a picture in colours, not a mask of part ids; use the data set's own PNGs")
         stored = stored[:, :, 0]
     if stored.dtype.kind == "f":
-        raise DataError(f"{path}: floating-point numbers, not part ids; use LIP's segmentation PNGs")
+        raise DataError(f"{path}: floating-point numbers, not part ids; use the data set's own PNGs")
     return stored.astype(np.int32) if stored.dtype.itemsize > 1 else stored.astype(np.uint8)
 
 
