@@ -318,3 +318,29 @@ def test_the_number_of_classes_bounds_the_ids(tmp_path):
     with pytest.raises(DataError, match=r"a\.png: ids 7 in a mask of parts 0 to 6"):
         load_mask(tmp_path / "a.png", classes=7)
     assert stray_ids(decode_mask(tmp_path / "a.png"), 6) == [6, 7]
+
+
+def test_a_damaged_grey_mask_is_refused_whatever_the_damage(tmp_path):
+    """Grey masks are decoded by another library than those with a palette; it must not be the more trusting one."""
+    rng = np.random.default_rng(0)
+    mask = rng.integers(0, 20, (40, 30)).astype(np.uint8)
+    path = tmp_path / "mask.png"
+    Image.fromarray(mask).save(path)
+    whole = path.read_bytes()
+    assert (load_mask(path) == mask).all()
+    refused = 0
+    for _ in range(60):
+        damaged = bytearray(whole)
+        damaged[rng.integers(8, len(whole) - 12)] ^= 1 << rng.integers(8)
+        path.write_bytes(damaged)
+        try:
+            found = decode_mask(path)
+        except DataError:
+            refused += 1
+        else:
+            assert (found == mask).all()  # the damage was where nothing is stored
+    assert refused >= 55
+    for length in (0, 7, 60, len(whole) - 60):
+        path.write_bytes(whole[:length])
+        with pytest.raises(DataError, match=r"mask\.png: "):
+            load_mask(path)

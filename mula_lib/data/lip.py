@@ -21,6 +21,7 @@ may lie outside the image. Rows belong to images by file name only; their order 
 
 from __future__ import annotations
 
+import io
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -257,7 +258,12 @@ def decode_mask(path: str | Path) -> np.ndarray:
     Raises :class:`DataError` for a missing or unreadable file, or a picture in colours.
     """
     try:
-        with Image.open(path) as picture:
+        content = Path(path).read_bytes()
+        if _is_plain_grey(content):  # as most masks are; OpenCV takes two thirds of Pillow's time
+            stored = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
+            if stored is not None and stored.ndim == 2:
+                return stored
+        with Image.open(io.BytesIO(content)) as picture:
             stored = np.asarray(picture)
     except FileNotFoundError:
         raise DataError(f"{path}: no such mask; unzip or copy the part masks there again") from None
@@ -271,6 +277,11 @@ def decode_mask(path: str | Path) -> np.ndarray:
     if stored.dtype.kind == "f":
         raise DataError(f"{path}: floating-point numbers, not part ids; use the data set's own PNGs")
     return stored.astype(np.int32) if stored.dtype.itemsize > 1 else stored.astype(np.uint8)
+
+
+def _is_plain_grey(png: bytes) -> bool:
+    """Whether the bytes are of a whole PNG of one channel of 8 bits, without a palette."""
+    return png.startswith(b"\x89PNG\r\n\x1a\n") and png[24:26] == b"\x08\x00" and png.endswith(b"IEND\xaeB`\x82")
 
 
 def stray_ids(mask: np.ndarray, classes: int) -> list[int]:
