@@ -162,7 +162,7 @@ def test_a_joint_behind_something_is_occluded():
     place = np.array([0, 0, 4.0])
     facing = scene.sample_actor(np.random.default_rng(1), model, np.eye(3), place)
     view = scene.View(200, 200, 300.0, -100.0, -100.0)
-    light = scene._sample_light(np.random.default_rng(0), np.eye(3))
+    light = scene.sample_light(np.random.default_rng(0), np.eye(3))
     alone = render.draw(scene.Scene(facing, (), view, light))
     screen = scene.sample_actor(np.random.default_rng(2), model, np.eye(3), place - [0, 0, 1.2])
     behind = render.draw(scene.Scene(facing, (screen,), view, light))
