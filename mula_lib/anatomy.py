@@ -69,6 +69,16 @@ def _mirror_permutation(names: tuple[str, ...]) -> np.ndarray:
     return np.array([names.index(name) for name in mirrored])
 
 
+# The columns of a pose table that all data sets have.
+LIMB_COLUMNS = (
+    ("Sho.", ("right_shoulder", "left_shoulder")),
+    ("Elb.", ("right_elbow", "left_elbow")),
+    ("Wri.", ("right_wrist", "left_wrist")),
+    ("Hip", ("right_hip", "left_hip")),
+    ("Knee", ("right_knee", "left_knee")),
+    ("Ank.", ("right_ankle", "left_ankle")),
+)
+
 LIP = Anatomy(
     name="LIP",
     joints=(
@@ -97,12 +107,7 @@ LIP = Anatomy(
     ),
     columns=(
         ("Head", ("upper_neck", "head_top")),
-        ("Sho.", ("right_shoulder", "left_shoulder")),
-        ("Elb.", ("right_elbow", "left_elbow")),
-        ("Wri.", ("right_wrist", "left_wrist")),
-        ("Hip", ("right_hip", "left_hip")),
-        ("Knee", ("right_knee", "left_knee")),
-        ("Ank.", ("right_ankle", "left_ankle")),
+        *LIMB_COLUMNS,
     ),
 )
 
@@ -131,12 +136,7 @@ PASCAL = Anatomy(
     ),
     columns=(
         ("Head", ("forehead", "neck")),
-        ("Sho.", ("right_shoulder", "left_shoulder")),
-        ("Elb.", ("right_elbow", "left_elbow")),
-        ("Wri.", ("right_wrist", "left_wrist")),
-        ("Hip", ("right_hip", "left_hip")),
-        ("Knee", ("right_knee", "left_knee")),
-        ("Ank.", ("right_ankle", "left_ankle")),
+        *LIMB_COLUMNS,
     ),
     crowds=True,
 )
