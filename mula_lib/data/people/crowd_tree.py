@@ -52,9 +52,8 @@ class CrowdTree:
     def is_there(self, counts: dict[str, int]) -> bool:
         """Whether every file that ``counts`` pictures of each split need exists, by name alone."""
         paths = (self.image, self.mask, self.people)
-        there = {path("train", 0).parent: set() for path in paths}
-        for folder in there:
-            there[folder] = set(os.listdir(folder)) if folder.exists() else set()
+        folders = [path(SPLITS[0], 0).parent for path in paths]
+        there = {folder: set(os.listdir(folder)) if folder.exists() else set() for folder in folders}
         return all(
             self.ids(split).exists()
             and all(path(split, i).name in there[path(split, i).parent] for path in paths for i in range(count))
@@ -87,7 +86,8 @@ class CrowdTree:
 
 def people_mat(joints: np.ndarray, occluded: np.ndarray, boxes: np.ndarray) -> bytes:
     """The content of a ``.mat``: of M people ``joints`` (M, 14, 2) in pixels from 0, nan where absent, ``occluded``
-    (M, 14) bool and ``boxes`` (M, 4); coordinates are rounded to whole pixels. The same bytes on every machine."""
+    (M, 14) bool and ``boxes`` (M, 4); coordinates are rounded to whole pixels. The same bytes at any time and place,
+    as long as zlib packs alike."""
     cells = {"boxes": np.empty((1, len(joints)), object), "joints": np.empty((1, len(joints)), object)}
     for person in range(len(joints)):
         absent = np.isnan(joints[person]).any(axis=1)
