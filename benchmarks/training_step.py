@@ -26,12 +26,13 @@ from mula_lib.anatomy import LIP
 from mula_lib.compiled import jit
 from mula_lib.costs import forward_gflops
 from mula_lib.data.sources import REPOSITORY
-from mula_lib.data.targets import PAPER_CROP, gaussian_heatmaps, heatmap_sigma
+from mula_lib.data.targets import PAPER_CROP
 from mula_lib.experiments import find_experiment
-from mula_lib.losses import joint_loss
+from mula_lib.losses import Truth
 from mula_lib.machine import keep_freed_memory, usable_cores
+from mula_lib.models.config import ModelConfig
 from mula_lib.models.interaction import AdaptationConfig
-from mula_lib.models.joint import JointModel, ModelConfig
+from mula_lib.models.joint import JointModel
 from mula_lib.profiles import DEMO
 
 
@@ -73,18 +74,18 @@ def step_of(case: Case, way: str):
     model.recompute_stages = way.endswith("recomputed")
     optimizer = torch.optim.RMSprop(model.parameters(), lr=1e-4, foreach=not plain)
     size = (case.batch, case.crop, case.crop)
-    images = torch.randint(0, 256, (case.batch, 3, *size[1:]), dtype=torch.uint8).contiguous(memory_format=layout)
-    mask = torch.randint(0, case.config.parts, size, dtype=torch.uint8)
-    joints = torch.rand(case.batch, case.config.joints, 2) * case.crop
-    present = torch.ones(case.batch, case.config.joints, dtype=torch.bool)
-    grid = (case.crop // case.config.stride,) * 2
-    sigma = heatmap_sigma(case.crop, case.config.stride)
+    batch = {
+        "image": torch.randint(0, 256, (case.batch, 3, *size[1:]), dtype=torch.uint8),
+        "mask": torch.randint(0, case.config.parts, size, dtype=torch.uint8),
+        "joints": torch.rand(case.batch, case.config.joints, 2) * case.crop,
+        "present": torch.ones(case.batch, case.config.joints, dtype=torch.bool),
+    }
+    batch["image"] = batch["image"].contiguous(memory_format=layout)
 
     def step() -> None:
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
-            outputs = model(images)
-        heatmaps = gaussian_heatmaps(joints, present, grid=grid, stride=case.config.stride, sigma=sigma)
-        loss = joint_loss(outputs, mask, heatmaps, 100.0)
+            outputs = model(batch["image"])
+        loss = model.loss(outputs, Truth(batch, 100.0))
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0, foreach=not plain)

@@ -11,6 +11,8 @@ from functools import cached_property
 
 import numpy as np
 
+from mula_lib.errors import ConfigError
+
 IGNORE = 255  # mask value that takes part in neither the loss nor the metric
 
 
@@ -25,6 +27,8 @@ class Anatomy:
     palette: tuple[tuple[int, int, int], ...]  # RGB of each part
     # joint columns of a results table, in order: column name -> its joints
     columns: tuple[tuple[str, tuple[str, ...]], ...]
+    # parts that stand for one joint each in structure-sensitive losses; parts in no group take no part there
+    structure: tuple[tuple[str, ...], ...]
     crowds: bool = False  # several people in an image, each with joints of their own
 
     @property
@@ -54,6 +58,11 @@ class Anatomy:
     def limb_indices(self) -> tuple[tuple[int, int], ...]:
         """The skeleton as pairs of joint indices."""
         return tuple((self.joint(a), self.joint(b)) for a, b in self.limbs)
+
+    @cached_property
+    def structure_groups(self) -> tuple[tuple[int, ...], ...]:
+        """The groups of ``structure`` as part ids."""
+        return tuple(tuple(self.part(name) for name in group) for group in self.structure)
 
     @cached_property
     def mirror_lookup(self) -> np.ndarray:
@@ -109,6 +118,10 @@ LIP = Anatomy(
         ("Head", ("upper_neck", "head_top")),
         *LIMB_COLUMNS,
     ),
+    structure=(
+        ("hat", "hair", "sunglasses", "face"), ("upper_clothes", "coat", "scarf"), ("pants", "skirt"),
+        ("left_arm",), ("right_arm",), ("left_leg",), ("right_leg",), ("left_shoe",), ("right_shoe",),
+    ),
 )
 
 # The annotations of extended PASCAL-Person-Part do not say whose side their joints 2 to 7 are of; 8 to 13 are the
@@ -138,5 +151,15 @@ PASCAL = Anatomy(
         ("Head", ("forehead", "neck")),
         *LIMB_COLUMNS,
     ),
+    structure=(("head",), ("torso",), ("upper_arm",), ("lower_arm",), ("upper_leg",), ("lower_leg",)),
     crowds=True,
 )
+
+ANATOMIES = {anatomy.name: anatomy for anatomy in (LIP, PASCAL)}
+
+
+def find_anatomy(name: str) -> Anatomy:
+    """The anatomy called ``name``; ConfigError lists the known ones."""
+    if name not in ANATOMIES:
+        raise ConfigError(f"unknown anatomy {name!r}; known: {', '.join(ANATOMIES)}")
+    return ANATOMIES[name]

@@ -12,7 +12,9 @@ from safetensors.torch import save_file
 
 from mula_lib.errors import CheckpointError
 from mula_lib.files import atomic_path
-from mula_lib.models.joint import JointModel, ModelConfig
+from mula_lib.models.build import network_of
+from mula_lib.models.config import ModelConfig
+from mula_lib.models.network import Network
 
 
 def save_checkpoint(path: Path, state: Mapping[str, object]) -> None:
@@ -36,7 +38,7 @@ def load_checkpoint(path: Path) -> dict:
         ) from error
 
 
-def save_weights(path: Path, model: JointModel, facts: Mapping[str, object], *, half: bool = False) -> None:
+def save_weights(path: Path, model: Network, facts: Mapping[str, object], *, half: bool = False) -> None:
     """Write a model's weights as safetensors, with its configuration and ``facts`` (JSON) in the header.
 
     ``half`` stores kernels as fp16: half the size, and accurate enough to evaluate. Vectors stay as they are, because
@@ -64,7 +66,7 @@ def read_facts(path: Path) -> tuple[ModelConfig, dict]:
         ) from error
 
 
-def load_model(path: Path, expected: ModelConfig | None = None) -> JointModel:
+def load_model(path: Path, expected: ModelConfig | None = None) -> Network:
     """Build the network a weights file describes and fill it, in evaluation mode.
 
     Raises:
@@ -77,7 +79,7 @@ def load_model(path: Path, expected: ModelConfig | None = None) -> JointModel:
         differing = [key for key in {**wanted, **found} if found.get(key) != wanted.get(key)]
         fields = "; ".join(f"{key} is {found.get(key)!r}, wanted {wanted.get(key)!r}" for key in differing)
         raise CheckpointError(f"{path}: weights of another configuration: {fields}")
-    model = JointModel(config)
+    model = network_of(config)
     try:
         with safe_open(path, framework="pt") as file:
             # fp16 weights are widened here: the network always computes in the type it was built in.

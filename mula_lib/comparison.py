@@ -49,6 +49,34 @@ def side_by_side(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(columns, index=pd.Index(methods, name="method"))
 
 
+COSTS = {"params": ("parameters", "{:,.0f}"), "gflops": ("GFLOPs", "{:.3f}"), "train_seconds": ("train s", "{:,.0f}")}
+
+
+def systems_side_by_side(table: pd.DataFrame) -> pd.DataFrame:
+    """A results table of many systems for the eye: what the paper reports, all our scores, and what each one costs.
+
+    A column of the paper stands only where it reports the metric of some row. A dash is a system that was not run, or
+    does not have the task.
+    """
+    methods = list(dict.fromkeys(table["method"]))
+    first = table.drop_duplicates("method").set_index("method")
+    heading = f"ours ({table['profile'].iloc[0]}, {table['dataset'].iloc[0]})"
+    by_metric = {
+        metric: table[table["metric"] == metric].set_index("method").reindex(methods)
+        for metric in dict.fromkeys(table["metric"])
+    }
+    columns = {
+        (f"paper ({PAPER_DATA[False]})", metric): [_shown(value, "{:.1f}") for value in lines["paper"]]
+        for metric, lines in by_metric.items()
+        if lines["paper"].notna().any()
+    }
+    for metric, lines in by_metric.items():
+        columns[heading, metric] = [_shown(value, "{:.1f}") for value in lines["ours"]]
+    for name, (title, form) in COSTS.items():
+        columns["cost", title] = ["–" if pd.isna(value) else form.format(value) for value in first.loc[methods, name]]
+    return pd.DataFrame(columns, index=pd.Index(methods, name="method"))
+
+
 def _shown(value: float | None, form: str) -> str:
     return "–" if pd.isna(value) else form.format(round(value, 1) + 0.0)  # + 0.0: no minus sign before a zero
 

@@ -6,16 +6,16 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from mula_lib.compiled import jit
-from mula_lib.models.joint import JointModel
+from mula_lib.models.network import Network
 
 
-def parameter_count(model: JointModel) -> int:
+def parameter_count(model: Network) -> int:
     """Learned numbers of the network."""
     return sum(parameter.numel() for parameter in model.parameters())
 
 
 @torch.inference_mode()
-def forward_gflops(model: JointModel, crop: int) -> float:
+def forward_gflops(model: Network, crop: int) -> float:
     """10⁹ floating point operations of one forward pass of one image; a multiply-add counts as two.
 
     Convolutions and matrix products are counted; what is left is far below one percent.

@@ -16,11 +16,11 @@ from mula_lib.data.lip import LipRecord, LipSplit, load_image, load_mask
 from mula_lib.data.pascal import PascalRecord, PascalSplit
 from mula_lib.errors import DataError
 from mula_lib.files import atomic_path
-from mula_lib.inference import predict
+from mula_lib.inference import Prediction, predict
 from mula_lib.metrics.parsing import confusion_matrix, parsing_scores
-from mula_lib.metrics.people import judge
+from mula_lib.metrics.people import Verdicts, judge
 from mula_lib.metrics.pose import pckh, pckh_hits
-from mula_lib.models.joint import JointModel
+from mula_lib.models.network import Network
 from mula_lib.profiles import Testing
 
 
@@ -60,7 +60,7 @@ def load_evaluation(path: Path, anatomy: Anatomy) -> Evaluation | CrowdEvaluatio
 
 
 def evaluate(
-    model: JointModel,
+    model: Network,
     split: LipSplit | PascalSplit,
     crop: int,
     testing: Testing,
@@ -88,18 +88,33 @@ def evaluate(
             if number + 1 < len(batches):
                 coming = reader.submit(_read, batches[number + 1], split.split, anatomy)
             for prediction, truth in zip(predict(model, images, crop, testing, anatomy), truths, strict=True):
-                confusions.append(confusion_matrix(prediction.mask, truth, len(anatomy.parts)))
+                confusions.append(_confusion(prediction, truth, len(anatomy.parts)))
                 predictions.append(prediction)
     model.train(was_training)
     names = tuple(record.name for record in records)
     if anatomy.crowds:
-        verdicts = tuple(
-            judge(found.joints, found.scores, record.joints, record.boxes, anatomy)
-            for found, record in zip(predictions, records, strict=True)
-        )
+        verdicts = tuple(_verdicts(*each, anatomy) for each in zip(predictions, records, strict=True))
         return CrowdEvaluation(names, np.stack(confusions), verdicts)
-    predicted, truth = (np.stack([each.joints for each in some]) for some in (predictions, records))
+    truth = np.stack([record.joints for record in records])
+    if predictions[0].joints is None:
+        return Evaluation(names, np.stack(confusions), np.full(truth.shape[:2], np.nan))
+    predicted = np.stack([prediction.joints for prediction in predictions])
     return Evaluation(names, np.stack(confusions), pckh_hits(predicted, truth, anatomy))
+
+
+def _confusion(prediction: Prediction, truth: np.ndarray, classes: int) -> np.ndarray:
+    """Counts of one image; no pixel counts where the network has no parsing, so that its scores are nan."""
+    if prediction.mask is None:
+        return np.zeros((classes, classes), np.int64)
+    return confusion_matrix(prediction.mask, truth, classes)
+
+
+def _verdicts(prediction: Prediction, record: PascalRecord, anatomy: Anatomy) -> Verdicts:
+    """Verdicts of one image; where the network has no pose, as if nobody was annotated: its scores are nan."""
+    if prediction.joints is None:
+        nobody = np.empty((0, len(anatomy.joints), 2))
+        return judge(nobody, nobody[..., 0], nobody, np.empty((0, 4)), anatomy)
+    return judge(prediction.joints, prediction.scores, record.joints, record.boxes, anatomy)
 
 
 def _read(

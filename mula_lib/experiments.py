@@ -1,16 +1,17 @@
-"""Every row of the paper's tables as data: its name, how it is built and what the paper reports for it."""
+"""Every network of the workbook as data: its name, how it is built, how it is trained."""
 
 from __future__ import annotations
 
+import math
 import re
 import unicodedata
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mula_lib.anatomy import Anatomy
 from mula_lib.errors import ConfigError
+from mula_lib.models.config import ModelConfig, RivalConfig
 from mula_lib.models.interaction import AdaptationConfig
-from mula_lib.models.joint import ModelConfig
-from mula_lib.profiles import Profile
+from mula_lib.profiles import Profile, Recipe
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,9 @@ class Experiment:
     interactions: tuple[str, ...]
     idea: str  # one sentence for tables and notebooks
     shared_encoder: bool = False
+    system: str | None = None  # a compared system of ``models.rivals`` instead of the joint model
+    width_factor: float = 1.0  # times the profile's width, rounded up to a multiple of 8
+    rate: float = 1.0  # times the profile's learning rate
 
     @property
     def slug(self) -> str:
@@ -35,36 +39,31 @@ class Experiment:
         return ModelConfig(
             backbone=self.backbone,
             interactions=self.interactions,
-            width=profile.vgg_width if vgg else profile.hourglass_width,
+            width=math.ceil((profile.vgg_width if vgg else profile.hourglass_width) * self.width_factor / 8) * 8,
             parts=len(anatomy.parts),
             joints=len(anatomy.joints),
             shared_encoder=self.shared_encoder,
             batch_norm=profile.vgg_batch_norm and vgg,
             adaptation=AdaptationConfig(profile.vgg_kernel_size if vgg else profile.hourglass_kernel_size),
             offsets=anatomy.crowds,
+            rival=RivalConfig(self.system, profile.crop, anatomy.name) if self.system else None,
         )
 
-
-@dataclass(frozen=True)
-class Row:
-    """A line of one of the paper's tables: ``name`` is the paper's, to the letter; ``paper`` holds its percentages.
-
-    ``experiment`` is None for a system that is only quoted. ``baseline`` names the row that it is compared with.
-    """
-
-    table: int
-    name: str
-    paper: dict[str, float]
-    experiment: Experiment | None
-    baseline: str
+    def recipe(self, profile: Profile) -> Recipe:
+        """How this network is trained at the size of ``profile``."""
+        return replace(profile.recipe, learning_rate=profile.recipe.learning_rate * self.rate)
 
 
-def _vgg(name: str, interaction: str, idea: str, **more: bool) -> Experiment:
+def _vgg(name: str, interaction: str, idea: str, **more: bool | float) -> Experiment:
     return Experiment(name, "vgg", (interaction,), idea, **more)
 
 
 def _hourglass(name: str, interactions: tuple[str, ...], idea: str) -> Experiment:
     return Experiment(name, "hourglass", interactions, idea)
+
+
+def _rival(name: str, system: str, idea: str, *, on: str = "vgg", interaction: str = "none") -> Experiment:
+    return Experiment(name, on, (interaction,), idea, system=system)
 
 
 EXPERIMENTS: tuple[Experiment, ...] = (
@@ -87,6 +86,24 @@ EXPERIMENTS: tuple[Experiment, ...] = (
     _hourglass("HG-4s-1u-MuLA", ("adapt",) * 4, "four adapted stages"),
     _hourglass("HG-5s-1u-MuLA", ("adapt",) * 5, "five adapted stages: the paper's model"),
     _hourglass("HG-5×1u", ("none",) * 5, "five stages without exchange: the baseline with several people"),
+    _rival("SegNet", "segnet", "a mirrored decoder puts values back where they were pooled"),
+    _rival("FCN-8s", "fcn8s", "scores of three depths, added from coarse to fine"),
+    _rival("DeepLabV2", "deeplab", "convolutions with holes see four sizes of context"),
+    _rival("Attention", "attention", "three scales of the image, weighed cell by cell"),
+    _rival("Attention+SSL", "attention_ssl", "images with misplaced parts count for more"),
+    _rival("Attention+SSL (mean 1)", "attention_ssl_mean", "control: the weights over their mean in the batch"),
+    _rival("Attention+SSL (shuffled)", "attention_ssl_shuffled", "control: each image has another one's weight"),
+    _rival("SS-NAN", "ss_nan", "features of three scales, weighed; hard pixels of misplaced parts"),
+    _rival("HG + CPM", "pose_machine", "an hourglass and a convolutional pose machine, averaged", on="hourglass"),
+    _rival("PSN-style", "pyramid", "a top-down pyramid refines joint maps from level to level", on="hourglass"),
+    _rival("Adversarial hourglass", "adversarial", "a discriminator judges the joint maps", on="hourglass"),
+    _rival("JPPNet", "jppnet", "one trunk; maps of both tasks refine both tasks, twice"),
+    _rival("Cross-stitch", "cross_stitch", "two trunks mix their channels after every block"),
+    _vgg("Cross-stitch (last layer)", "cross_stitch", "the same after the last block only"),
+    _rival("PAD-Net", "pad_net", "first predictions, then locally gated messages", interaction="distill"),
+    _rival("PAD-Net (no messages)", "pad_net", "control: the first predictions' supervision alone"),
+    _vgg("Cross-attention", "cross_attention", "each task attends to the other's map"),
+    _vgg("VGG16-FCN (widened)", "none", "control: the baseline with as many parameters as MuLA", width_factor=1.23),
 )
 
 
@@ -99,72 +116,14 @@ def find_experiment(name: str) -> Experiment:
     raise ConfigError(f"unknown experiment {name!r}; known: {known}")
 
 
-TABLES = (1, 2, 5, 6)
-CROWD_TABLES = (5, 6)  # of several people an image
-METRICS = {
-    1: ("PCK", "mIoU"),
-    2: ("PCK", "mIoU"),
-    5: ("mAP", "mAP (annotated heads)"),  # the paper reports one figure, and not how it measures heads
-    6: ("mIoU",),
-}
-# What a table's other rows are compared with.
-BASELINES = {1: "VGG16-FCN", 2: "HG-0s-1u-MuLA", 5: "Our baseline (w/o MuLA)", 6: "Our baseline (w/o MuLA)"}
+# One search of equal size chose the learning rate of each of these; a control has that of the system it controls.
+_SEARCHED = (
+    "VGG16-FCN", "VGG16-FCN-MuLA", "HG-0s-1u-MuLA", "HG-5s-1u-MuLA", "SegNet", "FCN-8s", "DeepLabV2", "Attention",
+    "Attention+SSL", "SS-NAN", "HG + CPM", "PSN-style", "Adversarial hourglass", "JPPNet", "Cross-stitch",
+    "Cross-stitch (last layer)", "PAD-Net", "Cross-attention",
+)  # fmt: skip
 
 
-def _row(table: int, name: str, *numbers: float, is_: str | None = None, baseline: str | None = None) -> Row:
-    paper = dict(zip(METRICS[table], numbers, strict=False))
-    return Row(table, name, paper, find_experiment(is_) if is_ else None, baseline or BASELINES[table])
-
-
-def _ablation(table: int, name: str, pck: float, miou: float) -> Row:
-    return _row(table, name, pck, miou, is_=name)
-
-
-def _crowd_rows(table: int, baseline: float, mula: float) -> tuple[Row, ...]:
-    """The paper's two networks of five stages, and two of two stages, which it does not have, for small machines."""
-    return (
-        _row(table, "Our baseline (w/o MuLA)", baseline, is_="HG-5×1u"),
-        _row(table, "Our model", mula, is_="HG-5s-1u-MuLA"),
-        _row(table, "HG-2×1u", is_="HG-2×1u", baseline="HG-2×1u"),
-        _row(table, "HG-2s-1u-MuLA", is_="HG-2s-1u-MuLA", baseline="HG-2×1u"),
-    )
-
-
-ROWS: tuple[Row, ...] = (
-    _ablation(1, "VGG16-FCN", 69.1, 34.5),
-    _ablation(1, "VGG16-FCN-Add", 69.7, 36.5),
-    _ablation(1, "VGG16-FCN-Multi", 69.4, 35.8),
-    _ablation(1, "VGG16-FCN-Concat", 69.5, 36.1),
-    _ablation(1, "VGG16-FCN-MTL", 65.3, 31.2),
-    _ablation(1, "VGG16-FCN-Self", 69.8, 36.1),
-    _ablation(1, "VGG16-FCN-LA-Pose", 75.0, 32.1),
-    _ablation(1, "VGG16-FCN-LA-Parsing", 66.5, 40.0),
-    _ablation(1, "VGG16-FCN-MuLA", 76.0, 40.2),
-    _ablation(2, "HG-0s-1u-MuLA", 78.8, 38.5),
-    _ablation(2, "HG-1s-1u-MuLA", 82.2, 43.5),
-    _ablation(2, "HG-2×1u", 80.8, 41.3),
-    _ablation(2, "HG-2s-1u-MuLA (1st Stage)", 82.8, 45.5),
-    _ablation(2, "HG-2s-1u-MuLA (2nd Stage)", 83.1, 45.6),
-    _ablation(2, "HG-2s-1u-MuLA", 84.4, 46.9),
-    _ablation(2, "HG-3s-1u-MuLA", 85.0, 47.8),
-    _ablation(2, "HG-4s-1u-MuLA", 85.1, 48.9),
-    _ablation(2, "HG-5s-1u-MuLA", 85.4, 49.3),
-    _row(5, "Chen and Yuille [6]", 21.8),
-    _row(5, "Insafutdinov et al. [11]", 28.6),
-    _row(5, "Xia et at. [24]", 39.2),  # spelt so in the paper
-    *_crowd_rows(5, 38.6, 39.9),
-    _row(6, "Attention+SSL [10]", 59.4),
-    _row(6, "SS-NAN [28]", 62.4),
-    _row(6, "Xia et al. [24]", 64.4),
-    *_crowd_rows(6, 62.9, 65.1),
-)
-
-
-def table_rows(table: int) -> tuple[Row, ...]:
-    """The rows of one table, in the paper's order."""
-    return tuple(row for row in ROWS if row.table == table)
-
-
-def table_experiments(table: int) -> tuple[Experiment, ...]:
-    """What is run for a table, in the order of its rows."""
-    return tuple(row.experiment for row in table_rows(table) if row.experiment is not None)
+def searched_experiments() -> tuple[Experiment, ...]:
+    """The systems whose learning rate was searched for (``mula_lib.rate_search``)."""
+    return tuple(find_experiment(name) for name in _SEARCHED)

@@ -15,7 +15,8 @@ from mula_lib.anatomy import Anatomy
 from mula_lib.candidates import Candidates, find_candidates
 from mula_lib.data.augment import fit_affine, invert_affine, transform_points, warp_image
 from mula_lib.data.targets import PAPER_CROP
-from mula_lib.models.joint import JointModel, StageOutput
+from mula_lib.models.network import Network
+from mula_lib.models.outputs import StageOutput
 from mula_lib.partition import partition
 from mula_lib.profiles import Testing
 
@@ -27,25 +28,25 @@ PORTION = {"cpu": 2**18, "other": 2**22}  # pixels of crops that a network is gi
 class Prediction:
     """What the model says of one photo."""
 
-    mask: np.ndarray  # (H, W) uint8 part ids
+    mask: np.ndarray | None  # (H, W) uint8 part ids; None of a task that the network does not have
     # (N, 2) float32, (column, row) in the photo's pixels; where several people are looked for, (Q, N, 2) of the Q that
     # were found, nan where one lacks a joint
-    joints: np.ndarray
-    scores: np.ndarray  # (N,) or (Q, N) float32, height of each joint's peak
+    joints: np.ndarray | None
+    scores: np.ndarray | None  # (N,) or (Q, N) float32, height of each joint's peak
 
 
 @dataclass(frozen=True)
 class CropMaps:
     """Averaged maps of a batch on the square testing crop."""
 
-    parts: Tensor  # (B, P, crop, crop) probabilities
-    joints: Tensor  # (B, N, crop, crop) confidence
+    parts: Tensor | None = None  # (B, P, crop, crop) probabilities; None of a task that the network does not have
+    joints: Tensor | None = None  # (B, N, crop, crop) confidence
     offsets: Tensor | None = None  # of several people: (B, 2N, crop, crop), x of each joint and then y, in crop pixels
 
 
 @torch.inference_mode()
 def predict_maps(
-    model: JointModel, images: Sequence[np.ndarray], crop: int, testing: Testing, anatomy: Anatomy, *, stage: int = -1
+    model: Network, images: Sequence[np.ndarray], crop: int, testing: Testing, anatomy: Anatomy, *, stage: int = -1
 ) -> CropMaps:
     """Average a stage's maps over ``testing.scales`` and the mirror image, on the crop's own pixels.
 
@@ -59,9 +60,7 @@ def predict_maps(
         stage: which stage to read; the last one by default.
     """
     device = next(model.parameters()).device
-    parts = torch.zeros(len(images), len(anatomy.parts), crop, crop, device=device)
-    joints = torch.zeros(len(images), len(anatomy.joints), crop, crop, device=device)
-    offsets = torch.zeros(len(images), 2 * len(anatomy.joints), crop, crop, device=device) if anatomy.crowds else None
+    sums: dict[str, Tensor] = {}  # of the tasks that the network has
     # In portions, because what a network holds meanwhile is many times its input; and out of a cache it is slower.
     portion = max(1, PORTION.get(device.type, PORTION["other"]) // (crop**2 * (1 + testing.mirror)))
     for start in range(0, len(images), portion):
@@ -71,49 +70,59 @@ def predict_maps(
             batch = torch.from_numpy(np.stack(crops).transpose(0, 3, 1, 2)).to(device)
             output = model(torch.cat([batch, batch.flip(3)]) if testing.mirror else batch)[stage]
             views = _turned_back(output, anatomy) if testing.mirror else [output]
-            seen, taps = _unscaling(crop, scale, output.pose.shape[-1])
-            taps = taps.to(device)
-            for view in views:
-                parts[some, :, seen, seen] += _resample(view.parsing, taps).softmax(dim=1)
+            if output.parsing is not None:
+                seen, taps = _unscaling(crop, scale, output.parsing)
+                for view in views:
+                    _add(sums, "parts", _resample(view.parsing, taps).softmax(dim=1), len(images), crop, some, seen)
             # Confidence may be added up before it is enlarged, as probabilities may not.
-            joints[some, :, seen, seen] += _resample(sum(view.pose for view in views), taps)
-            if offsets is not None:
-                moved = _resample(sum(view.offsets for view in views), taps)
-                offsets[some, :, seen, seen] += moved * (crop / 2 / scale)
+            if output.pose is not None:
+                seen, taps = _unscaling(crop, scale, output.pose)
+                confidence = _resample(sum(view.pose for view in views), taps)
+                _add(sums, "joints", confidence, len(images), crop, some, seen)
+            if output.offsets is not None:
+                moved = _resample(sum(view.offsets for view in views), taps) * (crop / 2 / scale)
+                _add(sums, "offsets", moved, len(images), crop, some, seen)
     answers = torch.zeros(crop, crop, device=device)
     for scale in testing.scales:
-        seen, _ = _unscaling(crop, scale, 1)
+        seen, _ = _unscaling(crop, scale, answers[:1, :1])
         answers[seen, seen] += 1 + testing.mirror
-    return CropMaps(parts.div_(answers), joints.div_(answers), None if offsets is None else offsets.div_(answers))
+    return CropMaps(**{name: total.div_(answers) for name, total in sums.items()})
+
+
+def _add(sums: dict[str, Tensor], name: str, values: Tensor, count: int, crop: int, some: slice, seen: slice) -> None:
+    """Add (some, C, seen, seen) values to the sum of that name, (count, C, crop, crop), zero at first."""
+    if name not in sums:
+        sums[name] = values.new_zeros(count, values.shape[1], crop, crop)
+    sums[name][some, :, seen, seen] += values
 
 
 def _turned_back(output: StageOutput, anatomy: Anatomy) -> list[StageOutput]:
     """The first half of a batch, and the second one mirrored back, sides swapped."""
-    first, second = (
-        StageOutput(*maps)
-        for maps in zip(*(each.chunk(2) if each is not None else (None, None) for each in output), strict=True)
-    )
-    parts, joints = (
-        torch.as_tensor(each, device=first.pose.device) for each in (anatomy.part_mirror, anatomy.joint_mirror)
-    )
-    offsets = None
-    if second.offsets is not None:
-        across, down = second.offsets.flip(3).chunk(2, dim=1)
+    halves = zip(*(each.chunk(2) if each is not None else (None, None) for each in output), strict=True)
+    first, (parsing, pose, offsets) = (StageOutput(*maps) for maps in halves)
+    if parsing is not None:
+        parsing = parsing.flip(3)[:, torch.as_tensor(anatomy.part_mirror, device=parsing.device)]
+    joints = torch.as_tensor(anatomy.joint_mirror)
+    if pose is not None:
+        pose = pose.flip(3)[:, joints.to(pose.device)]
+    if offsets is not None:
+        across, down = offsets.flip(3).chunk(2, dim=1)
+        joints = joints.to(offsets.device)
         offsets = torch.cat([-across[:, joints], down[:, joints]], dim=1)
-    return [first, StageOutput(second.parsing.flip(3)[:, parts], second.pose.flip(3)[:, joints], offsets)]
+    return [first, StageOutput(parsing, pose, offsets)]
 
 
-def _unscaling(crop: int, scale: float, cells: int) -> tuple[slice, Tensor]:
-    """How the unscaled crop is read off the scaled one, which is the same for rows and columns.
+def _unscaling(crop: int, scale: float, maps: Tensor) -> tuple[slice, Tensor]:
+    """How the unscaled crop is read off ``maps`` (…, cells, cells) of the scaled one, the same for rows and columns.
 
-    Returns which of its pixels the scaled crop shows, and a (pixels, cells) matrix: each one's linear weights of the
-    ``cells`` of the network's maps.
+    Returns which of its pixels the scaled crop shows, and a (pixels, cells) matrix: each one's linear weights of cells.
     """
+    cells = maps.shape[-1]
     side = ((2 * np.arange(crop) + 1) / crop - 1) * scale  # -1 and 1 are the scaled crop's edges
     shown = np.flatnonzero(np.abs(side) <= 1)
     place = (((side[shown] + 1) * cells - 1) / 2).clip(0, cells - 1)
     taps = (1 - np.abs(place[:, None] - np.arange(cells))).clip(0)
-    return slice(int(shown[0]), int(shown[-1]) + 1), torch.from_numpy(taps.astype(np.float32))
+    return slice(int(shown[0]), int(shown[-1]) + 1), torch.from_numpy(taps.astype(np.float32)).to(maps.device)
 
 
 def _resample(maps: Tensor, taps: Tensor) -> Tensor:
@@ -127,25 +136,22 @@ def decode(maps: CropMaps, sizes_wh: Sequence[tuple[int, int]], anatomy: Anatomy
     Where the maps come with offsets, all local maxima are candidates and are shared out to people.
     ``sizes_wh`` are the B photos' (width, height).
     """
-    crop = maps.parts.shape[-1]
-    smoothing = SMOOTHING * crop / PAPER_CROP
-    candidates = None if maps.offsets is None else crowd_candidates(maps)
-    predictions = []
-    for index, (parts, joints, size) in enumerate(zip(maps.parts, maps.joints.cpu().numpy(), sizes_wh, strict=True)):
-        matrix = fit_affine(size, crop)
-        if candidates is None:
-            points, scores = _peaks(joints, smoothing)
-        else:
-            people = partition(candidates[index], anatomy)
-            points, scores = people.joints, people.scores
-        predictions.append(
-            Prediction(
-                mask=_arg_max(_sample_at_photo(parts, matrix, size)),
-                joints=transform_points(points, invert_affine(matrix)),
-                scores=scores,
-            )
-        )
-    return predictions
+    crop = (maps.joints if maps.parts is None else maps.parts).shape[-1]
+    matrices = [fit_affine(size, crop) for size in sizes_wh]
+    masks = [None] * len(matrices)
+    if maps.parts is not None:
+        views = zip(maps.parts, matrices, sizes_wh, strict=True)
+        masks = [_arg_max(_sample_at_photo(*view)) for view in views]
+    found = [(None, None)] * len(matrices)
+    if maps.offsets is not None:
+        people = (partition(each, anatomy) for each in crowd_candidates(maps))
+        found = [(each.joints, each.scores) for each in people]
+    elif maps.joints is not None:
+        found = [_peaks(joints, SMOOTHING * crop / PAPER_CROP) for joints in maps.joints.cpu().numpy()]
+    return [
+        Prediction(mask, None if points is None else transform_points(points, invert_affine(matrix)), scores)
+        for mask, (points, scores), matrix in zip(masks, found, matrices, strict=True)
+    ]
 
 
 def crowd_candidates(maps: CropMaps) -> list[Candidates]:
@@ -190,7 +196,7 @@ def _arg_max(maps: Tensor) -> np.ndarray:
 
 
 def predict(
-    model: JointModel, images: Sequence[np.ndarray], crop: int, testing: Testing, anatomy: Anatomy
+    model: Network, images: Sequence[np.ndarray], crop: int, testing: Testing, anatomy: Anatomy
 ) -> list[Prediction]:
     """Parts and joints of each (H, W, 3) uint8 RGB image, at its own size; ``model`` must be in eval mode."""
     maps = predict_maps(model, images, crop, testing, anatomy)

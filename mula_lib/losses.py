@@ -2,44 +2,69 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from mula_lib.anatomy import IGNORE
 from mula_lib.compiled.cross_entropy import upsampled_cross_entropy
-from mula_lib.data.crowd_targets import CrowdTargets
-from mula_lib.models.joint import StageOutput
+from mula_lib.data.crowd_targets import CrowdTargets, crowd_targets
+from mula_lib.data.targets import gaussian_heatmaps, heatmap_sigma
+from mula_lib.models.outputs import StageOutput
 
 
-def joint_loss(
-    outputs: list[StageOutput],
-    mask: Tensor,
-    targets: Tensor | CrowdTargets,
-    pose_weight: float,
-    parsing_weight: float | Tensor = 1.0,
-) -> Tensor:
-    """L = Σ_t (CE(S(t), Ŝ) + β · MSE(J(t), Ĵ)), a scalar.
-
-    For several people β weighs MSE(J(t), Ĵ) + SmoothL1(O(t), Ô), the second where offsets are defined. Both are sums
-    over the maps divided by the number of values of one kind of map, so that neither outweighs the other by its size.
+class Truth:
+    """What a batch of training samples says, for a loss to compare with.
 
     Args:
-        outputs: T stages of logits (B, P, h, w), maps (B, N, h, w) and, of several people, offsets (B, 2N, h, w).
-        mask: (B, H, W) uint8 part ids, 255 ignored; the cross entropy is of the logits upsampled to its size.
-        targets: (B, N, h, w) heatmaps at the maps' size, or the targets of several people.
+        batch: the samples of :class:`~mula_lib.data.samples.TrainingSamples`, put together.
         pose_weight: the paper's β.
         parsing_weight: of the cross entropy, where the batch is a part of a larger one.
     """
-    crowds = isinstance(targets, CrowdTargets)
-    heatmaps = targets.heatmaps if crowds else targets
-    total = heatmaps.new_zeros(())
+
+    def __init__(self, batch: Mapping[str, Tensor], pose_weight: float, parsing_weight: float | Tensor = 1.0) -> None:
+        self.images = batch["image"]  # (B, 3, crop, crop) uint8 RGB
+        self.mask = batch["mask"]  # (B, crop, crop) uint8 part ids, 255 ignored
+        self.pose_weight = pose_weight
+        self.parsing_weight = parsing_weight
+        self._batch = batch
+        self._targets: dict[tuple[int, int], Tensor | CrowdTargets] = {}
+
+    def pose_targets(self, maps: Tensor) -> Tensor | CrowdTargets:
+        """What joint ``maps`` (B, N, h, w) are trained towards, at their size: of one person, or of several."""
+        grid, crop = (maps.shape[-2], maps.shape[-1]), self.images.shape[-1]
+        if grid not in self._targets:
+            joints, present, stride = self._batch["joints"], self._batch["present"], crop / grid[1]
+            where = {"grid": grid, "stride": stride, "sigma": heatmap_sigma(crop, stride)}
+            if "centres" in self._batch:
+                self._targets[grid] = crowd_targets(joints, present, self._batch["centres"], **where, crop=crop)
+            else:
+                self._targets[grid] = gaussian_heatmaps(joints, present, **where)
+        return self._targets[grid]
+
+
+def supervise(outputs: Sequence[StageOutput], truth: Truth) -> Tensor:
+    """Eq. 4 of any network: the sum over stages, each compared at its own size and in the tasks that it has."""
+    total = truth.images.new_zeros((), dtype=torch.float32)
     for stage in outputs:
-        total = total + parsing_weight * upsampled_cross_entropy(stage.parsing, mask, IGNORE)
-        total = total + pose_weight * F.mse_loss(stage.pose.float(), heatmaps)
-        if crowds:
-            total = total + pose_weight * _offset_loss(stage.offsets.float(), targets)
+        if stage.parsing is not None:
+            total = total + truth.parsing_weight * upsampled_cross_entropy(stage.parsing, truth.mask, IGNORE)
+        if stage.pose is not None:
+            total = total + truth.pose_weight * pose_loss(stage, truth.pose_targets(stage.pose))
     return total
+
+
+def pose_loss(stage: StageOutput, targets: Tensor | CrowdTargets) -> Tensor:
+    """MSE(J(t), Ĵ) of one stage; for several people, plus SmoothL1(O(t), Ô) where offsets are defined.
+
+    Both are sums over the maps divided by the number of values of one kind of map, so that neither outweighs the other
+    by its size.
+    """
+    if not isinstance(targets, CrowdTargets):
+        return F.mse_loss(stage.pose.float(), targets)
+    return F.mse_loss(stage.pose.float(), targets.heatmaps) + _offset_loss(stage.offsets.float(), targets)
 
 
 def _offset_loss(offsets: Tensor, targets: CrowdTargets) -> Tensor:

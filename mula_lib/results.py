@@ -12,15 +12,15 @@ import numpy as np
 import pandas as pd
 
 from mula_lib.data.sources import REPOSITORY, Source
-from mula_lib.experiments import METRICS, table_rows
 from mula_lib.files import atomic_path, write_json
 from mula_lib.machine import usable_cores
 from mula_lib.profiles import Profile
 from mula_lib.runs import Run, RunResult
+from mula_lib.tables import METRICS, table_rows
 
 COLUMNS = (
     "method", "metric", "paper", "ours", "std", "seeds", "delta_vs_baseline", "paper_delta_vs_baseline", "source",
-    "params", "gflops", "train_seconds", "images_per_second", "dataset", "profile",
+    "params", "gflops", "train_seconds", "images_per_second", "dataset", "profile", "note",
 )  # fmt: skip
 PACKAGES = ("torch", "numpy", "opencv-python-headless", "pandas", "anny", "embreex")
 
@@ -45,7 +45,8 @@ def build_table(table: int, profile: Profile, source: Source, seeds: Sequence[in
 
     ``ours`` is the mean over the finished seeds and ``std`` their sample standard deviation (empty below two seeds).
     A row without a finished run keeps the paper's number alone and says ``source = quoted``. A metric that the paper
-    does not report has a line for rows that can be run, without the paper's number.
+    does not report has a line for rows that can be run, without the paper's number. ``note`` says what a row stands for
+    and why one is only quoted.
     """
     runs = finished_runs(table, profile, source, seeds)
     rows = {row.name: row for row in table_rows(table)}
@@ -69,6 +70,7 @@ def build_table(table: int, profile: Profile, source: Source, seeds: Sequence[in
                     **_costs(runs[method]),
                     "dataset": source.name,
                     "profile": profile.name,
+                    "note": row.note,
                 }
             )
     return pd.DataFrame(lines, columns=list(COLUMNS))

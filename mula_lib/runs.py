@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import platform
 import time
 from collections.abc import Sequence
@@ -31,10 +32,13 @@ from mula_lib.data.samples import TrainingSamples
 from mula_lib.data.sources import REPOSITORY, Source
 from mula_lib.errors import CheckpointError
 from mula_lib.evaluation import Evaluation, evaluate, load_evaluation
-from mula_lib.experiments import Experiment, table_experiments
+from mula_lib.experiments import Experiment
 from mula_lib.files import write_json
-from mula_lib.models.joint import JointModel, ModelConfig
-from mula_lib.profiles import Profile, Testing
+from mula_lib.models.build import build_model
+from mula_lib.models.config import ModelConfig
+from mula_lib.models.network import Network
+from mula_lib.profiles import Profile, Recipe, Testing
+from mula_lib.tables import table_experiments
 from mula_lib.training import fit
 
 RUNS = REPOSITORY / "runs"
@@ -68,13 +72,18 @@ class Run:
         """The network."""
         return self.experiment.model_config(self.profile, self.source.anatomy)
 
+    @property
+    def recipe(self) -> Recipe:
+        """How the network is trained."""
+        return self.experiment.recipe(self.profile)
+
     @cached_property
     def training_spec(self) -> dict:
         """Everything that decides the trained weights."""
         return {
             "recipe_version": RECIPE_VERSION,
             "model": self.model_config.to_json(),
-            "recipe": asdict(self.profile.recipe),
+            "recipe": asdict(self.recipe),
             "augmentation": asdict(Augmentation()),
             "crop": self.profile.crop,
             "data": self.source.fingerprint,
@@ -109,15 +118,15 @@ class RunResult:
 
     @property
     def scores(self) -> dict[str, float]:
-        """Percentages by metric name."""
-        return self.metrics["scores"]
+        """Percentages by metric name; nan of a task that the network does not have."""
+        return {name: math.nan if value is None else value for name, value in self.metrics["scores"].items()}
 
     @property
     def weights(self) -> Path:
         """The weights that were evaluated: the run's own, or shipped ones."""
         return REPOSITORY / self.metrics["weights"]
 
-    def model(self) -> JointModel:
+    def model(self) -> Network:
         """The trained network, in evaluation mode on the CPU."""
         return load_model(self.weights, self.run.model_config)
 
@@ -217,13 +226,6 @@ def _claim(run: Run) -> None:
     )
 
 
-def build_model(config: ModelConfig, seed: int) -> JointModel:
-    """A freshly initialised network; the weights depend on ``seed`` only and no generator outside is touched."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return JointModel(config)
-
-
 def _train(run: Run, weights: Path, workers: int, save_memory: bool) -> None:
     source, profile = run.source, run.profile
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -232,16 +234,16 @@ def _train(run: Run, weights: Path, workers: int, save_memory: bool) -> None:
     samples = TrainingSamples(source.train, profile.crop, Augmentation(), source.anatomy, run.seed)
     quick = Testing(scales=(1.0,), mirror=False)
 
-    def watch(network: JointModel) -> dict[str, float]:
+    def watch(network: Network) -> dict[str, float]:
         scores = evaluate(network, source.val, profile.crop, quick, source.anatomy, limit=profile.watch).scores(
             source.anatomy
         )
-        return {name: scores[name] for name in (source.anatomy.pose_metric, "mIoU")}
+        return {name: scores[name] for name in (source.anatomy.pose_metric, "mIoU") if not math.isnan(scores[name])}
 
     result = fit(
         model,
         samples,
-        profile.recipe,
+        run.recipe,
         run.folder,
         fingerprint=run.fingerprint,
         seed=run.seed,
@@ -284,7 +286,11 @@ def _test(run: Run, weights: Path) -> RunResult:
         "testing_fingerprint": run.testing_fingerprint,
         # relative, so that a checkout may be moved
         "weights": str(weights.relative_to(REPOSITORY) if weights.is_relative_to(REPOSITORY) else weights),
-        "scores": {name: round(value, 4) for name, value in evaluation.scores(source.anatomy).items()},
+        # nan, which JSON does not have, is the score of a task that the network does not have, or of nothing annotated
+        "scores": {
+            name: None if math.isnan(value) else round(value, 4)
+            for name, value in evaluation.scores(source.anatomy).items()
+        },
         "images": len(evaluation.names),
         "params": parameter_count(model),
         "gflops": forward_gflops(model, profile.crop),

@@ -19,17 +19,15 @@ from tqdm.auto import tqdm
 from mula_lib import processes
 from mula_lib.anatomy import IGNORE
 from mula_lib.checkpoint import load_checkpoint, save_checkpoint
-from mula_lib.data.crowd_targets import CrowdTargets, crowd_targets
 from mula_lib.data.samples import TrainingSamples
-from mula_lib.data.targets import gaussian_heatmaps, heatmap_sigma
 from mula_lib.errors import CheckpointError, ConfigError
 from mula_lib.files import write_text
-from mula_lib.losses import joint_loss
+from mula_lib.losses import Truth
 from mula_lib.machine import keep_freed_memory
-from mula_lib.models.joint import JointModel
+from mula_lib.models.network import Network
 from mula_lib.profiles import Recipe
 
-Watch = Callable[[JointModel], dict[str, float]]
+Watch = Callable[[Network], dict[str, float]]
 
 
 _bar_line: int | None = None
@@ -79,7 +77,7 @@ class TrainingResult:
 
 
 def fit(
-    model: JointModel,
+    model: Network,
     samples: TrainingSamples,
     recipe: Recipe,
     folder: Path,
@@ -106,7 +104,7 @@ def fit(
         CheckpointError: ``folder/last.ckpt`` is damaged, or belongs to another configuration.
     """
     device = next(model.parameters()).device
-    optimizer = torch.optim.RMSprop(model.parameters(), lr=recipe.learning_rate, foreach=True)
+    optimizer = torch.optim.RMSprop(model.parameter_groups(), lr=recipe.learning_rate, foreach=True)
     keep_freed_memory()
     checkpoint = folder / "last.ckpt"
     log: list[dict] = []
@@ -117,23 +115,24 @@ def fit(
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
         log, seconds = state["log"], state["seconds"]
-    sigma = heatmap_sigma(samples.crop, model.config.stride)
     steps = len(EpochBatches(len(samples), recipe.batch, seed, 0))
     model.to(memory_format=torch.channels_last).train()
-    network, first = processes.parallel(model), processes.rank() == 0
+    objective, first = processes.parallel(Objective(model, recipe)), processes.rank() == 0
     with (
         _one_thread(device),
+        torch.random.fork_rng(),  # dropout's draws touch no generator outside
         _bar(total=recipe.epochs * steps, initial=len(log) * steps, desc=title, unit="step", disable=not first) as bar,
     ):
         for epoch in range(len(log), recipe.epochs):
             started = time.perf_counter()
+            torch.manual_seed(_epoch_seed(seed, epoch))
             batches = EpochBatches(len(samples), recipe.batch, seed, epoch)
             loader = DataLoader(samples, batch_sampler=batches, num_workers=workers, pin_memory=device.type == "cuda")
             losses = []
             for index, batch in enumerate(loader):
                 for group in optimizer.param_groups:
-                    group["lr"] = recipe.learning_rate_at(epoch * steps + index, steps)
-                losses.append(_update(network, optimizer, batch, recipe, sigma))
+                    group["lr"] = recipe.learning_rate_at(epoch * steps + index, steps) * group["rate"]
+                losses.append(_update(objective, optimizer, batch, recipe))
                 bar.update()
             seconds += time.perf_counter() - started
             loss = float(processes.total(torch.stack(losses).mean())) / processes.count()
@@ -148,8 +147,13 @@ def fit(
     return TrainingResult(seconds, log)
 
 
+def _epoch_seed(seed: int, epoch: int) -> int:
+    """Of what is drawn inside a network: of this epoch and process, so that a resumed run draws what it would have."""
+    return int(np.random.default_rng((seed, epoch, processes.rank())).integers(2**63))
+
+
 def _save(
-    folder: Path, fingerprint: str, model: JointModel, optimizer: torch.optim.Optimizer, log: list[dict], seconds: float
+    folder: Path, fingerprint: str, model: Network, optimizer: torch.optim.Optimizer, log: list[dict], seconds: float
 ) -> None:
     state = {
         "fingerprint": fingerprint,
@@ -162,33 +166,34 @@ def _save(
     write_text(folder / "log.jsonl", "".join(json.dumps(entry) + "\n" for entry in log))
 
 
+class Objective(torch.nn.Module):
+    """What is minimised: a network and its loss in one, so that processes which train together share all of it."""
+
+    def __init__(self, network: Network, recipe: Recipe) -> None:
+        super().__init__()
+        self.network = network
+        self.recipe = recipe
+
+    def forward(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        """The loss of a batch on the network's device, a scalar."""
+        images = batch["image"]
+        with torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=self.recipe.bf16):
+            outputs = self.network(images.contiguous(memory_format=torch.channels_last))
+        truth = Truth(batch, self.recipe.pose_weight, _share_of_pixels(batch["mask"]))
+        return self.network.loss(outputs, truth)
+
+
 def _update(
-    network: torch.nn.Module, optimizer: torch.optim.Optimizer, batch: dict, recipe: Recipe, sigma: float
+    objective: torch.nn.Module, optimizer: torch.optim.Optimizer, batch: dict, recipe: Recipe
 ) -> torch.Tensor:
-    """One step of a :class:`JointModel` or of its parallel form; returns the detached loss."""
-    model = getattr(network, "module", network)
-    device = next(model.parameters()).device
-    batch = {key: value.to(device, non_blocking=True) for key, value in batch.items()}
-    images, mask = batch["image"], batch["mask"]
-    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=recipe.bf16):
-        outputs = network(images.contiguous(memory_format=torch.channels_last))
-    targets = _pose_targets(batch, tuple(outputs[0].pose.shape[-2:]), model.config.stride, sigma)
-    loss = joint_loss(outputs, mask, targets, recipe.pose_weight, _share_of_pixels(mask))
+    """One step of an :class:`Objective` or of its parallel form; returns the detached loss."""
+    device = next(objective.parameters()).device
+    loss = objective({key: value.to(device, non_blocking=True) for key, value in batch.items()})
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
-    torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip_norm, foreach=True)
+    torch.nn.utils.clip_grad_norm_(objective.parameters(), recipe.clip_norm, foreach=True)
     optimizer.step()
     return loss.detach()
-
-
-def _pose_targets(
-    batch: dict[str, torch.Tensor], grid: tuple[int, int], stride: int, sigma: float
-) -> torch.Tensor | CrowdTargets:
-    """What the pose branch is trained towards, on a ``grid`` of cells: of one person, or of several."""
-    joints, present, where = batch["joints"], batch["present"], {"grid": grid, "stride": stride, "sigma": sigma}
-    if "centres" not in batch:
-        return gaussian_heatmaps(joints, present, **where)
-    return crowd_targets(joints, present, batch["centres"], **where, crop=batch["image"].shape[-1])
 
 
 def _share_of_pixels(mask: torch.Tensor) -> float | torch.Tensor:

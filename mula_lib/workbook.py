@@ -7,6 +7,7 @@ finished. They could train on their own, one row after the other.
 from __future__ import annotations
 
 import argparse
+import math
 import multiprocessing
 import signal
 import sys
@@ -20,14 +21,15 @@ import torch
 from tqdm.auto import tqdm
 
 from mula_lib import processes, training
-from mula_lib.comparison import run_label, side_by_side
+from mula_lib.comparison import run_label, side_by_side, systems_side_by_side
 from mula_lib.data.sources import CROWDS, REPOSITORY, SINGLE, Source, open_source
 from mula_lib.errors import ConfigError, MulaError
-from mula_lib.experiments import CROWD_TABLES, TABLES, Experiment, find_experiment, table_experiments
+from mula_lib.experiments import Experiment, find_experiment
 from mula_lib.machine import usable_cores
 from mula_lib.profiles import PROFILES, Profile, find_profile
 from mula_lib.results import build_table, results_folder
 from mula_lib.runs import Run, RunResult, do_run, ship_weights, wanted_runs
+from mula_lib.tables import COMPARED_TABLES, CROWD_TABLES, TABLES, table_experiments
 
 NOTEBOOKS = REPOSITORY / "notebooks"
 EXECUTED = REPOSITORY / "runs" / "notebooks"
@@ -70,7 +72,8 @@ def _run(options: argparse.Namespace) -> int:
         for half in halves:
             for table in half.tables:
                 print(f"\nTable {table} ({run_label(half.profile, half.source, seeds)})")
-                print(side_by_side(build_table(table, half.profile, half.source, seeds)).to_string())
+                shown = systems_side_by_side if table in COMPARED_TABLES else side_by_side
+                print(shown(build_table(table, half.profile, half.source, seeds)).to_string())
     except MulaError as error:
         print(f"run_all: {error}", file=sys.stderr)
         return MENDABLE
@@ -181,7 +184,8 @@ def _announce(result: RunResult, number: int, total: int) -> None:
     if processes.rank() > 0:
         return
     name, scores = result.run.experiment.name, result.scores
-    figures = ", ".join(f"{key} {scores[key]:.1f}" for key in (result.run.source.anatomy.pose_metric, "mIoU"))
+    compared = (result.run.source.anatomy.pose_metric, "mIoU")
+    figures = ", ".join(f"{key} {scores[key]:.1f}" for key in compared if not math.isnan(scores[key]))
     tqdm.write(f"[{number}/{total}] {name} ({result.run.source.name}), seed {result.run.seed}: {figures}")
 
 

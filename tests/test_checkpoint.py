@@ -10,9 +10,10 @@ import torch
 from mula_lib.checkpoint import load_checkpoint, load_model, read_facts, save_checkpoint, save_weights
 from mula_lib.errors import CheckpointError
 from mula_lib.files import atomic_path, write_text
+from mula_lib.models.config import ModelConfig
 from mula_lib.models.convention import ImageConvention
 from mula_lib.models.interaction import AdaptationConfig
-from mula_lib.models.joint import JointModel, ModelConfig
+from mula_lib.models.joint import JointModel
 
 CONFIG = ModelConfig("hourglass", ("adapt",), 8, adaptation=AdaptationConfig(kernel_size=3))
 

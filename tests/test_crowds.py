@@ -19,9 +19,10 @@ from mula_lib.data.sources import FIXTURES, open_source
 from mula_lib.evaluation import evaluate
 from mula_lib.experiments import find_experiment
 from mula_lib.inference import CropMaps, decode, predict, predict_maps
-from mula_lib.models.joint import StageOutput
+from mula_lib.models.build import build_model
+from mula_lib.models.outputs import StageOutput
 from mula_lib.profiles import SMOKE, Testing
-from mula_lib.runs import Run, build_model, do_run
+from mula_lib.runs import Run, do_run
 
 FIXTURE = FIXTURES["crowds"]
 SMALL = CrowdConfig(train=4, val=2, size=64, seed=5)

@@ -19,9 +19,9 @@ from mula_lib.errors import ConfigError, DataError
 from mula_lib.evaluation import Evaluation, evaluate
 from mula_lib.inference import CropMaps, decode, predict, predict_maps
 from mula_lib.metrics.pose import pckh_hits
-from mula_lib.models.joint import StageOutput
+from mula_lib.models.build import build_model
+from mula_lib.models.outputs import StageOutput
 from mula_lib.profiles import Testing
-from mula_lib.runs import build_model
 
 
 class ColourReader(torch.nn.Module):

@@ -28,9 +28,9 @@ from mula_lib.data.augment import Augmentation
 from mula_lib.data.samples import TrainingSamples
 from mula_lib.data.sources import open_source
 from mula_lib.models.interaction import AdaptationConfig
-from mula_lib.models.joint import ModelConfig
+from mula_lib.models.config import ModelConfig
 from mula_lib.profiles import Recipe
-from mula_lib.runs import build_model
+from mula_lib.models.build import build_model
 from mula_lib.training import fit
 
 with processes.joined():

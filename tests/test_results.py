@@ -9,10 +9,11 @@ import pytest
 from conftest import REPOSITORY
 
 import mula_lib.results as results_module
-from mula_lib.experiments import METRICS, TABLES, find_experiment, table_rows
+from mula_lib.experiments import find_experiment
 from mula_lib.profiles import SMOKE, find_profile
 from mula_lib.results import COLUMNS, build_table, results_folder, write_table
 from mula_lib.runs import Run
+from mula_lib.tables import METRICS, TABLES, table_rows
 
 
 @pytest.fixture

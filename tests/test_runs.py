@@ -10,7 +10,8 @@ import mula_lib.runs as runs_module
 from mula_lib.checkpoint import save_weights
 from mula_lib.data.sources import open_source
 from mula_lib.errors import CheckpointError, DataError
-from mula_lib.runs import build_model, do_run, ship_weights, wanted_runs
+from mula_lib.models.build import build_model
+from mula_lib.runs import do_run, ship_weights, wanted_runs
 
 
 def test_a_finished_run_is_read_not_repeated(make_run):

@@ -16,11 +16,13 @@ from conftest import REPOSITORY
 
 from mula_lib.data.augment import Augmentation
 from mula_lib.data.samples import TrainingSamples
+from mula_lib.data.targets import gaussian_heatmaps, heatmap_sigma
 from mula_lib.errors import CheckpointError
-from mula_lib.losses import joint_loss
-from mula_lib.models.joint import StageOutput
+from mula_lib.losses import Truth, supervise
+from mula_lib.models.build import build_model
+from mula_lib.models.outputs import StageOutput
 from mula_lib.profiles import PAPER_EPOCHS, Recipe
-from mula_lib.runs import build_model, do_run
+from mula_lib.runs import do_run
 from mula_lib.training import EpochBatches, fit
 
 
@@ -32,7 +34,10 @@ def test_the_loss_sums_cross_entropy_and_weighted_squared_error_over_stages():
     ]
     mask = torch.randint(0, 3, (2, 8, 8), generator=generator, dtype=torch.uint8)
     mask[0, :3] = 255
-    heatmaps = torch.rand(2, 2, 4, 4, generator=generator)
+    joints = torch.rand(2, 2, 2, generator=generator) * 8
+    present = torch.tensor([[True, True], [True, False]])
+    batch = {"image": torch.zeros(2, 3, 8, 8, dtype=torch.uint8), "mask": mask, "joints": joints, "present": present}
+    heatmaps = gaussian_heatmaps(joints, present, grid=(4, 4), stride=2, sigma=heatmap_sigma(8, 2))
     expected = 0.0
     for parsing, pose, _ in stages:
         logits = F.interpolate(parsing, size=(8, 8), mode="bilinear", align_corners=False)
@@ -41,7 +46,7 @@ def test_the_loss_sums_cross_entropy_and_weighted_squared_error_over_stages():
             for b in range(2) for y in range(8) for x in range(8) if mask[b, y, x] != 255
         ]  # fmt: skip
         expected += sum(losses) / len(losses) + 20 * ((pose - heatmaps) ** 2).mean().item()
-    assert joint_loss(stages, mask, heatmaps, 20.0).item() == pytest.approx(expected, rel=1e-5)
+    assert supervise(stages, Truth(batch, 20.0)).item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_the_learning_rate_halves_at_the_papers_shares_of_the_epochs():

@@ -1,4 +1,4 @@
-"""What happens between the two branches at a stage: MuLA's adaptation and the rivals of Tables 1 and 2.
+"""What happens between the two branches at a stage: MuLA's adaptation and its rivals.
 
 Every interaction is a module ``(r_parsing, r_pose) -> (refined_parsing, refined_pose)`` that takes (B, C, H, W)
 tensors and returns (B, ``out_channels``, H, W) ones. To add one, write the class, give it a name in
@@ -11,8 +11,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mula_lib.compiled.convolution import Conv1x1, Conv3x3
 from mula_lib.errors import ConfigError
 from mula_lib.models.adaptation import NORMS, Closing, DynamicConv2d, ParameterAdapter
 
@@ -138,6 +140,87 @@ class Adapt(Interaction):
         return refined_parsing, refined_pose
 
 
+class CrossStitch(Interaction):
+    """Cross-stitch (Misra et al. 2016): each task's channel becomes a learned mixture of it and the other task's.
+
+    ``shares`` (2, 2, C) holds α, [to, from]; at [[1, 0], [0, 1]] nothing is exchanged.
+    """
+
+    learning_rate_factor = 10.0  # mixtures learn slowly otherwise: the authors found 10 to 1000 times the usual rate
+
+    def __init__(self, channels: int, config: AdaptationConfig) -> None:
+        super().__init__(channels, config)
+        self.shares = nn.Parameter(torch.tensor([[0.9, 0.1], [0.1, 0.9]])[..., None].repeat(1, 1, channels))
+
+    def forward(self, r_parsing: Tensor, r_pose: Tensor) -> Pair:
+        (own, other), (to_other, kept) = self.shares[..., None, None]
+        return own * r_parsing + other * r_pose, to_other * r_parsing + kept * r_pose
+
+
+class GatedMessage(nn.Module):
+    """PAD-Net's attention-guided message: σ(conv(R)) · conv(R), a gate for every cell; (B, C, H, W) -> the same."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.gate = Conv3x3(channels, channels)
+        self.message = Conv3x3(channels, channels)
+
+    def forward(self, other: Tensor) -> Tensor:
+        return self.gate(other).sigmoid() * self.message(other)
+
+
+class Distillation(Interaction):
+    """PAD-Net (Xu et al. 2018): R̄_S = R_S + σ(conv(R_J)) · conv(R_J) and the reverse; gated locally, kernels static."""
+
+    def __init__(self, channels: int, config: AdaptationConfig) -> None:
+        super().__init__(channels, config)
+        self.to_parsing = GatedMessage(channels)
+        self.to_pose = GatedMessage(channels)
+
+    def forward(self, r_parsing: Tensor, r_pose: Tensor) -> Pair:
+        return r_parsing + self.to_parsing(r_pose), r_pose + self.to_pose(r_parsing)
+
+
+class AttentionAdapter(nn.Module):
+    """R̄ = R + attention of R's cells to the other task's map, pooled to at most 16×16 tokens; zero at first."""
+
+    TOKENS = 16  # a side
+    HEADS = 4
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.query = Conv1x1(channels, channels)
+        self.key_and_value = Conv1x1(channels, 2 * channels)
+        self.output = Conv1x1(channels, channels)
+
+    def reset_start(self) -> None:
+        """Start from R̄ = R, as MuLA's adaptation does."""
+        nn.init.zeros_(self.output.weight)
+        nn.init.zeros_(self.output.bias)
+
+    def forward(self, features: Tensor, guidance: Tensor) -> Tensor:
+        """R of this task and R of the other -> R̄ of this task, all (B, C, H, W)."""
+        pooled = F.adaptive_avg_pool2d(guidance, tuple(min(self.TOKENS, side) for side in guidance.shape[-2:]))
+        query, key, value = (
+            maps.flatten(2).unflatten(1, (self.HEADS, -1)).transpose(2, 3)  # (B, heads, cells, C / heads)
+            for maps in (self.query(features), *self.key_and_value(pooled).chunk(2, dim=1))
+        )
+        found = F.scaled_dot_product_attention(query, key, value)
+        return features + self.output(found.transpose(2, 3).reshape(features.shape))
+
+
+class CrossAttention(Interaction):
+    """Each task attends to the other's features: content-addressed and per image, without predicted kernels."""
+
+    def __init__(self, channels: int, config: AdaptationConfig) -> None:
+        super().__init__(channels, config)
+        self.to_parsing = AttentionAdapter(channels)
+        self.to_pose = AttentionAdapter(channels)
+
+    def forward(self, r_parsing: Tensor, r_pose: Tensor) -> Pair:
+        return self.to_parsing(r_parsing, r_pose), self.to_pose(r_pose, r_parsing)
+
+
 INTERACTIONS: dict[str, Callable[[int, AdaptationConfig], Interaction]] = {
     "none": Interaction,
     "add": Add,
@@ -147,6 +230,9 @@ INTERACTIONS: dict[str, Callable[[int, AdaptationConfig], Interaction]] = {
     "adapt": Adapt,
     "adapt_to_pose": lambda channels, config: Adapt(channels, config, to_parsing=False),
     "adapt_to_parsing": lambda channels, config: Adapt(channels, config, to_pose=False),
+    "cross_stitch": CrossStitch,
+    "distill": Distillation,
+    "cross_attention": CrossAttention,
 }
 
 

@@ -7,88 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import asdict, dataclass, field
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from mula_lib.errors import ConfigError
 from mula_lib.models import hourglass, vgg
-from mula_lib.models.adaptation import ParameterAdapter
-from mula_lib.models.convention import ImageConvention
-from mula_lib.models.interaction import AdaptationConfig, StaticRefinement, build_interaction
-
-CLASSIFIER_STD = 0.01
-BACKBONES = ("vgg", "hourglass")
-
-
-@dataclass(frozen=True)
-class ModelConfig:
-    """Everything that decides a network's shape; stored with its weights and compared when they are loaded."""
-
-    backbone: str  # "vgg" or "hourglass"
-    interactions: tuple[str, ...]  # one name a stage, so T = len(interactions)
-    width: int  # channels of R; the paper: 512 (vgg), 256 (hourglass)
-    parts: int = 20  # P + 1 with background
-    joints: int = 16  # N
-    units: int = 1  # residual units in each group of an hourglass
-    shared_encoder: bool = False  # MTL: one encoder, two classifiers
-    batch_norm: bool = False  # in the VGG trunk
-    adaptation: AdaptationConfig = field(default_factory=AdaptationConfig)
-    image: ImageConvention = field(default_factory=ImageConvention)
-    offsets: bool = False  # several people: the pose branch also regresses each joint's offset to its centroid
-
-    def __post_init__(self) -> None:
-        if self.backbone not in BACKBONES:
-            raise ConfigError(f"unknown backbone {self.backbone!r}; known: {', '.join(BACKBONES)}")
-        if not self.interactions:
-            raise ConfigError("a model needs at least one stage; give interactions=('none',) for independent networks")
-        if self.width < 8 or self.width % 8:
-            raise ConfigError(f"width={self.width}: the trunks need a positive multiple of 8")
-        if self.backbone == "vgg" and self.stages > 1:
-            raise ConfigError("VGG16-FCN encodes images, not features, and so has one stage; stack hourglasses instead")
-        if self.shared_encoder and self.interactions != ("none",):
-            raise ConfigError("a shared encoder (MTL) has one stage and no interaction: interactions=('none',)")
-
-    @property
-    def stages(self) -> int:
-        """T."""
-        return len(self.interactions)
-
-    @property
-    def stride(self) -> int:
-        """Image pixels per feature cell."""
-        return vgg.STRIDE if self.backbone == "vgg" else hourglass.STRIDE
-
-    def to_json(self) -> dict:
-        """Plain lists and numbers, for files; ``offsets`` is named by networks for several people only."""
-        values = {**asdict(self), "interactions": list(self.interactions)}
-        if not self.offsets:  # so that files of networks for one person are what they were before there were others
-            del values["offsets"]
-        return values
-
-    @classmethod
-    def from_json(cls, values: dict) -> ModelConfig:
-        """The inverse of :meth:`to_json`."""
-        return cls(
-            **{
-                **values,
-                "interactions": tuple(values["interactions"]),
-                "adaptation": AdaptationConfig(**values["adaptation"]),
-                "image": ImageConvention(**values["image"]),
-            }
-        )
-
-
-class StageOutput(NamedTuple):
-    """Predictions of one stage, at the trunk's stride."""
-
-    parsing: Tensor  # S(t): (B, parts, h, w) logits
-    pose: Tensor  # J(t): (B, joints, h, w) confidence maps
-    # (B, 2 · joints, h, w), of several people only: x of every joint, then y, in units of half a crop
-    offsets: Tensor | None = None
+from mula_lib.models.config import ModelConfig
+from mula_lib.models.interaction import build_interaction
+from mula_lib.models.network import Network
+from mula_lib.models.outputs import StageOutput
 
 
 class Mapping(nn.Module):
@@ -129,7 +57,7 @@ class Branch(nn.Module):
         self.mapping = nn.ModuleList(Mapping(channels, outputs, config.width) for channels in refined_channels[:-1])
 
 
-class JointModel(nn.Module):
+class JointModel(Network):
     """MuLA and every row of Tables 1, 2, 5 and 6.
 
     ``model(images)`` takes RGB images of 0..255, uint8 or float, with H and W multiples of ``config.stride``, and
@@ -141,9 +69,7 @@ class JointModel(nn.Module):
     """
 
     def __init__(self, config: ModelConfig) -> None:
-        super().__init__()
-        self.config = config
-        self.recompute_stages = False
+        super().__init__(config)
         self.interaction = nn.ModuleList(
             build_interaction(name, config.width, config.adaptation) for name in config.interactions
         )
@@ -154,11 +80,7 @@ class JointModel(nn.Module):
         self.regressor = nn.ModuleList(
             nn.Conv2d(channels, 2 * config.joints, 1) for channels in refined_channels if config.offsets
         )
-        self.apply(_kaiming)
-        self.apply(_start_at_identity)
-        for classifier in (*self.parsing.classifier, *self.pose.classifier, *self.regressor):
-            # Near zero, as the targets are: from Kaiming's scale the first updates are spent on shrinking the maps.
-            nn.init.normal_(classifier.weight, std=CLASSIFIER_STD)
+        self.initialise((*self.parsing.classifier, *self.pose.classifier, *self.regressor))
 
     def forward(self, images: Tensor) -> list[StageOutput]:
         """(B, 3, H, W) -> T stages of (B, parts, h, w) logits, (B, joints, h, w) maps and, if asked for, offsets."""
@@ -210,15 +132,3 @@ def _statistics_at_rest(model: nn.Module) -> Iterator[None]:
         for norm, (momentum, counted) in zip(norms, before, strict=True):
             norm.momentum = momentum
             norm.num_batches_tracked.copy_(counted)
-
-
-def _kaiming(module: nn.Module) -> None:
-    if isinstance(module, nn.Conv2d):
-        nn.init.kaiming_normal_(module.weight)
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)
-
-
-def _start_at_identity(module: nn.Module) -> None:
-    if isinstance(module, ParameterAdapter | StaticRefinement):
-        module.reset_start()

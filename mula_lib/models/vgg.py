@@ -12,6 +12,35 @@ STRIDE = 2**POOLED_BLOCKS
 PAPER_WIDTH = 512
 
 
+def block_channels(width: int) -> tuple[int, ...]:
+    """Channels of the five blocks of a VGG-16 whose last two have ``width``: 1/8, 1/4 and 1/2 of it in the others."""
+    return width // 8, width // 4, width // 2, width, width
+
+
+def conv_relu(
+    in_channels: int, out_channels: int, *, batch_norm: bool, size: int = 3, dilation: int = 1
+) -> list[nn.Module]:
+    """A convolution that keeps the map's size, batch normalisation if asked for, and ReLU."""
+    if size == 3 and dilation == 1:
+        convolution: nn.Conv2d = Conv3x3(in_channels, out_channels, bias=not batch_norm)
+    else:
+        padding = size // 2 * dilation
+        convolution = nn.Conv2d(
+            in_channels, out_channels, size, padding=padding, dilation=dilation, bias=not batch_norm
+        )
+    return [convolution, *([nn.BatchNorm2d(out_channels)] if batch_norm else []), nn.ReLU(inplace=True)]
+
+
+def block_layers(block: int, channels: tuple[int, ...], *, batch_norm: bool, dilation: int = 1) -> list[nn.Module]:
+    """The convolutions of one of VGG-16's blocks, 0 to 4, without its pooling."""
+    layers: list[nn.Module] = []
+    previous = channels[block - 1] if block else 3
+    for _ in range(CONVS_PER_BLOCK[block]):
+        layers += conv_relu(previous, channels[block], batch_norm=batch_norm, dilation=dilation)
+        previous = channels[block]
+    return layers
+
+
 class VGG16Encoder(nn.Module):
     """The 13 convolutions of VGG-16, fully convolutional: (B, 3, H, W) -> (B, width, H/8, W/8).
 
@@ -25,16 +54,10 @@ class VGG16Encoder(nn.Module):
 
     def __init__(self, width: int = PAPER_WIDTH, *, batch_norm: bool = False) -> None:
         super().__init__()
-        channels = (width // 8, width // 4, width // 2, width, width)
+        channels = block_channels(width)
         layers: list[nn.Module] = []
-        previous = 3
-        for block, (convs, out) in enumerate(zip(CONVS_PER_BLOCK, channels, strict=True)):
-            for _ in range(convs):
-                layers.append(Conv3x3(previous, out, bias=not batch_norm))
-                if batch_norm:
-                    layers.append(nn.BatchNorm2d(out))
-                layers.append(nn.ReLU(inplace=True))
-                previous = out
+        for block in range(len(channels)):
+            layers += block_layers(block, channels, batch_norm=batch_norm)
             if block < POOLED_BLOCKS:
                 layers.append(nn.MaxPool2d(2))
         self.layers = nn.Sequential(*layers)

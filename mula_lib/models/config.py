@@ -1,0 +1,82 @@
+"""What decides a network's shape: stored with its weights and compared when they are loaded."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+
+from mula_lib.errors import ConfigError
+from mula_lib.models import hourglass, vgg
+from mula_lib.models.convention import ImageConvention
+from mula_lib.models.interaction import AdaptationConfig
+
+BACKBONES = ("vgg", "hourglass")
+
+
+@dataclass(frozen=True)
+class RivalConfig:
+    """What a compared system needs to know beyond :class:`ModelConfig`."""
+
+    system: str  # a name in ``mula_lib.models.rivals.SYSTEMS``
+    crop: int  # side of its crops, to which whatever its authors give in cells is scaled
+    anatomy: str  # whose joints, parts and limbs, by :func:`mula_lib.anatomy.find_anatomy`
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Everything that decides a network's shape; stored with its weights and compared when they are loaded."""
+
+    backbone: str  # "vgg" or "hourglass"
+    interactions: tuple[str, ...]  # one name a stage, so T = len(interactions)
+    width: int  # channels of R; the paper: 512 (vgg), 256 (hourglass)
+    parts: int = 20  # P + 1 with background
+    joints: int = 16  # N
+    units: int = 1  # residual units in each group of an hourglass
+    shared_encoder: bool = False  # MTL: one encoder, two classifiers
+    batch_norm: bool = False  # in the VGG trunk
+    adaptation: AdaptationConfig = field(default_factory=AdaptationConfig)
+    image: ImageConvention = field(default_factory=ImageConvention)
+    offsets: bool = False  # several people: the pose branch also regresses each joint's offset to its centroid
+    rival: RivalConfig | None = None  # a compared system on this trunk instead of the joint model
+
+    def __post_init__(self) -> None:
+        if self.backbone not in BACKBONES:
+            raise ConfigError(f"unknown backbone {self.backbone!r}; known: {', '.join(BACKBONES)}")
+        if not self.interactions:
+            raise ConfigError("a model needs at least one stage; give interactions=('none',) for independent networks")
+        if self.width < 8 or self.width % 8:
+            raise ConfigError(f"width={self.width}: the trunks need a positive multiple of 8")
+        if self.backbone == "vgg" and self.stages > 1:
+            raise ConfigError("VGG16-FCN encodes images, not features, and so has one stage; stack hourglasses instead")
+        if self.shared_encoder and self.interactions != ("none",):
+            raise ConfigError("a shared encoder (MTL) has one stage and no interaction: interactions=('none',)")
+
+    @property
+    def stages(self) -> int:
+        """T."""
+        return len(self.interactions)
+
+    @property
+    def stride(self) -> int:
+        """Image pixels per feature cell."""
+        return vgg.STRIDE if self.backbone == "vgg" else hourglass.STRIDE
+
+    def to_json(self) -> dict:
+        """Plain lists and numbers, for files; ``offsets`` and ``rival`` are named by networks that have them only."""
+        values = {**asdict(self), "interactions": list(self.interactions)}
+        for name in ("offsets", "rival"):
+            if not values[name]:  # so that files of other networks are what they were before there were these
+                del values[name]
+        return values
+
+    @classmethod
+    def from_json(cls, values: dict) -> ModelConfig:
+        """The inverse of :meth:`to_json`."""
+        return cls(
+            **{
+                **values,
+                "interactions": tuple(values["interactions"]),
+                "adaptation": AdaptationConfig(**values["adaptation"]),
+                "image": ImageConvention(**values["image"]),
+                "rival": RivalConfig(**values["rival"]) if "rival" in values else None,
+            }
+        )

@@ -1,0 +1,16 @@
+"""What networks say: the maps of one stage."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+
+class StageOutput(NamedTuple):
+    """Predictions of one stage, at the trunk's stride; None of a task that the network does not have."""
+
+    parsing: Tensor | None  # S(t): (B, parts, h, w) logits
+    pose: Tensor | None  # J(t): (B, joints, h, w) confidence maps
+    # (B, 2 · joints, h, w), of several people only: x of every joint, then y, in units of half a crop
+    offsets: Tensor | None = None
