@@ -81,10 +81,14 @@ def _shown(value: float | None, form: str) -> str:
     return "–" if pd.isna(value) else form.format(round(value, 1) + 0.0)  # + 0.0: no minus sign before a zero
 
 
-def image_scores(evaluation: Evaluation, anatomy: Anatomy) -> np.ndarray:
-    """(M,) mean of PCK (or mAP) and mIoU of each single image, in percent; nan where no joint of the image counts."""
+def image_scores(evaluation: Evaluation, anatomy: Anatomy, metrics: Sequence[str] = ()) -> np.ndarray:
+    """(M,) mean of ``metrics`` of each single image, in percent; nan where no joint of the image counts.
+
+    By default of PCK (or mAP) and mIoU.
+    """
+    metrics = metrics or (anatomy.pose_metric, "mIoU")
     scores = [_one_image(evaluation, index, anatomy) for index in range(len(evaluation.names))]
-    return np.array([(each[anatomy.pose_metric] + each["mIoU"]) / 2 for each in scores])
+    return np.array([np.mean([each[metric] for metric in metrics]) for each in scores])
 
 
 def _one_image(evaluation: Evaluation, index: int, anatomy: Anatomy) -> dict[str, float]:
@@ -92,14 +96,16 @@ def _one_image(evaluation: Evaluation, index: int, anatomy: Anatomy) -> dict[str
     return evaluation.only(index).scores(anatomy)
 
 
-def image_gains(better: Sequence[RunResult], baseline: Sequence[RunResult]) -> pd.Series:
+def image_gains(
+    better: Sequence[RunResult], baseline: Sequence[RunResult], metrics: Sequence[str] = ()
+) -> pd.Series:
     """Gain of one row over another on each validation image: difference of :func:`image_scores`, mean over seeds.
 
     Indexed by the image's name, in the split's order; images without a score are left out.
     """
     anatomy = baseline[0].run.source.anatomy
     means = [
-        np.mean([image_scores(result.evaluation(), anatomy) for result in results], axis=0)
+        np.mean([image_scores(result.evaluation(), anatomy, metrics) for result in results], axis=0)
         for results in (better, baseline)
     ]
     return pd.Series(means[0] - means[1], index=list(baseline[0].evaluation().names), name="gain").dropna()
@@ -128,7 +134,9 @@ def prediction_rows(source: Source, names: Sequence[str], results: Sequence[RunR
         for row, name, image, prediction in zip(rows, names, images, predictions, strict=True):
             index = evaluation.names.index(name)
             scores = _one_image(evaluation, index, source.anatomy)
-            title = f"{pose} {scores[pose]:.0f}, mIoU {scores['mIoU']:.0f}".replace("nan", "–")
+            has = {pose: prediction.joints, "mIoU": prediction.mask}  # its scores of the tasks that it has
+            title = ", ".join(f"{metric} {scores[metric]:.0f}" for metric, maps in has.items() if maps is not None)
+            title = title.replace("nan", "–")
             picture = Picture(image, prediction.mask, prediction.joints, title=title)
             row += _apart(picture) if crowds else [picture]
     return rows

@@ -25,7 +25,9 @@ class Experiment:
     shared_encoder: bool = False
     system: str | None = None  # a compared system of ``models.rivals`` instead of the joint model
     width_factor: float = 1.0  # times the profile's width, rounded up to a multiple of 8
-    rate: float = 1.0  # times the profile's learning rate
+    # times the profile's learning rate, as ``mula_lib.rate_search`` found it; None, as in the ablations: the profile's
+    rate: float | None = None
+    controls: str = ""  # of a control: the system that it controls, whose rate it has
 
     @property
     def slug(self) -> str:
@@ -51,19 +53,21 @@ class Experiment:
 
     def recipe(self, profile: Profile) -> Recipe:
         """How this network is trained at the size of ``profile``."""
-        return replace(profile.recipe, learning_rate=profile.recipe.learning_rate * self.rate)
+        return replace(profile.recipe, learning_rate=profile.recipe.learning_rate * (self.rate or 1.0))
 
 
-def _vgg(name: str, interaction: str, idea: str, **more: bool | float) -> Experiment:
+def _vgg(name: str, interaction: str, idea: str, **more: bool | float | str) -> Experiment:
     return Experiment(name, "vgg", (interaction,), idea, **more)
 
 
-def _hourglass(name: str, interactions: tuple[str, ...], idea: str) -> Experiment:
-    return Experiment(name, "hourglass", interactions, idea)
+def _hourglass(name: str, interactions: tuple[str, ...], idea: str, **more: float) -> Experiment:
+    return Experiment(name, "hourglass", interactions, idea, **more)
 
 
-def _rival(name: str, system: str, idea: str, *, on: str = "vgg", interaction: str = "none") -> Experiment:
-    return Experiment(name, on, (interaction,), idea, system=system)
+def _rival(
+    name: str, system: str, idea: str, *, rate: float, on: str = "vgg", interaction: str = "none", controls: str = ""
+) -> Experiment:
+    return Experiment(name, on, (interaction,), idea, system=system, rate=rate, controls=controls)
 
 
 EXPERIMENTS: tuple[Experiment, ...] = (
@@ -86,25 +90,36 @@ EXPERIMENTS: tuple[Experiment, ...] = (
     _hourglass("HG-4s-1u-MuLA", ("adapt",) * 4, "four adapted stages"),
     _hourglass("HG-5s-1u-MuLA", ("adapt",) * 5, "five adapted stages: the paper's model"),
     _hourglass("HG-5×1u", ("none",) * 5, "five stages without exchange: the baseline with several people"),
-    _rival("SegNet", "segnet", "a mirrored decoder puts values back where they were pooled"),
-    _rival("FCN-8s", "fcn8s", "scores of three depths, added from coarse to fine"),
-    _rival("DeepLabV2", "deeplab", "convolutions with holes see four sizes of context"),
-    _rival("Attention", "attention", "three scales of the image, weighed cell by cell"),
-    _rival("Attention+SSL", "attention_ssl", "images with misplaced parts count for more"),
-    _rival("Attention+SSL (mean 1)", "attention_ssl_mean", "control: the weights over their mean in the batch"),
-    _rival("Attention+SSL (shuffled)", "attention_ssl_shuffled", "control: each image has another one's weight"),
-    _rival("SS-NAN", "ss_nan", "features of three scales, weighed; hard pixels of misplaced parts"),
-    _rival("HG + CPM", "pose_machine", "an hourglass and a convolutional pose machine, averaged", on="hourglass"),
-    _rival("PSN-style", "pyramid", "a top-down pyramid refines joint maps from level to level", on="hourglass"),
-    _rival("Adversarial hourglass", "adversarial", "a discriminator judges the joint maps", on="hourglass"),
-    _rival("JPPNet", "jppnet", "one trunk; maps of both tasks refine both tasks, twice"),
-    _rival("Cross-stitch", "cross_stitch", "two trunks mix their channels after every block"),
-    _vgg("Cross-stitch (last layer)", "cross_stitch", "the same after the last block only"),
-    _rival("PAD-Net", "pad_net", "first predictions, then locally gated messages", interaction="distill"),
-    _rival("PAD-Net (no messages)", "pad_net", "control: the first predictions' supervision alone"),
-    _vgg("Cross-attention", "cross_attention", "each task attends to the other's map"),
-    _vgg("VGG16-FCN (widened)", "none", "control: the baseline with as many parameters as MuLA", width_factor=1.23),
-)
+    # Compared systems, and the networks that they are compared with: each at a learning rate of its own.
+    _vgg("VGG16-FCN, own rate", "none", "two independent networks: the baseline", rate=1.0),
+    _vgg("VGG16-FCN-MuLA, own rate", "adapt", "each task adapts the other", rate=1.0),
+    _hourglass("HG-0s-1u-MuLA, own rate", ("none",), "two independent hourglass networks: the baseline", rate=1.0),
+    _hourglass("HG-5s-1u-MuLA, own rate", ("adapt",) * 5, "five adapted stages: the paper's model", rate=1.0),
+    _rival("SegNet", "segnet", "a mirrored decoder puts values back where they were pooled", rate=0.5),
+    _rival("FCN-8s", "fcn8s", "scores of three depths, added from coarse to fine", rate=0.5),
+    _rival("DeepLabV2", "deeplab", "convolutions with holes see four sizes of context", rate=0.5),
+    _rival("Attention", "attention", "three scales of the image, weighed cell by cell", rate=0.5),
+    _rival("Attention+SSL", "attention_ssl", "images with misplaced parts count for more", rate=0.5),
+    _rival("Attention+SSL (mean 1)", "attention_ssl_mean", "control: the weights over their mean in the batch",
+           rate=0.5, controls="Attention+SSL"),
+    _rival("Attention+SSL (shuffled)", "attention_ssl_shuffled", "control: each image has another one's weight",
+           rate=0.5, controls="Attention+SSL"),
+    _rival("SS-NAN", "ss_nan", "features of three scales, weighed; hard pixels of misplaced parts", rate=0.5),
+    _rival("HG + CPM", "pose_machine", "an hourglass and a pose machine, averaged", rate=0.5, on="hourglass"),
+    _rival("PSN-style", "pyramid", "a top-down pyramid refines joint maps", rate=0.5, on="hourglass"),
+    _rival("Adversarial hourglass", "adversarial", "a discriminator judges the maps", rate=0.5, on="hourglass"),
+    _rival("JPPNet", "jppnet", "one trunk; maps of both tasks refine both tasks, twice", rate=0.5),
+    _rival("Cross-stitch", "cross_stitch", "two trunks mix their channels after every block", rate=0.5),
+    _vgg("Cross-stitch (last layer)", "cross_stitch", "the same after the last block only", rate=0.5),
+    _rival("PAD-Net", "pad_net", "first predictions, then locally gated messages", rate=0.5, interaction="distill"),
+    _rival("PAD-Net (no messages)", "pad_net", "control: the first predictions' supervision alone",
+           rate=0.5, controls="PAD-Net"),
+    _vgg("Cross-attention", "cross_attention", "each task attends to the other's map", rate=0.5),
+    Experiment("Pose-guided refinement", "hourglass", ("none",), "drawn skeletons refine the parts",
+               system="pose_guided"),
+    _vgg("VGG16-FCN (widened)", "none", "control: the baseline with as many parameters as MuLA",
+         width_factor=1.23, rate=1.0, controls="VGG16-FCN, own rate"),
+)  # fmt: skip
 
 
 def find_experiment(name: str) -> Experiment:
@@ -116,14 +131,6 @@ def find_experiment(name: str) -> Experiment:
     raise ConfigError(f"unknown experiment {name!r}; known: {known}")
 
 
-# One search of equal size chose the learning rate of each of these; a control has that of the system it controls.
-_SEARCHED = (
-    "VGG16-FCN", "VGG16-FCN-MuLA", "HG-0s-1u-MuLA", "HG-5s-1u-MuLA", "SegNet", "FCN-8s", "DeepLabV2", "Attention",
-    "Attention+SSL", "SS-NAN", "HG + CPM", "PSN-style", "Adversarial hourglass", "JPPNet", "Cross-stitch",
-    "Cross-stitch (last layer)", "PAD-Net", "Cross-attention",
-)  # fmt: skip
-
-
 def searched_experiments() -> tuple[Experiment, ...]:
-    """The systems whose learning rate was searched for (``mula_lib.rate_search``)."""
-    return tuple(find_experiment(name) for name in _SEARCHED)
+    """The systems whose learning rate is searched for (``mula_lib.rate_search``); a control has its system's."""
+    return tuple(each for each in EXPERIMENTS if each.rate is not None and not each.controls)

@@ -15,7 +15,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from mula_lib.data.sources import SINGLE, Source, open_source
+from mula_lib.data.sources import REPOSITORY, SINGLE, Source, open_source
 from mula_lib.errors import MulaError
 from mula_lib.experiments import Experiment, find_experiment, searched_experiments
 from mula_lib.files import atomic_path
@@ -25,7 +25,7 @@ from mula_lib.results import results_folder
 from mula_lib.runs import RUNS, Run
 from mula_lib.workbook import MENDABLE, train_rows
 
-RATES = (0.5, 1.0, 2.0)  # times the profile's learning rate
+RATES = (0.25, 0.5, 1.0)  # times the profile's learning rate
 EPOCHS = 2
 HELD_OUT = 10  # every tenth training image
 
@@ -76,6 +76,15 @@ def search_table(runs: Sequence[Run]) -> pd.DataFrame:
     table = pd.DataFrame(lines)
     best = table.loc[table.groupby("method")["mean"].idxmax()]
     return table.assign(chosen=table.index.isin(best.index))
+
+
+def searched_rates(names: Sequence[str], profile: str = "demo") -> pd.DataFrame:
+    """The committed trials of these systems, a row each: mean score on held-out training images at each rate, %."""
+    trials = pd.read_csv(REPOSITORY / "results" / profile / "learning_rates.csv")
+    trials = trials[trials["method"].isin(names)]
+    scores = trials.pivot(index="method", columns="rate", values="mean").add_prefix("rate × ")
+    chosen = trials[trials["chosen"]].set_index("method")["rate"].rename("chosen")
+    return scores.join(chosen).loc[[name for name in names if name in scores.index]]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -181,7 +181,7 @@ def test_ss_nan_weighs_hard_pixels_by_structure(batch):
     outputs = model(batch["image"])
     logits = outputs[-1].parsing
     expected = structure_distance(logits, truth.mask, GROUPS) * hard_cross_entropy(logits, truth.mask)
-    assert float(model.loss(outputs, truth)) == pytest.approx(float(expected.mean()))
+    assert model.loss(outputs, truth).item() == pytest.approx(expected.mean().item())
 
 
 def test_generator_and_discriminator_learn_from_their_own_losses(batch, monkeypatch):

@@ -5,10 +5,11 @@ Nothing here trains or reads a data set; ``output`` puts a finished figure on th
 
 from mula_lib.figures.crowds import embeddings, offset_targets
 from mula_lib.figures.data import heatmap_profiles, joint_states, map_grid, part_frequencies
-from mula_lib.figures.model import kernel_grid, stage_outputs
+from mula_lib.figures.model import kernel_grid, kernels_by_pose, stage_outputs
 from mula_lib.figures.output import png_bytes, save_figure, show, show_source, shown_path
 from mula_lib.figures.people import Picture, picture_grid
 from mula_lib.figures.scores import paper_beside_ours, scores_by_stages, training_curves
+from mula_lib.figures.systems import system_diagrams
 
 __all__ = [
     "Picture",
@@ -16,6 +17,7 @@ __all__ = [
     "heatmap_profiles",
     "joint_states",
     "kernel_grid",
+    "kernels_by_pose",
     "map_grid",
     "offset_targets",
     "paper_beside_ours",
@@ -28,5 +30,6 @@ __all__ = [
     "show_source",
     "shown_path",
     "stage_outputs",
+    "system_diagrams",
     "training_curves",
 ]

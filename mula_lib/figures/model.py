@@ -49,6 +49,38 @@ def kernel_grid(images: Sequence[np.ndarray], kernels: Sequence[np.ndarray], cha
 
 
 @in_house_style
+def kernels_by_pose(
+    pictures: Sequence[Picture], kernels: np.ndarray, mean: np.ndarray, channels: Sequence[int], anatomy: Anatomy
+) -> Figure:
+    """The mean kernels of a data set, and below, a row a person, in what each one's differ from them.
+
+    Args:
+        pictures: K crops with joints.
+        kernels: (K, C, h, h), predicted for them.
+        mean: (C, h, h).
+        channels: which of the C kernels to draw.
+    """
+    rows = [mean, *(each - mean for each in kernels)]
+    size = (1.05 * len(channels) + 2.2, 1.12 * len(rows) + 0.3)
+    figure, grid = plt.subplots(len(rows), len(channels) + 1, figsize=size, squeeze=False, layout="constrained")
+    bare(grid[0, 0])
+    grid[0, 0].text(0.5, 0.5, "mean", ha="center", va="center", transform=grid[0, 0].transAxes)
+    for line, picture in zip(grid[1:], pictures, strict=True):
+        draw_picture(line[0], picture, anatomy)
+    scales = {0: grid[0, 1:], 1: grid[1:, 1:]}  # differences are smaller than kernels: a scale of their own
+    for block, panels in scales.items():
+        values = np.stack([each[list(channels)] for each in (rows[:1] if block == 0 else rows[1:])])
+        reach = float(np.abs(values).max()) or 1.0
+        for axes, kernel in zip(np.atleast_2d(panels).ravel(), values.reshape(-1, *mean.shape[1:]), strict=True):
+            shown = axes.imshow(kernel, cmap="RdBu_r", vmin=-reach, vmax=reach, interpolation="nearest")
+            bare(axes)
+        figure.colorbar(shown, ax=panels, aspect=5 if block == 0 else 25)
+    for axes, channel in zip(grid[0, 1:], channels, strict=True):
+        axes.set_title(f"channel {channel}", fontsize=9)
+    return figure
+
+
+@in_house_style
 def stage_outputs(
     truth: Picture,
     part_maps: Sequence[np.ndarray],

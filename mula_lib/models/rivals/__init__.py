@@ -17,6 +17,7 @@ from mula_lib.models.rivals.deeplab import DeepLabV2
 from mula_lib.models.rivals.fcn8s import FCN8s
 from mula_lib.models.rivals.jppnet import JPPNet
 from mula_lib.models.rivals.pad_net import PADNet
+from mula_lib.models.rivals.pose_guided import PoseGuidedRefinement
 from mula_lib.models.rivals.pose_machine import HybridPoseMachine
 from mula_lib.models.rivals.pyramid import PyramidStream
 from mula_lib.models.rivals.segnet import SegNet
@@ -37,4 +38,5 @@ SYSTEMS: dict[str, Callable[[ModelConfig], Network]] = {
     "jppnet": JPPNet,
     "cross_stitch": CrossStitchNetwork,
     "pad_net": PADNet,
+    "pose_guided": PoseGuidedRefinement,
 }

@@ -1,0 +1,149 @@
+"""MuLA with other kernels than its own: what is exchanged, and what stays."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from mula_lib.anatomy import LIP
+from mula_lib.diagnostics import (
+    KERNELS,
+    ONE_VIEW,
+    ImageBefore,
+    Mean,
+    adapters_of,
+    exchanged_kernels,
+    from_low_to_raised_arms,
+    kernel_diagnostics,
+    liveliest_channels,
+    predicted_kernels,
+    write_kernel_diagnostics,
+    zero,
+)
+from mula_lib.evaluation import evaluate
+from mula_lib.experiments import find_experiment
+from mula_lib.models.build import build_model
+from mula_lib.profiles import SMOKE
+from mula_lib.runs import do_run
+
+
+def adapting_network(name="VGG16-FCN-MuLA"):
+    """MuLA as if it was trained: adapters that predict, and a closing normalisation that lets R* through."""
+    model = build_model(find_experiment(name).model_config(SMOKE, LIP), 0).eval()
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for adapter in adapters_of(model):
+            adapter.conv3.weight.normal_(generator=generator)
+        for module_name, module in model.named_modules():
+            if module_name.endswith("close.0"):
+                module.weight.fill_(1.0)
+    return model
+
+
+def images(count=4):
+    return torch.randint(0, 256, (count, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("name", ["VGG16-FCN-MuLA", "HG-2s-1u-MuLA"])
+def test_another_images_kernels_are_those_of_the_image_before(name):
+    model = adapting_network(name)
+    own, used = [], []
+    exchange = ImageBefore()
+
+    def spy(adapter, kernels):
+        own.append(kernels)
+        used.append(exchange(adapter, kernels))
+        return used[-1]
+
+    with exchanged_kernels(model, spy), torch.inference_mode():
+        model(images(3))
+        first, count = used[:], len(own)
+        model(images(4))
+    assert count == len(adapters_of(model)) == 2 * len(model.config.interactions)
+    torch.testing.assert_close(first[0], own[0].roll(1, dims=0))  # of the first batch the last one comes before
+    torch.testing.assert_close(used[count][1:], own[count][:-1])
+    torch.testing.assert_close(used[count][:1], own[0][-1:])  # and then the last one of the batch before
+
+
+def test_one_image_alone_has_no_other():
+    model = adapting_network()
+    with exchanged_kernels(model, ImageBefore()), pytest.raises(ValueError, match="need another image"):
+        model(images(1))
+
+
+def test_the_mean_is_over_all_images_that_were_seen():
+    model, mean = adapting_network(), Mean()
+    own = predicted_kernels(model, images(4))
+    with torch.inference_mode(), exchanged_kernels(model, mean):
+        unchanged = model(images(4))[-1].pose
+        torch.testing.assert_close(unchanged, adapting_network()(images(4))[-1].pose)
+        mean.fix()
+        model(images(2))
+    for adapter, kernels in zip(adapters_of(model), own, strict=True):
+        handed_out = mean(adapter, torch.zeros(2, *kernels.shape[1:]))
+        np.testing.assert_allclose(handed_out[1].numpy(), kernels.mean(axis=0), rtol=1e-5, atol=1e-6)
+
+
+def test_exchanged_kernels_change_predictions_and_only_within_the_context():
+    model = adapting_network()
+    with torch.inference_mode():
+        own = model(images())[-1].pose
+        for exchange in (ImageBefore(), zero):
+            with exchanged_kernels(model, exchange):
+                assert not torch.allclose(model(images())[-1].pose, own)
+        torch.testing.assert_close(model(images())[-1].pose, own)
+
+
+def test_without_kernels_an_image_is_adapted_by_nothing_of_the_other_task():
+    model = adapting_network()
+    with torch.inference_mode(), exchanged_kernels(model, zero):
+        before = model(images())[-1].pose
+        for parameter in model.parsing.parameters():
+            parameter += 0.1
+        torch.testing.assert_close(model(images())[-1].pose, before)
+
+
+def test_the_table_has_a_line_for_each_kind_of_kernels(make_run, tmp_path, monkeypatch):
+    result = do_run(make_run("VGG16-FCN-MuLA"))
+    run = result.run
+    table = kernel_diagnostics(result)
+    assert tuple(table.index) == KERNELS
+    assert list(table.columns) == ["PCK", "mIoU", "PCK Δ", "mIoU Δ"]
+    expected = evaluate(result.model(), run.source.val, 64, ONE_VIEW, LIP).scores(LIP)
+    assert table.loc["its own", "mIoU"] == pytest.approx(expected["mIoU"], abs=0.01)
+    assert (table.loc["its own", ["PCK Δ", "mIoU Δ"]] == 0).all()
+    np.testing.assert_allclose(table["mIoU Δ"], table["mIoU"] - table.loc["its own", "mIoU"], atol=0.011)
+    monkeypatch.setattr("mula_lib.diagnostics.results_folder", lambda profile, source: tmp_path / "out")
+    written = write_kernel_diagnostics([result, result])
+    read = pd.read_csv(tmp_path / "out" / "kernel_diagnostics.csv")
+    assert len(read) == len(written) == 8
+    assert set(read["method"]) == {"VGG16-FCN-MuLA"}
+    assert (read["images"] == len(run.source.val)).all()
+
+
+def test_the_liveliest_channels_come_first():
+    kernels = np.zeros((5, 4, 3, 3))
+    kernels[:, 2, 1, 1] = [0, 1, 2, 3, 4]
+    kernels[:, 0, 0, 2] = [0, 0, 0, 0, 1]
+    kernels[:, 1] = 7.0  # large, but the same for all
+    assert liveliest_channels(kernels, 2) == [2, 0]
+
+
+def test_people_are_ordered_by_their_wrists(source):
+    record = next(each for each in source.val.records if not np.isnan(each.joints).any())
+
+    def posed(name, above):
+        joints = record.joints.copy()
+        for side in ("left", "right"):
+            joints[LIP.joint(f"{side}_wrist"), 1] = joints[LIP.joint(f"{side}_shoulder"), 1] - above
+        return replace(record, name=name, joints=joints)
+
+    joints = record.joints.copy()
+    joints[0] = np.nan
+    people = [posed("b", 0.0), posed("d", 9.0), posed("a", -8.0), posed("c", 5.0)]
+    people.append(replace(record, name="x", joints=joints))
+    assert [each.name for each in from_low_to_raised_arms(people, LIP, 4)] == ["a", "b", "c", "d"]
+    assert [each.name for each in from_low_to_raised_arms(people, LIP, 2)] == ["a", "d"]
+    assert len(from_low_to_raised_arms(people, LIP, 9)) == 4
