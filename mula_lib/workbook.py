@@ -96,7 +96,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--only", nargs="+", metavar="ROW", help="train these rows only, by the paper's names")
     parser.add_argument("--retrain", action="store_true", help="train even where weights are shipped")
     parser.add_argument("--seeds", type=int, default=1, metavar="N", help="seeds 0 to N-1 of every row (default: 1)")
-    parser.add_argument("--dataset", help=f"of Tables 1 and 2: {', '.join(SINGLE)} (default: the profile's)")
+    parser.add_argument("--dataset", help=f"of Tables 1 to 4: {', '.join(SINGLE)} (default: the profile's)")
     parser.add_argument("--data", metavar="PATH", help="where it lies")
     parser.add_argument("--crowd-dataset", help=f"of Tables 5 and 6: {', '.join(CROWDS)} (default: the profile's)")
     parser.add_argument("--crowd-data", metavar="PATH", help="where it lies")

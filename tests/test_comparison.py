@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from mula_lib.anatomy import LIP
-from mula_lib.comparison import image_scores, side_by_side, telling_images
+from mula_lib.comparison import image_scores, side_by_side, systems_side_by_side, telling_images
 from mula_lib.evaluation import Evaluation
 
 PARTS, JOINTS = len(LIP.parts), len(LIP.joints)
@@ -35,6 +35,38 @@ def test_a_row_that_was_not_run_has_dashes_beside_the_papers_number() -> None:
 
 def test_a_difference_of_nothing_has_no_minus_sign() -> None:
     assert side_by_side(lines(10.0, -0.04)).iloc[0, 3] == "+0.0"
+
+
+def system_lines() -> pd.DataFrame:
+    one = {"dataset": "fixture", "profile": "smoke", "params": 1234567, "gflops": 0.5, "train_seconds": 99.6}
+    quoted = {"dataset": "fixture", "profile": "smoke", "params": None, "gflops": None, "train_seconds": None}
+    return pd.DataFrame(
+        [
+            {"method": "Chou et al. [7]", "metric": "PCK", "paper": 87.4, "ours": 40.04, **one},
+            {"method": "Chou et al. [7]", "metric": "Head", "paper": None, "ours": 70.0, **one},
+            {"method": "BUPTMM-POSE", "metric": "PCK", "paper": 80.2, "ours": None, **quoted},
+        ]
+    )
+
+
+def test_systems_stand_with_all_their_scores_and_costs() -> None:
+    shown = systems_side_by_side(system_lines())
+    ours = "ours (smoke, fixture)"
+    assert list(shown.columns) == [
+        ("paper (LIP)", "PCK"), (ours, "PCK"), (ours, "Head"),
+        ("cost", "parameters"), ("cost", "GFLOPs"), ("cost", "train s"),
+    ]  # fmt: skip
+    assert shown.loc["Chou et al. [7]"].tolist() == ["87.4", "40.0", "70.0", "1,234,567", "0.500", "100"]
+    assert shown.loc["BUPTMM-POSE"].tolist() == ["80.2", "–", "–", "–", "–", "–"]
+
+
+def test_an_image_is_scored_by_the_metrics_that_are_asked_for() -> None:
+    confusion = np.zeros((1, PARTS, PARTS), dtype=np.int64)
+    confusion[0, 0, 0] = confusion[0, 2, 2] = 5
+    evaluation = Evaluation(("a",), confusion, np.zeros((1, JOINTS)))
+    assert image_scores(evaluation, LIP).tolist() == [50]
+    assert image_scores(evaluation, LIP, ["mIoU"]).tolist() == [100]
+    assert image_scores(evaluation, LIP, ["PCK"]).tolist() == [0]
 
 
 def test_the_score_of_an_image_is_its_own_whatever_the_others_are() -> None:

@@ -13,8 +13,10 @@ from PIL import Image
 
 from mula_lib import figures
 from mula_lib.anatomy import IGNORE, LIP
+from mula_lib.experiments import find_experiment
 from mula_lib.figures.output import png_bytes
 from mula_lib.figures.people import MASK_STRENGTH, blend
+from mula_lib.figures.systems import DIAGRAMS
 
 RNG = np.random.default_rng(0)
 PARTS, JOINTS = len(LIP.parts), len(LIP.joints)
@@ -236,3 +238,30 @@ def test_a_saved_figure_is_a_small_png(tmp_path) -> None:
     with Image.open(io.BytesIO(path.read_bytes())) as image:
         assert image.format == "PNG"
         assert image.width > 300
+
+
+@pytest.mark.parametrize("name", DIAGRAMS)
+def test_the_arrows_of_a_diagram_join_its_boxes_and_none_is_left_alone(name: str) -> None:
+    boxes, arrows = DIAGRAMS[name]
+    joined = {end for arrow in arrows for end in (arrow.start, arrow.end)}
+    assert joined == set(boxes)
+    assert len({(box.column, box.row) for box in boxes.values()}) == len(boxes)
+
+
+def test_every_system_with_a_diagram_is_an_experiment_and_is_drawn_with_its_name() -> None:
+    names = [name for name in DIAGRAMS if name != "MuLA"]
+    assert all(find_experiment(name) for name in names)
+    figure = figures.system_diagrams(names[:3])
+    assert [axes.get_title(loc="left") for axes in figure.axes] == [*names[:3], ""]
+
+
+def test_kernels_are_drawn_as_their_mean_and_in_what_each_persons_differ() -> None:
+    kernels = RNG.normal(size=(3, 6, 5, 5))
+    mean = kernels.mean(axis=0)
+    people = [picture(mask=None) for _ in range(3)]
+    figure = figures.kernels_by_pose(people, kernels, mean, [4, 1], LIP)
+    drawn = [axes.images[0].get_array() for axes in figure.axes if axes.images and axes.images[0].get_array().ndim == 2]
+    expected = [mean[4], mean[1], *(kernels[k, c] - mean[c] for k in range(3) for c in (4, 1))]
+    assert len(drawn) == len(expected)
+    for found, wanted in zip(drawn, expected, strict=True):
+        np.testing.assert_allclose(found, wanted)
