@@ -221,7 +221,7 @@ def test_k_moves_as_the_rule_says_and_stays_between_0_and_1(batch):
         model.k.fill_(start)
         errors.clear()
         model.loss(model(batch["image"]), truth)
-        real, fake = (float(F.mse_loss(output, maps)) for maps, output in errors)
+        real, fake = (F.mse_loss(output, maps).item() for maps, output in errors)
         k = min(1.0, max(0.0, start + STEP * (BALANCE * real - fake)))
         assert float(model.k) == pytest.approx(k, abs=1e-7)
     assert "k" in model.state_dict()  # so that a resumed run goes on with it
