@@ -201,3 +201,11 @@ def predict(
     """Parts and joints of each (H, W, 3) uint8 RGB image, at its own size; ``model`` must be in eval mode."""
     maps = predict_maps(model, images, crop, testing, anatomy)
     return decode(maps, [(image.shape[1], image.shape[0]) for image in images], anatomy)
+
+
+if __name__ == "__main__":
+    import sys
+
+    from mula_lib.photo import main
+
+    sys.exit(main())

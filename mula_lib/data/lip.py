@@ -223,17 +223,18 @@ def _read_text(path: str | Path) -> str:
         raise DataError(f"{path}: cannot be read as text ({error}); unzip or copy it again") from None
 
 
-def load_image(path: str | Path) -> np.ndarray:
+def load_image(path: str | Path, *, upright: bool = False) -> np.ndarray:
     """Decode an image file to (H, W, 3) uint8 **RGB**, in the order in which its pixels are stored.
 
     Grey images become RGB, 16 bits become 8, transparency is dropped. An EXIF orientation is ignored, because LIP's
-    masks and joints follow the stored pixels. Raises :class:`DataError` for a missing or unreadable file.
+    masks and joints follow the stored pixels; ``upright`` follows it, as a photograph should. Raises :class:`DataError` for a missing or unreadable file.
     """
     try:
         encoded = np.frombuffer(Path(path).read_bytes(), dtype=np.uint8)
     except OSError as error:
         raise DataError(f"{path}: the image cannot be opened ({error.strerror})") from None
-    image = cv2.imdecode(encoded, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION) if encoded.size else None
+    kind = cv2.IMREAD_COLOR if upright else cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+    image = cv2.imdecode(encoded, kind) if encoded.size else None
     if image is None:
         raise DataError(f"{path}: the image cannot be decoded; unzip or download it again")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)

@@ -22,10 +22,10 @@ LISTING = "font: 90%/1.3 monospace; margin: 2px 0; padding: 6px 10px; border-lef
 COLOURS = 256  # of the palette; a third of the size of full colour, and the eye sees no difference at this scale
 
 
-def png_bytes(figure: Figure, *, dpi: int = DPI) -> bytes:
-    """The figure as a PNG with a palette."""
+def png_bytes(figure: Figure, *, dpi: int = DPI, whole: bool = False) -> bytes:
+    """The figure as a PNG with a palette, cut to what is drawn on it; ``whole`` keeps it as large as it is."""
     full = io.BytesIO()
-    figure.savefig(full, format="png", dpi=dpi, bbox_inches="tight", facecolor="white")
+    figure.savefig(full, format="png", dpi=dpi, bbox_inches=None if whole else "tight", facecolor="white")
     small = io.BytesIO()
     Pillow.open(full).convert("RGB").quantize(
         COLOURS, method=Pillow.Quantize.MAXCOVERAGE, kmeans=3, dither=Pillow.Dither.NONE

@@ -1,0 +1,206 @@
+"""Parts and joints of your own photographs: ``python -m mula_lib.inference PHOTO --out DIR``.
+
+The networks that are shipped have seen rendered people only, one that fills the picture or, with ``--crowd``, several.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import matplotlib.pyplot as plt
+import numpy as np
+from PIL import Image
+from tqdm.auto import tqdm
+
+from mula_lib.anatomy import LIP, PASCAL, Anatomy
+from mula_lib.checkpoint import load_model, read_facts
+from mula_lib.data.lip import load_image
+from mula_lib.data.sources import REPOSITORY
+from mula_lib.errors import DataError, MulaError
+from mula_lib.figures.output import png_bytes
+from mula_lib.figures.people import Picture, draw_picture
+from mula_lib.figures.style import in_house_style
+from mula_lib.files import atomic_path, write_bytes, write_json
+from mula_lib.inference import Prediction, predict
+from mula_lib.models.network import Network
+from mula_lib.profiles import Profile, find_profile
+
+SHIPPED = {  # by: several people?
+    False: REPOSITORY / "weights" / "demo" / "vgg16-fcn-mula-seed-0.safetensors",
+    True: REPOSITORY / "weights" / "demo" / "crowds" / "hg-2s-1u-mula-seed-0.safetensors",
+}
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+LONGEST = 1024  # pixels of a photo's longer edge beyond which the answers are enlarged instead: the networks see less
+CLEAREST = 512  # an overlay's longer edge at least: lines on fewer pixels hide what they are drawn on
+DPI = 100
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """A trained network and what it takes to ask it: its crop and testing protocol, and whose joints and parts."""
+
+    network: Network
+    profile: Profile
+    anatomy: Anatomy
+    name: str
+
+    def __call__(self, photo: np.ndarray) -> Prediction:
+        """Parts and joints of one (H, W, 3) uint8 RGB photo, at its own size."""
+        height, width = photo.shape[:2]
+        share = min(1.0, LONGEST / max(height, width))
+        size_wh = max(1, round(width * share)), max(1, round(height * share))
+        small = photo if share == 1 else cv2.resize(photo, size_wh, interpolation=cv2.INTER_AREA)
+        (found,) = predict(self.network, [small], self.profile.crop, self.profile.testing, self.anatomy)
+        if share == 1:
+            return found
+        factor = np.array([width, height]) / size_wh
+        joints = (found.joints + 0.5) * factor - 0.5  # pixel centres are integers
+        mask = cv2.resize(found.mask, (width, height), interpolation=cv2.INTER_NEAREST)
+        return Prediction(mask, joints.astype(np.float32), found.scores)
+
+
+def load_predictor(weights: Path | None = None, *, crowd: bool = False) -> Predictor:
+    """A trained joint network, by default a shipped one of the demo profile: for one person, or for several.
+
+    Raises :class:`CheckpointError` for a file that is not a network of this project, :class:`DataError` for one that
+    lacks a task.
+    """
+    path = weights or SHIPPED[crowd]
+    config, facts = read_facts(path)
+    profile = find_profile(facts["profile"])
+    network = load_model(path)
+    if config.offsets:
+        profile = profile.for_crowds()
+    anatomy = next(each for each in (LIP, PASCAL) if len(each.joints) == config.joints)
+    predictor = Predictor(network, profile, anatomy, facts["experiment"])
+    blank = predictor(np.full((8, 8, 3), 128, np.uint8))
+    if blank.mask is None or blank.joints is None:
+        raise DataError(f"{path}: {facts['experiment']} has one of the two tasks only; take a joint network's weights")
+    return predictor
+
+
+def photos_of(paths: Sequence[Path]) -> list[Path]:
+    """The photographs among files and folders (not folders within), in order; DataError where there is none."""
+    found: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            inside = sorted(each for each in path.iterdir() if each.suffix.lower() in SUFFIXES and each.is_file())
+            if not inside:
+                raise DataError(f"{path}: no photographs in this folder; it is searched for {', '.join(SUFFIXES)}")
+            found += inside
+        elif path.is_file():
+            found.append(path)
+        else:
+            raise DataError(f"{path}: no such file or folder")
+    return list(dict.fromkeys(found))
+
+
+@in_house_style
+def overlay(photo: np.ndarray, found: Prediction, anatomy: Anatomy) -> plt.Figure:
+    """The photo with parts tinted and skeletons drawn, without a margin; enlarged or reduced to be well seen."""
+    longer = max(photo.shape[:2])
+    share = np.clip(longer, CLEAREST, LONGEST) / longer
+    size_wh = [max(1, round(side * share)) for side in photo.shape[1::-1]]
+    small = cv2.resize(photo, size_wh, interpolation=cv2.INTER_AREA if share < 1 else cv2.INTER_LINEAR)
+    mask = cv2.resize(found.mask, size_wh, interpolation=cv2.INTER_NEAREST)
+    figure = plt.figure(figsize=[max(side, 40) / DPI for side in size_wh])
+    axes = figure.add_axes((0, 0, 1, 1))
+    draw_picture(axes, Picture(small, mask, (found.joints + 0.5) * share - 0.5), anatomy)
+    return figure
+
+
+def coco(photo: Path, size_wh: tuple[int, int], found: Prediction, anatomy: Anatomy) -> dict:
+    """Keypoints in COCO's form: a list of x, y, v a person, v 2 where a joint was found and 0 where not."""
+    people = found.joints if found.joints.ndim == 3 else found.joints[None]
+    scores = found.scores if found.scores.ndim == 2 else found.scores[None]
+    annotations = []
+    for number, (joints, heights) in enumerate(zip(people, scores, strict=True), start=1):
+        there = ~np.isnan(joints).any(axis=1)
+        triples = [
+            [round(float(x), 2), round(float(y), 2), 2] if seen else [0, 0, 0]
+            for (x, y), seen in zip(joints, there, strict=True)
+        ]
+        annotations.append(
+            {
+                "id": number,
+                "image_id": 1,
+                "category_id": 1,
+                "keypoints": [value for triple in triples for value in triple],
+                "keypoint_scores": [round(float(height), 4) for height in heights],
+                "num_keypoints": int(there.sum()),
+                "score": round(float(heights[there].mean()) if there.any() else 0.0, 4),
+            }
+        )
+    skeleton = [[a + 1, b + 1] for a, b in anatomy.limb_indices]  # COCO counts keypoints from 1
+    return {
+        "images": [{"id": 1, "file_name": photo.name, "width": size_wh[0], "height": size_wh[1]}],
+        "annotations": annotations,
+        "categories": [{"id": 1, "name": "person", "keypoints": list(anatomy.joints), "skeleton": skeleton}],
+    }
+
+
+def write_answers(photo: Path, out: Path, name: str, predictor: Predictor) -> list[Path]:
+    """Predict one file; write ``<name>_overlay.png``, ``<name>_parts.png`` and ``<name>_keypoints.json`` into ``out``.
+
+    The parts are a palette PNG of part ids, as LIP's masks are. Returns the paths. Raises :class:`DataError` for a file
+    that is no image.
+    """
+    image = load_image(photo, upright=True)
+    found = predictor(image)
+    paths = [out / f"{name}_{kind}" for kind in ("overlay.png", "parts.png", "keypoints.json")]
+    write_bytes(paths[0], png_bytes(overlay(image, found, predictor.anatomy), dpi=DPI, whole=True))
+    with atomic_path(paths[1]) as temporary:
+        mask = Image.fromarray(found.mask, mode="P")
+        mask.putpalette([value for colour in predictor.anatomy.palette for value in colour])
+        mask.save(temporary, "PNG")
+    write_json(paths[2], coco(photo, (image.shape[1], image.shape[0]), found, predictor.anatomy))
+    return paths
+
+
+def _names(photos: Sequence[Path]) -> list[str]:
+    """A name for each photo's answers: its stem, with suffix and a number where others have the same."""
+    stems = Counter(photo.stem for photo in photos)
+    names: list[str] = []
+    for photo in photos:
+        name = photo.stem if stems[photo.stem] == 1 else f"{photo.stem}_{photo.suffix[1:]}"
+        taken = sum(each == name or each.startswith(f"{name}_#") for each in names)
+        names.append(f"{name}_#{taken + 1}" if taken else name)
+    return names
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit status: 0 done, 2 an error that is the user's to mend (other photos are done), 130 interrupted."""
+    parser = argparse.ArgumentParser(prog="python -m mula_lib.inference", description=__doc__)
+    parser.add_argument("photos", nargs="+", type=Path, metavar="PHOTO", help="image files, or folders of them")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write to")
+    parser.add_argument("--crowd", action="store_true", help="look for several people")
+    parser.add_argument("--weights", type=Path, metavar="FILE", help="another trained network than the shipped one")
+    options = parser.parse_args(arguments)
+    failed = 0
+    try:
+        photos = photos_of(options.photos)
+        predictor = load_predictor(options.weights, crowd=options.crowd)
+        print(f"{predictor.name}, {predictor.profile.name} profile: trained on rendered people, not on photographs")
+        for photo, name in zip(tqdm(photos, disable=len(photos) < 2, unit="photo"), _names(photos), strict=True):
+            try:
+                paths = write_answers(photo, options.out, name, predictor)
+                tqdm.write(f"{photo}: {', '.join(path.name for path in paths)}")
+            except DataError as error:
+                failed += 1
+                tqdm.write(f"error: {error}", file=sys.stderr)
+    except MulaError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"error: cannot write {error.filename or options.out}: {error.strerror}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"\ninterrupted: what was written to {options.out} is whole", file=sys.stderr)
+        return 130
+    return 2 if failed else 0
