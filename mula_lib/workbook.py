@@ -27,6 +27,7 @@ from mula_lib.errors import ConfigError, MulaError
 from mula_lib.experiments import Experiment, find_experiment
 from mula_lib.machine import usable_cores
 from mula_lib.profiles import PROFILES, Profile, find_profile
+from mula_lib.report import write_report
 from mula_lib.results import build_table, results_folder
 from mula_lib.runs import Run, RunResult, do_run, ship_weights, wanted_runs
 from mula_lib.tables import COMPARED_TABLES, CROWD_TABLES, TABLES, table_experiments
@@ -74,14 +75,17 @@ def _run(options: argparse.Namespace) -> int:
                 print(f"\nTable {table} ({run_label(half.profile, half.source, seeds)})")
                 shown = systems_side_by_side if table in COMPARED_TABLES else side_by_side
                 print(shown(build_table(table, half.profile, half.source, seeds)).to_string())
+        folders = list(dict.fromkeys(results_folder(half.profile, half.source) for half in halves))
+        if not options.no_notebooks:
+            for folder in folders:
+                print(f"\nreport: {write_report(folder)}")
     except MulaError as error:
         print(f"run_all: {error}", file=sys.stderr)
         return MENDABLE
     except KeyboardInterrupt:
         print("\nrun_all: interrupted; nothing is lost: run the same command again and it goes on", file=sys.stderr)
         return INTERRUPTED
-    folders = ", ".join(dict.fromkeys(str(results_folder(half.profile, half.source)) for half in halves))
-    print(f"\ndone in {_clock(time.perf_counter() - started)}; tables and figures: {folders}")
+    print(f"\ndone in {_clock(time.perf_counter() - started)}; tables and figures: {', '.join(map(str, folders))}")
     return 0
 
 

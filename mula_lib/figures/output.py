@@ -10,6 +10,7 @@ from pathlib import Path
 from IPython.display import HTML, Image, Markdown, display
 from matplotlib.figure import Figure
 from PIL import Image as Pillow
+from PIL.PngImagePlugin import PngInfo
 from pygments import highlight
 from pygments.formatters import HtmlFormatter
 from pygments.lexers import PythonLexer
@@ -19,6 +20,7 @@ from mula_lib.figures.style import DPI
 from mula_lib.files import atomic_path
 
 LISTING = "font: 90%/1.3 monospace; margin: 2px 0; padding: 6px 10px; border-left: 3px solid #999"  # CSS of source code
+CAPTION = "Description"  # keyword of the PNG's text that holds it; viewers and screen readers may show it
 COLOURS = 256  # of the palette; a third of the size of full colour, and the eye sees no difference at this scale
 
 
@@ -26,10 +28,13 @@ def png_bytes(figure: Figure, *, dpi: int = DPI, whole: bool = False) -> bytes:
     """The figure as a PNG with a palette, cut to what is drawn on it; ``whole`` keeps it as large as it is."""
     full = io.BytesIO()
     figure.savefig(full, format="png", dpi=dpi, bbox_inches=None if whole else "tight", facecolor="white")
-    small = io.BytesIO()
+    small, told = io.BytesIO(), PngInfo()
+    caption = getattr(figure, CAPTION, None)
+    if caption:
+        told.add_itxt(CAPTION, caption)
     Pillow.open(full).convert("RGB").quantize(
         COLOURS, method=Pillow.Quantize.MAXCOVERAGE, kmeans=3, dither=Pillow.Dither.NONE
-    ).save(small, "PNG", optimize=True)  # maximum coverage keeps rare colours, such as those of a legend
+    ).save(small, "PNG", optimize=True, pnginfo=told)  # maximum coverage keeps rare colours, such as a legend's
     return small.getvalue()
 
 
@@ -47,7 +52,8 @@ def shown_path(path: Path) -> str:
 
 
 def show(figure: Figure, caption: str) -> None:
-    """Put a figure and its caption (Markdown) on the page of a notebook."""
+    """Put a figure and its caption (Markdown) on the page of a notebook; saved later, its PNG carries the caption."""
+    setattr(figure, CAPTION, caption)
     display(Image(png_bytes(figure), alt=caption))
     display(Markdown(f"*{caption}*"))
 
