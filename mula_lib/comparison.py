@@ -10,6 +10,7 @@ import pandas as pd
 from mula_lib.anatomy import Anatomy
 from mula_lib.data.sources import CROWDS, Source
 from mula_lib.evaluation import Evaluation
+from mula_lib.figures.corrections import Change
 from mula_lib.figures.people import Picture
 from mula_lib.inference import predict
 from mula_lib.inspection import truth_picture
@@ -140,6 +141,33 @@ def prediction_rows(source: Source, names: Sequence[str], results: Sequence[RunR
             picture = Picture(image, prediction.mask, prediction.joints, title=title)
             row += _apart(picture) if crowds else [picture]
     return rows
+
+
+def changes(source: Source, names: Sequence[str], before: RunResult, after: RunResult) -> list[Change]:
+    """What ``after`` says otherwise than ``before`` of the validation images ``names``, of one person each."""
+    pictures = prediction_rows(source, names, [before, after])
+    found = []
+    for name, (_, truth, first, second) in zip(names, pictures, strict=True):
+        was, is_ = (
+            evaluation.hits[evaluation.names.index(name)] for evaluation in (before.evaluation(), after.evaluation())
+        )
+        found.append(Change(truth, first, second, corrected=(was == 0) & (is_ == 1), lost=(was == 1) & (is_ == 0)))
+    return found
+
+
+def spread_images(gains: pd.Series, each: int) -> dict[str, list[str]]:
+    """More images by the rule of :func:`telling_images`: the ``each`` largest gains, middle ones and largest losses.
+
+    Where there are too few images none is named twice.
+    """
+    order = list(gains.sort_values(ascending=False, kind="stable").index)
+    each = min(each, len(order) // 3) or 1
+    middle = (len(order) - each) // 2
+    return {
+        "largest gains": order[:each],
+        "median": order[middle : middle + each],
+        "largest losses": order[len(order) - each :],
+    }
 
 
 def _apart(picture: Picture) -> list[Picture]:

@@ -18,7 +18,7 @@ import math
 import platform
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -37,7 +37,7 @@ from mula_lib.files import write_json
 from mula_lib.models.build import build_model
 from mula_lib.models.config import ModelConfig
 from mula_lib.models.network import Network
-from mula_lib.profiles import Profile, Recipe, Testing
+from mula_lib.profiles import Profile, Recipe, Testing, find_profile
 from mula_lib.tables import table_experiments
 from mula_lib.training import fit
 
@@ -178,6 +178,23 @@ def do_run(run: Run, *, retrain: bool = False, workers: int = 0, save_memory: bo
         _test(run, weights)
     processes.wait()
     return run.result()
+
+
+def shipped_result(experiment: Experiment, source: Source) -> RunResult:
+    """The demo profile's shipped network of ``experiment``, tested on ``source`` whatever it was trained on.
+
+    Where ``source`` is the demo's own data this is the demo's run. Elsewhere nothing is trained, and the result lives
+    in ``runs/elsewhere``. Raises :class:`CheckpointError` if no weights of it are shipped.
+    """
+    profile = find_profile("demo")
+    profile = profile.for_crowds() if source.anatomy.crowds else profile
+    run = Run(experiment, profile, source)
+    if not run.shipped_weights.is_file():
+        raise CheckpointError(f"{run.shipped_weights}: no such weights; ./run_all.sh --only and --ship make them")
+    if read_facts(run.shipped_weights)[1]["fingerprint"] == run.fingerprint:
+        return do_run(run)
+    elsewhere = replace(run, base=RUNS / "elsewhere")
+    return elsewhere.result() or _test(elsewhere, run.shipped_weights)
 
 
 def ship_weights(result: RunResult) -> Path:

@@ -3,6 +3,8 @@
 Nothing here trains or reads a data set; ``output`` puts a finished figure on the page and on disk.
 """
 
+from mula_lib.figures.architecture import encoder_layers, mutual_adaptation, parameter_adapter
+from mula_lib.figures.corrections import Change, corrections
 from mula_lib.figures.crowds import embeddings, offset_targets
 from mula_lib.figures.data import heatmap_profiles, joint_states, map_grid, part_frequencies
 from mula_lib.figures.model import kernel_grid, kernels_by_pose, stage_outputs
@@ -12,15 +14,20 @@ from mula_lib.figures.scores import paper_beside_ours, scores_by_stages, trainin
 from mula_lib.figures.systems import system_diagrams
 
 __all__ = [
+    "Change",
     "Picture",
+    "corrections",
     "embeddings",
+    "encoder_layers",
     "heatmap_profiles",
     "joint_states",
     "kernel_grid",
     "kernels_by_pose",
     "map_grid",
+    "mutual_adaptation",
     "offset_targets",
     "paper_beside_ours",
+    "parameter_adapter",
     "part_frequencies",
     "picture_grid",
     "png_bytes",

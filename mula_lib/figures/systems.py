@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import matplotlib.pyplot as plt
@@ -229,12 +229,13 @@ def system_diagrams(names: Sequence[str], *, columns: int = 2) -> Figure:
     for axes in grid.flat:
         bare(axes)
     for axes, name in zip(grid.flat, names, strict=False):
-        _draw(axes, *DIAGRAMS[name])
+        draw_diagram(axes, *DIAGRAMS[name])
         axes.set_title(name, fontsize=11, loc="left", fontweight="bold")
     return figure
 
 
-def _draw(axes: Axes, boxes: dict[str, Box], arrows: Sequence[Arrow]) -> None:
+def draw_diagram(axes: Axes, boxes: Mapping[str, Box], arrows: Sequence[Arrow]) -> None:
+    """Draw boxes and arrows between them; the axes end where the boxes do."""
     texts = {
         name: axes.text(
             box.column * ACROSS, -box.row * DOWN, box.text, ha="center", va="center", fontsize=9, zorder=3,
