@@ -164,9 +164,9 @@ def spread_images(gains: pd.Series, each: int) -> dict[str, list[str]]:
     each = min(each, len(order) // 3) or 1
     middle = (len(order) - each) // 2
     return {
-        "largest gains": order[:each],
+        "largest gain": order[:each],
         "median": order[middle : middle + each],
-        "largest losses": order[len(order) - each :],
+        "largest loss": order[len(order) - each :],
     }
 
 

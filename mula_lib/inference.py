@@ -147,7 +147,7 @@ def decode(maps: CropMaps, sizes_wh: Sequence[tuple[int, int]], anatomy: Anatomy
         people = (partition(each, anatomy) for each in crowd_candidates(maps))
         found = [(each.joints, each.scores) for each in people]
     elif maps.joints is not None:
-        found = [_peaks(joints, SMOOTHING * crop / PAPER_CROP) for joints in maps.joints.cpu().numpy()]
+        found = [peaks(joints, SMOOTHING * crop / PAPER_CROP) for joints in maps.joints.cpu().numpy()]
     return [
         Prediction(mask, None if points is None else transform_points(points, invert_affine(matrix)), scores)
         for mask, (points, scores), matrix in zip(masks, found, matrices, strict=True)
@@ -160,9 +160,9 @@ def crowd_candidates(maps: CropMaps) -> list[Candidates]:
     return [find_candidates(*each) for each in zip(maps.joints.cpu().numpy(), offsets, strict=True)]
 
 
-def _peaks(maps: np.ndarray, sigma: float) -> tuple[np.ndarray, np.ndarray]:
-    """Arg max of each smoothed (N, h, w) map: (N, 2) float32 points in map pixels and (N,) heights."""
-    smooth = np.stack([cv2.GaussianBlur(each, (0, 0), sigma) for each in maps])
+def peaks(maps: np.ndarray, sigma: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
+    """Arg max of each (N, h, w) map, smoothed by ``sigma``: (N, 2) float32 points in map pixels and (N,) heights."""
+    smooth = np.stack([cv2.GaussianBlur(each, (0, 0), sigma) for each in maps]) if sigma else maps
     flat = smooth.reshape(len(maps), -1)
     best = flat.argmax(axis=1)
     rows, columns = np.unravel_index(best, maps.shape[1:])

@@ -21,8 +21,8 @@ from tqdm.auto import tqdm
 from mula_lib.anatomy import LIP, PASCAL, Anatomy
 from mula_lib.checkpoint import load_model, read_facts
 from mula_lib.data.lip import load_image
-from mula_lib.data.sources import REPOSITORY
 from mula_lib.errors import DataError, MulaError
+from mula_lib.experiments import find_experiment
 from mula_lib.figures.output import png_bytes
 from mula_lib.figures.people import Picture, draw_picture
 from mula_lib.figures.style import in_house_style
@@ -30,11 +30,9 @@ from mula_lib.files import atomic_path, write_bytes, write_json
 from mula_lib.inference import Prediction, predict
 from mula_lib.models.network import Network
 from mula_lib.profiles import Profile, find_profile
+from mula_lib.runs import WEIGHTS
 
-SHIPPED = {  # by: several people?
-    False: REPOSITORY / "weights" / "demo" / "vgg16-fcn-mula-seed-0.safetensors",
-    True: REPOSITORY / "weights" / "demo" / "crowds" / "hg-2s-1u-mula-seed-0.safetensors",
-}
+SHIPPED = {False: "VGG16-FCN-MuLA", True: "HG-2s-1u-MuLA"}  # which networks are asked; by: several people?
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 LONGEST = 1024  # pixels of a photo's longer edge beyond which the answers are enlarged instead: the networks see less
 CLEAREST = 512  # an overlay's longer edge at least: lines on fewer pixels hide what they are drawn on
@@ -65,13 +63,19 @@ class Predictor:
         return Prediction(mask, joints.astype(np.float32), found.scores)
 
 
+def shipped_weights(name: str, *, crowd: bool = False) -> Path:
+    """The file with the demo's network called ``name``, seed 0: of one person, or of several."""
+    folder = WEIGHTS / "demo" / ("crowds" if crowd else "")
+    return folder / f"{find_experiment(name).slug}-seed-0.safetensors"
+
+
 def load_predictor(weights: Path | None = None, *, crowd: bool = False) -> Predictor:
     """A trained joint network, by default a shipped one of the demo profile: for one person, or for several.
 
     Raises :class:`CheckpointError` for a file that is not a network of this project, :class:`DataError` for one that
     lacks a task.
     """
-    path = weights or SHIPPED[crowd]
+    path = weights or shipped_weights(SHIPPED[crowd], crowd=crowd)
     config, facts = read_facts(path)
     profile = find_profile(facts["profile"])
     network = load_model(path)
