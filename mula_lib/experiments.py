@@ -107,7 +107,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
     _rival("SS-NAN", "ss_nan", "features of three scales, weighed; hard pixels of misplaced parts", rate=0.5),
     _rival("HG + CPM", "pose_machine", "an hourglass and a pose machine, averaged", rate=0.5, on="hourglass"),
     _rival("PSN-style", "pyramid", "a top-down pyramid refines joint maps", rate=0.5, on="hourglass"),
-    _rival("Adversarial hourglass", "adversarial", "a discriminator judges the maps", rate=0.5, on="hourglass"),
+    _rival("Adversarial hourglass", "adversarial", "a discriminator judges the maps", rate=1.0, on="hourglass"),
     _rival("JPPNet", "jppnet", "one trunk; maps of both tasks refine both tasks, twice", rate=0.5),
     _rival("Cross-stitch", "cross_stitch", "two trunks mix their channels after every block", rate=0.5),
     _vgg("Cross-stitch (last layer)", "cross_stitch", "the same after the last block only", rate=0.5),
