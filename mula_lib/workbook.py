@@ -7,14 +7,17 @@ finished. They could train on their own, one row after the other.
 from __future__ import annotations
 
 import argparse
+import contextlib
+import json
 import math
 import multiprocessing
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -25,6 +28,7 @@ from mula_lib.comparison import run_label, side_by_side, systems_side_by_side
 from mula_lib.data.sources import CROWDS, REPOSITORY, SINGLE, Source, open_source
 from mula_lib.errors import ConfigError, MulaError
 from mula_lib.experiments import Experiment, find_experiment
+from mula_lib.files import write_json
 from mula_lib.machine import usable_cores
 from mula_lib.profiles import PROFILES, Profile, find_profile
 from mula_lib.report import write_report
@@ -213,16 +217,16 @@ def execute_notebooks(profile: Profile, sources: Sequence[Source], seeds: Sequen
     import papermill
     from papermill.exceptions import PapermillExecutionError
 
-    notebooks = sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
-    for number, notebook in enumerate(notebooks, start=1):
-        known = papermill.inspect_notebook(str(notebook))
-        missing = sorted({"profile", "dataset", "data_path", "seeds"} - set(known))
-        if missing:
-            raise ConfigError(f"{notebook}: no parameter {', '.join(missing)}; add it to the cell tagged 'parameters'")
-        crowds = known["dataset"]["default"].strip("'\"") in CROWDS
-        source = next((each for each in sources if each.anatomy.crowds == crowds), None)
-        if source is None:
-            continue
+    planned = list(_with_sources(sources))
+    took = _Durations(EXECUTED / profile.name / "seconds.json")
+    begun = time.perf_counter()
+    for number, (notebook, source) in enumerate(planned, start=1):
+        left = took.estimate([path.name for path, _ in planned[number - 1 :]])
+        print(
+            f"[{number}/{len(planned)}] {notebook.name} begins; {_clock(time.perf_counter() - begun)} so far, "
+            f"{f'about {_clock(left)} to go' if left else 'no estimate yet'}",
+            flush=True,
+        )
         given = {"profile": profile.name, "dataset": source.name, "data_path": str(source.root), "seeds": list(seeds)}
         started = time.perf_counter()
         output = EXECUTED / profile.name / notebook.name
@@ -243,7 +247,47 @@ def execute_notebooks(profile: Profile, sources: Sequence[Source], seeds: Sequen
             raise MulaError(
                 f"{notebook.name}, cell {error.exec_count}: {error.ename}: {error.evalue} (executed copy: {output})"
             ) from error
-        print(f"[{number}/{len(notebooks)}] {notebook.name} in {_clock(time.perf_counter() - started)}", flush=True)
+        took.note(notebook.name, time.perf_counter() - started)
+
+
+def _with_sources(sources: Sequence[Source]) -> Iterator[tuple[Path, Source]]:
+    """The notebooks in order, each with that one of ``sources`` that it is for; those without are left out."""
+    import papermill
+
+    for notebook in sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb")):
+        known = papermill.inspect_notebook(str(notebook))
+        missing = sorted({"profile", "dataset", "data_path", "seeds"} - set(known))
+        if missing:
+            raise ConfigError(f"{notebook}: no parameter {', '.join(missing)}; add it to the cell tagged 'parameters'")
+        crowds = known["dataset"]["default"].strip("'\"") in CROWDS
+        source = next((each for each in sources if each.anatomy.crowds == crowds), None)
+        if source is not None:
+            yield notebook, source
+
+
+class _Durations:
+    """How long each notebook took: in this execution, or else in the one before, which is kept in a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.before: dict[str, float] = {}
+        self.now: dict[str, float] = {}
+        with contextlib.suppress(OSError, ValueError, AttributeError):  # no estimate is no loss
+            found = json.loads(path.read_text(encoding="utf-8"))
+            self.before = {str(name): float(seconds) for name, seconds in found.items()}
+
+    def note(self, name: str, seconds: float) -> None:
+        """Remember for the next time."""
+        self.now[name] = round(seconds, 1)
+        write_json(self.path, self.before | self.now)
+
+    def estimate(self, names: Sequence[str]) -> float | None:
+        """Seconds that these will take; None if nothing is known. One never seen counts as the mean of the others."""
+        known = self.before | self.now
+        if not known:
+            return None
+        mean = sum(known.values()) / len(known)
+        return sum(known.get(name, mean) for name in names)
 
 
 def _clock(seconds: float) -> str:

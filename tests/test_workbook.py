@@ -104,6 +104,27 @@ def test_the_tables_asked_for_decide_which_runs_are_wanted():
     assert [half.tables for half in only_two] == [(2,)]
 
 
+def test_notebooks_announce_themselves_with_an_estimate_from_the_last_time(execute, capsys):
+    execute("pass")
+    assert "[1/1] 00_tried.ipynb begins; 0 s so far, no estimate yet" in capsys.readouterr().out
+    (seconds,) = workbook.EXECUTED.rglob("seconds.json")
+    seconds.write_text(json.dumps({"00_tried.ipynb": 75.0}))
+    execute("pass")
+    assert "0 s so far, about 1 min 15 s to go" in capsys.readouterr().out
+    assert json.loads(seconds.read_text())["00_tried.ipynb"] < 60
+    seconds.write_text("half a file")
+    execute("pass")
+    assert "no estimate yet" in capsys.readouterr().out
+
+
+def test_a_notebook_never_seen_counts_as_the_mean_of_the_others(tmp_path):
+    took = workbook._Durations(tmp_path / "seconds.json")
+    assert took.estimate(["a"]) is None
+    took.note("a", 10.0)
+    took.note("b", 20.0)
+    assert workbook._Durations(tmp_path / "seconds.json").estimate(["a", "b", "c"]) == 45.0
+
+
 def test_a_failed_cell_names_the_notebook_the_cell_and_the_error(execute):
     with pytest.raises(MulaError, match=r"00_tried\.ipynb, cell 3: ValueError: seven"):
         execute("raise ValueError('seven')")
