@@ -191,10 +191,14 @@ def shipped_result(experiment: Experiment, source: Source) -> RunResult:
     run = Run(experiment, profile, source)
     if not run.shipped_weights.is_file():
         raise CheckpointError(f"{run.shipped_weights}: no such weights; ./run_all.sh --only and --ship make them")
-    if read_facts(run.shipped_weights)[1]["fingerprint"] == run.fingerprint:
+    trained_as = read_facts(run.shipped_weights)[1]["fingerprint"]
+    if trained_as == run.fingerprint:
         return do_run(run)
     elsewhere = replace(run, base=RUNS / "elsewhere")
-    return elsewhere.result() or _test(elsewhere, run.shipped_weights)
+    tested = elsewhere.result()
+    if tested is not None and tested.metrics["trained_as"] == trained_as:
+        return tested
+    return _test(elsewhere, run.shipped_weights)
 
 
 def ship_weights(result: RunResult) -> Path:
@@ -301,6 +305,7 @@ def _test(run: Run, weights: Path) -> RunResult:
     metrics = {
         "experiment": run.experiment.name,
         "testing_fingerprint": run.testing_fingerprint,
+        "trained_as": facts["fingerprint"],
         # relative, so that a checkout may be moved
         "weights": str(weights.relative_to(REPOSITORY) if weights.is_relative_to(REPOSITORY) else weights),
         # nan, which JSON does not have, is the score of a task that the network does not have, or of nothing annotated
