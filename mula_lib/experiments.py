@@ -93,7 +93,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
     # Compared systems, and the networks that they are compared with: each at a learning rate of its own. A rate counts
     # once results/demo/learning_rates.csv has its trials; until then it is a first guess, and no weights are shipped.
     _vgg("VGG16-FCN, own rate", "none", "two independent networks: the baseline", rate=1.0),
-    _vgg("VGG16-FCN-MuLA, own rate", "adapt", "each task adapts the other", rate=1.0),
+    _vgg("VGG16-FCN-MuLA, own rate", "adapt", "each task adapts the other", rate=0.5),
     _hourglass("HG-0s-1u-MuLA, own rate", ("none",), "two independent hourglass networks: the baseline", rate=1.0),
     _hourglass("HG-5s-1u-MuLA, own rate", ("adapt",) * 5, "five adapted stages: the paper's model", rate=1.0),
     _rival("SegNet", "segnet", "a mirrored decoder puts values back where they were pooled", rate=0.5),
