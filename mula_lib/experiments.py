@@ -92,7 +92,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
     _hourglass("HG-5×1u", ("none",) * 5, "five stages without exchange: the baseline with several people"),
     # Compared systems, and the networks that they are compared with: each at a learning rate of its own. A rate counts
     # once results/demo/learning_rates.csv has its trials; until then it is a first guess, and no weights are shipped.
-    _vgg("VGG16-FCN, own rate", "none", "two independent networks: the baseline", rate=1.0),
+    _vgg("VGG16-FCN, own rate", "none", "two independent networks: the baseline", rate=0.5),
     _vgg("VGG16-FCN-MuLA, own rate", "adapt", "each task adapts the other", rate=0.5),
     _hourglass("HG-0s-1u-MuLA, own rate", ("none",), "two independent hourglass networks: the baseline", rate=1.0),
     _hourglass("HG-5s-1u-MuLA, own rate", ("adapt",) * 5, "five adapted stages: the paper's model", rate=1.0),
@@ -119,7 +119,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
     Experiment("Pose-guided refinement", "hourglass", ("none",), "drawn skeletons refine the parts",
                system="pose_guided"),
     _vgg("VGG16-FCN (widened)", "none", "control: the baseline with as many parameters as MuLA",
-         width_factor=1.23, rate=1.0, controls="VGG16-FCN, own rate"),
+         width_factor=1.23, rate=0.5, controls="VGG16-FCN, own rate"),
 )  # fmt: skip
 
 
