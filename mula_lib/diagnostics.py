@@ -18,8 +18,9 @@ from torch import Tensor, nn
 from mula_lib.anatomy import Anatomy
 from mula_lib.data.lip import LipRecord
 from mula_lib.evaluation import evaluate
-from mula_lib.files import atomic_path
+from mula_lib.files import write_text
 from mula_lib.models.adaptation import ParameterAdapter
+from mula_lib.models.hooks import hooked
 from mula_lib.models.network import Network
 from mula_lib.profiles import Testing
 from mula_lib.results import results_folder
@@ -40,15 +41,8 @@ def adapters_of(model: nn.Module) -> list[ParameterAdapter]:
 @contextmanager
 def exchanged_kernels(model: nn.Module, exchange: Exchange) -> Iterator[None]:
     """Within this context every adapter's kernels go through ``exchange``."""
-    handles = [
-        adapter.register_forward_hook(lambda module, given, kernels: exchange(module, kernels))
-        for adapter in adapters_of(model)
-    ]
-    try:
+    with hooked((adapter, lambda module, given, kernels: exchange(module, kernels)) for adapter in adapters_of(model)):
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 @dataclass
@@ -127,8 +121,7 @@ def write_kernel_diagnostics(results: Sequence[RunResult]) -> pd.DataFrame:
     whole = pd.concat(tables, ignore_index=True)
     first = results[0].run
     path = results_folder(first.profile, first.source) / "kernel_diagnostics.csv"
-    with atomic_path(path) as temporary:
-        whole.to_csv(temporary, index=False)
+    write_text(path, whole.to_csv(index=False))
     return whole
 
 

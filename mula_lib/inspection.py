@@ -18,6 +18,7 @@ from mula_lib.data.lip import LipRecord, LipSplit, load_image, load_mask
 from mula_lib.data.pascal import PascalRecord
 from mula_lib.data.targets import gaussian_heatmaps, heatmap_sigma
 from mula_lib.figures.people import Picture
+from mula_lib.models.hooks import hooked
 from mula_lib.models.joint import JointModel
 
 
@@ -110,10 +111,6 @@ def output_shapes(model: JointModel, images: Tensor, modules: Mapping[str, nn.Mo
     def note(name: str) -> object:
         return lambda module, given, output: shapes.__setitem__(name, "×".join(map(str, output.shape)))
 
-    handles = [module.register_forward_hook(note(name)) for name, module in modules.items()]
-    try:
+    with hooked((module, note(name)) for name, module in modules.items()):
         model.eval()(images)
-    finally:
-        for handle in handles:
-            handle.remove()
     return pd.DataFrame({"output (B×C×H×W)": shapes})

@@ -30,7 +30,7 @@ from mula_lib.files import atomic_path, write_bytes, write_json
 from mula_lib.inference import Prediction, predict
 from mula_lib.models.network import Network
 from mula_lib.profiles import Profile, find_profile
-from mula_lib.runs import WEIGHTS
+from mula_lib.runs import weights_file
 
 SHIPPED = {False: "VGG16-FCN-MuLA", True: "HG-2s-1u-MuLA"}  # which networks are asked; by: several people?
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
@@ -65,8 +65,7 @@ class Predictor:
 
 def shipped_weights(name: str, *, crowd: bool = False) -> Path:
     """The file with the demo's network called ``name``, seed 0: of one person, or of several."""
-    folder = WEIGHTS / "demo" / ("crowds" if crowd else "")
-    return folder / f"{find_experiment(name).slug}-seed-0.safetensors"
+    return weights_file(find_experiment(name), "demo", crowds=crowd)
 
 
 def load_predictor(weights: Path | None = None, *, crowd: bool = False) -> Predictor:

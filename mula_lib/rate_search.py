@@ -18,12 +18,12 @@ import pandas as pd
 from mula_lib.data.sources import REPOSITORY, SINGLE, Source, open_source
 from mula_lib.errors import MulaError
 from mula_lib.experiments import Experiment, find_experiment, searched_experiments
-from mula_lib.files import atomic_path
+from mula_lib.files import write_text
 from mula_lib.machine import usable_cores
 from mula_lib.profiles import PROFILES, Profile, Testing, find_profile
 from mula_lib.results import results_folder
 from mula_lib.runs import RUNS, Run
-from mula_lib.workbook import MENDABLE, train_rows
+from mula_lib.workbook import INTERRUPTED, MENDABLE, train_rows
 
 RATES = (0.5, 1.0, 2.0)  # times the profile's learning rate; in the demo, half is the paper's
 EPOCHS = 2
@@ -108,15 +108,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if path.is_file():
             kept = pd.read_csv(path)
             table = pd.concat([kept[~kept["method"].isin(table["method"])], table], ignore_index=True)
-        with atomic_path(path) as temporary:
-            table.to_csv(temporary, index=False)
+        write_text(path, table.to_csv(index=False))
         print(table.to_string(index=False))
     except MulaError as error:
         print(f"rate_search: {error}", file=sys.stderr)
         return MENDABLE
     except KeyboardInterrupt:
         print("\nrate_search: interrupted; run the same command again and it goes on", file=sys.stderr)
-        return 130
+        return INTERRUPTED
     return 0
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from mula_lib.data.sources import REPOSITORY, Source
-from mula_lib.files import atomic_path, write_json
+from mula_lib.files import write_json, write_text
 from mula_lib.machine import usable_cores
 from mula_lib.profiles import Profile
 from mula_lib.runs import Run, RunResult
@@ -80,8 +80,7 @@ def write_table(table: int, profile: Profile, source: Source, seeds: Sequence[in
     """Build a table and write ``table<n>.csv`` and its ``.provenance.json``, atomically; returns the table."""
     frame = build_table(table, profile, source, seeds)
     path = results_folder(profile, source) / f"table{table}.csv"
-    with atomic_path(path) as temporary:
-        frame.to_csv(temporary, index=False)
+    write_text(path, frame.to_csv(index=False))
     write_json(path.with_suffix(".provenance.json"), provenance(profile, source, seeds))
     return frame
 

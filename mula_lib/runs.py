@@ -46,6 +46,11 @@ WEIGHTS = REPOSITORY / "weights"
 RECIPE_VERSION = 1  # raise it when a change of code changes what a training gives
 
 
+def weights_file(experiment: Experiment, profile: str, seed: int = 0, *, crowds: bool = False) -> Path:
+    """Where weights that are committed lie."""
+    return WEIGHTS / profile / ("crowds" if crowds else "") / f"{experiment.slug}-seed-{seed}.safetensors"
+
+
 @dataclass(frozen=True)
 class Run:
     """One training and its evaluation, by name."""
@@ -64,8 +69,7 @@ class Run:
     @property
     def shipped_weights(self) -> Path:
         """Where weights of this run would lie if they were committed."""
-        folder = WEIGHTS / self.profile.name / ("crowds" if self.source.anatomy.crowds else "")
-        return folder / f"{self.experiment.slug}-seed-{self.seed}.safetensors"
+        return weights_file(self.experiment, self.profile.name, self.seed, crowds=self.source.anatomy.crowds)
 
     @cached_property
     def model_config(self) -> ModelConfig:

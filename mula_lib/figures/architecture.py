@@ -7,8 +7,7 @@ true of whatever network they are given.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 
 import matplotlib.pyplot as plt
 import torch
@@ -18,25 +17,22 @@ from torch import Tensor, nn
 from mula_lib.figures.people import bare
 from mula_lib.figures.style import in_house_style
 from mula_lib.figures.systems import IDEA, IMAGE, JOINTS, PARTS, TRUNK, Arrow, Box, draw_diagram
+from mula_lib.models.hooks import Hook, hooked
 from mula_lib.models.joint import JointModel
 
 STAGE = 4.4  # columns that a stage takes
 
 
-@contextmanager
-def watched(modules: Mapping[str, nn.Module]) -> Iterator[dict[str, tuple[str, str]]]:
-    """While the context lasts, note the shapes that enter and leave each of the named modules, without the batch."""
+def watched_shapes(model: JointModel, crop: int, modules: Mapping[str, nn.Module]) -> dict[str, tuple[str, str]]:
+    """The shapes that enter and leave each of the named modules in a forward pass of one crop, without the batch."""
     seen: dict[str, tuple[str, str]] = {}
 
-    def note(name: str) -> object:
+    def note(name: str) -> Hook:
         return lambda module, given, output: seen.__setitem__(name, (shape_of(given[0]), shape_of(output)))
 
-    handles = [module.register_forward_hook(note(name)) for name, module in modules.items()]
-    try:
-        yield seen
-    finally:
-        for handle in handles:
-            handle.remove()
+    with hooked((module, note(name)) for name, module in modules.items()):
+        model.eval()(torch.zeros(1, 3, crop, crop, dtype=torch.uint8, device=next(model.parameters()).device))
+    return seen
 
 
 def shape_of(tensor: Tensor) -> str:
@@ -62,8 +58,7 @@ def mutual_adaptation(model: JointModel, crop: int) -> Figure:
             direction = getattr(model.interaction[t], "to_parsing" if key == "S" else "to_pose", None)
             if direction is not None:
                 named |= {f"A{key}{t}": direction.adapter, f"D{key}{t}": direction.dynamic}
-    with watched(named) as shapes:
-        model.eval()(torch.zeros(1, 3, crop, crop, dtype=torch.uint8, device=next(model.parameters()).device))
+    shapes = watched_shapes(model, crop, named)
     boxes, arrows = {"image": Box(f"image\n3×{crop}×{crop}", 0, 2, IMAGE)}, []
     for key, row, colour in (("S", 0, PARTS), ("J", 4, JOINTS)):
         other, side = ("J", 1) if key == "S" else ("S", -1)
@@ -104,8 +99,7 @@ def parameter_adapter(model: JointModel, crop: int) -> Figure:
     """Fig. 3 (b): the layers of the first stage's adapter with their kernels, and the shapes between them."""
     adapter = model.interaction[0].to_parsing.adapter
     layers = {name: getattr(adapter, name) for name in ("conv1", "conv2", "conv3")}
-    with watched({**layers, "adapter": adapter}) as shapes:
-        model.eval()(torch.zeros(1, 3, crop, crop, dtype=torch.uint8, device=next(model.parameters()).device))
+    shapes = watched_shapes(model, crop, {**layers, "adapter": adapter})
     boxes = {"R": Box(f"R of the\nother task\n{shapes['conv1'][0]}", 0, 0, JOINTS)}
     names, previous = ["R"], shapes["conv1"][0]
     for name, layer in layers.items():
@@ -146,8 +140,7 @@ def encoder_layers(model: JointModel, crop: int) -> Figure:
         pools = [index for index, layer in enumerate(encoder.layers) if isinstance(layer, nn.MaxPool2d)]
         named |= {f"block {n + 1}, pooled": encoder.layers[index] for n, index in enumerate(pools)}
         named["blocks 4 and 5: R"] = encoder
-    with watched(named) as shapes:
-        model.eval()(torch.zeros(1, 3, crop, crop, dtype=torch.uint8, device=next(model.parameters()).device))
+    shapes = watched_shapes(model, crop, named)
     depth = {name: _depth(name, len(encoder.layers[0].down) if "stem" in named else 0) for name in named}
     boxes = {"image": Box(f"image\n3×{crop}×{crop}", 0, 0, IMAGE)}
     for place, (name, (_, left)) in enumerate(((name, shapes[name]) for name in named), start=1):
