@@ -20,8 +20,9 @@ from tqdm.auto import tqdm
 
 from mula_lib.anatomy import LIP, PASCAL, Anatomy
 from mula_lib.checkpoint import load_model, read_facts
+from mula_lib.commands import MENDABLE, exit_status
 from mula_lib.data.lip import load_image
-from mula_lib.errors import DataError, MulaError
+from mula_lib.errors import DataError
 from mula_lib.experiments import find_experiment
 from mula_lib.figures.output import png_bytes
 from mula_lib.figures.people import Picture, draw_picture
@@ -185,25 +186,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--crowd", action="store_true", help="look for several people")
     parser.add_argument("--weights", type=Path, metavar="FILE", help="another trained network than the shipped one")
     options = parser.parse_args(arguments)
+    return exit_status(lambda: _answer(options), kept=f"what was written to {options.out} is whole")
+
+
+def _answer(options: argparse.Namespace) -> int:
+    photos = photos_of(options.photos)
+    predictor = load_predictor(options.weights, crowd=options.crowd)
+    print(f"{predictor.name}, {predictor.profile.name} profile: trained on rendered people, not on photographs")
     failed = 0
-    try:
-        photos = photos_of(options.photos)
-        predictor = load_predictor(options.weights, crowd=options.crowd)
-        print(f"{predictor.name}, {predictor.profile.name} profile: trained on rendered people, not on photographs")
-        for photo, name in zip(tqdm(photos, disable=len(photos) < 2, unit="photo"), _names(photos), strict=True):
-            try:
-                paths = write_answers(photo, options.out, name, predictor)
-                tqdm.write(f"{photo}: {', '.join(path.name for path in paths)}")
-            except DataError as error:
-                failed += 1
-                tqdm.write(f"error: {error}", file=sys.stderr)
-    except MulaError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"error: cannot write {error.filename or options.out}: {error.strerror}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print(f"\ninterrupted: what was written to {options.out} is whole", file=sys.stderr)
-        return 130
-    return 2 if failed else 0
+    for photo, name in zip(tqdm(photos, disable=len(photos) < 2, unit="photo"), _names(photos), strict=True):
+        try:
+            paths = write_answers(photo, options.out, name, predictor)
+            tqdm.write(f"{photo}: {', '.join(path.name for path in paths)}")
+        except DataError as error:
+            failed += 1
+            tqdm.write(f"error: {error}", file=sys.stderr)
+    return MENDABLE if failed else 0

@@ -15,15 +15,15 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
+from mula_lib.commands import exit_status
 from mula_lib.data.sources import REPOSITORY, SINGLE, Source, open_source
-from mula_lib.errors import MulaError
 from mula_lib.experiments import Experiment, find_experiment, searched_experiments
 from mula_lib.files import write_text
 from mula_lib.machine import usable_cores
 from mula_lib.profiles import PROFILES, Profile, Testing, find_profile
 from mula_lib.results import results_folder
 from mula_lib.runs import RUNS, Run
-from mula_lib.workbook import INTERRUPTED, MENDABLE, train_rows
+from mula_lib.workbook import train_rows
 
 RATES = (0.5, 1.0, 2.0)  # times the profile's learning rate; in the demo, half is the paper's
 EPOCHS = 2
@@ -96,27 +96,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", nargs="+", metavar="ROW", help="these systems only")
     parser.add_argument("--jobs", type=int, default=usable_cores(), metavar="N", help="runs at once (default: cores)")
     options = parser.parse_args(arguments)
-    try:
-        profile = find_profile(options.profile)
-        source = open_source(options.dataset or profile.dataset, path=options.data)
-        apart = held_out(source)
-        chosen = [find_experiment(name) for name in options.only or ()] or searched_experiments()
-        runs = [run for experiment in chosen for run in search_runs(experiment, profile, apart)]
-        train_rows(runs, options.jobs, retrain=True)
-        path = results_folder(profile, source) / "learning_rates.csv"
-        table = search_table(runs)
-        if path.is_file():
-            kept = pd.read_csv(path)
-            table = pd.concat([kept[~kept["method"].isin(table["method"])], table], ignore_index=True)
-        write_text(path, table.to_csv(index=False))
-        print(table.to_string(index=False))
-    except MulaError as error:
-        print(f"rate_search: {error}", file=sys.stderr)
-        return MENDABLE
-    except KeyboardInterrupt:
-        print("\nrate_search: interrupted; run the same command again and it goes on", file=sys.stderr)
-        return INTERRUPTED
-    return 0
+    return exit_status(lambda: _search(options), kept="run the same command again and it goes on")
+
+
+def _search(options: argparse.Namespace) -> None:
+    profile = find_profile(options.profile)
+    source = open_source(options.dataset or profile.dataset, path=options.data)
+    apart = held_out(source)
+    chosen = [find_experiment(name) for name in options.only or ()] or searched_experiments()
+    runs = [run for experiment in chosen for run in search_runs(experiment, profile, apart)]
+    train_rows(runs, options.jobs, retrain=True)
+    path = results_folder(profile, source) / "learning_rates.csv"
+    table = search_table(runs)
+    if path.is_file():
+        kept = pd.read_csv(path)
+        table = pd.concat([kept[~kept["method"].isin(table["method"])], table], ignore_index=True)
+    write_text(path, table.to_csv(index=False))
+    print(table.to_string(index=False))
 
 
 if __name__ == "__main__":

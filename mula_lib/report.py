@@ -19,9 +19,10 @@ from string import Template
 import pandas as pd
 from PIL import Image
 
+from mula_lib.commands import exit_status
 from mula_lib.comparison import side_by_side, systems_side_by_side
 from mula_lib.data.sources import REPOSITORY
-from mula_lib.errors import DataError, MulaError
+from mula_lib.errors import DataError
 from mula_lib.figures.output import CAPTION, shown_path
 from mula_lib.files import write_text
 from mula_lib.tables import BASELINES, COMPARED_TABLES, CONTEXT, TABLES
@@ -190,16 +191,12 @@ def _words(value: object) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit status: 0 done, 2 an error that is the user's to mend."""
+    """Exit status: 0 done, 2 an error that is the user's to mend, 130 interrupted."""
     parser = argparse.ArgumentParser(prog="python -m mula_lib.report", description=__doc__)
     default = REPOSITORY / "results" / "demo"
     parser.add_argument("folder", nargs="?", type=Path, default=default, help="results folder (default: the demo's)")
-    try:
-        print(shown_path(write_report(parser.parse_args(arguments).folder)))
-    except MulaError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    options = parser.parse_args(arguments)
+    return exit_status(lambda: print(shown_path(write_report(options.folder))), kept="nothing was written")
 
 
 if __name__ == "__main__":

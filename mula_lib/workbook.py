@@ -24,6 +24,7 @@ import torch
 from tqdm.auto import tqdm
 
 from mula_lib import processes, training
+from mula_lib.commands import exit_status
 from mula_lib.comparison import run_label, side_by_side, systems_side_by_side
 from mula_lib.data.sources import CROWDS, REPOSITORY, SINGLE, Source, open_source
 from mula_lib.errors import ConfigError, MulaError
@@ -38,59 +39,49 @@ from mula_lib.tables import COMPARED_TABLES, CROWD_TABLES, TABLES, table_experim
 
 NOTEBOOKS = REPOSITORY / "notebooks"
 EXECUTED = REPOSITORY / "runs" / "notebooks"
-MENDABLE = 2  # exit status of an error that is the user's to mend
-INTERRUPTED = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line: ``python -m mula_lib.workbook [PROFILE] [options]``; returns the exit status."""
     options = _parser().parse_args(arguments)
     with processes.joined():
-        return _run(options)
+        return exit_status(lambda: _run(options), kept="nothing is lost: run the same command again and it goes on")
 
 
-def _run(options: argparse.Namespace) -> int:
+def _run(options: argparse.Namespace) -> None:
     started = time.perf_counter()
-    try:
-        profile = find_profile(options.profile)
-        if options.seeds < 1 or options.jobs < 1:
-            raise ConfigError("--seeds and --jobs count from 1")
-        only = [find_experiment(name) for name in options.only or ()]
-        seeds = tuple(range(options.seeds))
-        with processes.first_ahead():
-            halves = _halves(profile, options)
-        wanted = (run for half in halves for run in _wanted(half, seeds, only, options))
-        runs = list({run.folder: run for run in wanted}.values())  # one run may be of two tables
-        if only and not runs:
-            raise ConfigError(f"none of the rows asked for is in a table of {', '.join(map(str, options.tables))}")
-        if processes.rank() == 0:
-            data = "; ".join(str(half.source) for half in halves)
-            print(f"MuLA workbook, profile {profile.name}: {len(runs)} runs; data: {data}", flush=True)
-        train_rows(runs, 1 if processes.count() > 1 else options.jobs, options.retrain, options.save_memory)
-        if processes.rank() > 0:
-            return 0
-        if options.ship:
-            for run in runs:
-                print(f"shipped {ship_weights(run.result()).relative_to(REPOSITORY)}")
-        if not options.no_notebooks:
-            execute_notebooks(profile, [half.source for half in halves], seeds)
-        for half in halves:
-            for table in half.tables:
-                print(f"\nTable {table} ({run_label(half.profile, half.source, seeds)})")
-                shown = systems_side_by_side if table in COMPARED_TABLES else side_by_side
-                print(shown(build_table(table, half.profile, half.source, seeds)).to_string())
-        folders = list(dict.fromkeys(results_folder(half.profile, half.source) for half in halves))
-        if not options.no_notebooks:
-            for folder in folders:
-                print(f"\nreport: {write_report(folder)}")
-    except MulaError as error:
-        print(f"run_all: {error}", file=sys.stderr)
-        return MENDABLE
-    except KeyboardInterrupt:
-        print("\nrun_all: interrupted; nothing is lost: run the same command again and it goes on", file=sys.stderr)
-        return INTERRUPTED
+    profile = find_profile(options.profile)
+    if options.seeds < 1 or options.jobs < 1:
+        raise ConfigError("--seeds and --jobs count from 1")
+    only = [find_experiment(name) for name in options.only or ()]
+    seeds = tuple(range(options.seeds))
+    with processes.first_ahead():
+        halves = _halves(profile, options)
+    wanted = (run for half in halves for run in _wanted(half, seeds, only, options))
+    runs = list({run.folder: run for run in wanted}.values())  # one run may be of two tables
+    if only and not runs:
+        raise ConfigError(f"none of the rows asked for is in a table of {', '.join(map(str, options.tables))}")
+    if processes.rank() == 0:
+        data = "; ".join(str(half.source) for half in halves)
+        print(f"MuLA workbook, profile {profile.name}: {len(runs)} runs; data: {data}", flush=True)
+    train_rows(runs, 1 if processes.count() > 1 else options.jobs, options.retrain, options.save_memory)
+    if processes.rank() > 0:
+        return
+    if options.ship:
+        for run in runs:
+            print(f"shipped {ship_weights(run.result()).relative_to(REPOSITORY)}")
+    if not options.no_notebooks:
+        execute_notebooks(profile, [half.source for half in halves], seeds)
+    for half in halves:
+        for table in half.tables:
+            print(f"\nTable {table} ({run_label(half.profile, half.source, seeds)})")
+            shown = systems_side_by_side if table in COMPARED_TABLES else side_by_side
+            print(shown(build_table(table, half.profile, half.source, seeds)).to_string())
+    folders = list(dict.fromkeys(results_folder(half.profile, half.source) for half in halves))
+    if not options.no_notebooks:
+        for folder in folders:
+            print(f"\nreport: {write_report(folder)}")
     print(f"\ndone in {_clock(time.perf_counter() - started)}; tables and figures: {', '.join(map(str, folders))}")
-    return 0
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -15,6 +15,7 @@ import cv2
 from tqdm.auto import tqdm
 
 from mula_lib.anatomy import PASCAL
+from mula_lib.commands import exit_status
 from mula_lib.data.lip import load_mask
 from mula_lib.data.pascal import OTHER_LOOKUP
 from mula_lib.errors import DataError
@@ -38,18 +39,16 @@ def convert(masks: Path, out: Path) -> int:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit status: 0 done, 2 an error that is the user's to mend."""
+    """Exit status: 0 done, 2 an error that is the user's to mend, 130 interrupted."""
     parser = argparse.ArgumentParser(prog="python -m mula_lib.data.convert_parts", description=__doc__)
     parser.add_argument("masks", type=Path, help="folder of the other release's masks")
     parser.add_argument("out", type=Path, help="folder to write; it is made if it is not there")
     options = parser.parse_args(arguments)
-    try:
-        count = convert(options.masks, options.out)
-    except (DataError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    print(f"{count} masks written to {options.out}")
-    return 0
+
+    def command() -> None:
+        print(f"{convert(options.masks, options.out)} masks written to {options.out}")
+
+    return exit_status(command, kept=f"what was written to {options.out} is whole; run the same command again")
 
 
 if __name__ == "__main__":

@@ -6,8 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from mula_lib.commands import exit_status
 from mula_lib.data.people import CrowdConfig, PeopleConfig, part_frequencies, render_dataset
-from mula_lib.errors import MulaError
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -23,27 +23,21 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=default.seed, help="another seed, other people (%(default)s)")
     parser.add_argument("--workers", type=int, default=None, help="processes (one for each processor)")
     options = parser.parse_args(arguments)
-    try:
-        kind = CrowdConfig if options.crowds else PeopleConfig
-        train, val = (
-            given if given is not None else usual
-            for given, usual in ((options.train, kind.train), (options.val, kind.val))
-        )
-        config = kind(train, val, options.size, options.seed)
-        render_dataset(options.out, config, workers=options.workers)
-        if config.train:
-            shares = part_frequencies(options.out).mul(100).round(2)
-            print(shares.rename(columns=lambda name: f"% of {name}").to_string())
-    except MulaError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"error: cannot write {error.filename or options.out}: {error.strerror}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print(f"\ninterrupted: what is done is kept in {options.out}; run the same command to go on", file=sys.stderr)
-        return 130
-    return 0
+    kept = f"what is done is kept in {options.out}; run the same command to go on"
+    return exit_status(lambda: _render(options), kept=kept)
+
+
+def _render(options: argparse.Namespace) -> None:
+    kind = CrowdConfig if options.crowds else PeopleConfig
+    train, val = (
+        given if given is not None else usual
+        for given, usual in ((options.train, kind.train), (options.val, kind.val))
+    )
+    config = kind(train, val, options.size, options.seed)
+    render_dataset(options.out, config, workers=options.workers)
+    if config.train:
+        shares = part_frequencies(options.out).mul(100).round(2)
+        print(shares.rename(columns=lambda name: f"% of {name}").to_string())
 
 
 if __name__ == "__main__":
