@@ -69,9 +69,11 @@ def predict_maps(
             crops = [warp_image(each, fit_affine(each.shape[1::-1], crop, scale=scale), crop) for each in images[some]]
             batch = torch.from_numpy(np.stack(crops).transpose(0, 3, 1, 2)).to(device)
             output = model(torch.cat([batch, batch.flip(3)]) if testing.mirror else batch)[stage]
+            if output.pose is not None:  # without the released structure's map of the background
+                output = output._replace(pose=output.pose[:, : len(anatomy.joints)])
             views = _turned_back(output, anatomy) if testing.mirror else [output]
             if output.parsing is not None:
-                seen, taps = _unscaling(crop, scale, output.parsing)
+                seen, taps = _unscaling(crop, scale, output.parsing, align_corners=model.config.released)
                 for view in views:
                     _add(sums, "parts", _resample(view.parsing, taps).softmax(dim=1), len(images), crop, some, seen)
             # Confidence may be added up before it is enlarged, as probabilities may not.
@@ -112,15 +114,20 @@ def _turned_back(output: StageOutput, anatomy: Anatomy) -> list[StageOutput]:
     return [first, StageOutput(parsing, pose, offsets)]
 
 
-def _unscaling(crop: int, scale: float, maps: Tensor) -> tuple[slice, Tensor]:
+def _unscaling(crop: int, scale: float, maps: Tensor, *, align_corners: bool = False) -> tuple[slice, Tensor]:
     """How the unscaled crop is read off ``maps`` (…, cells, cells) of the scaled one, the same for rows and columns.
 
     Returns which of its pixels the scaled crop shows, and a (pixels, cells) matrix: each one's linear weights of cells.
+    ``align_corners`` lays the centres of the outermost cells on those of the outermost pixels, not edges on edges.
     """
     cells = maps.shape[-1]
     side = ((2 * np.arange(crop) + 1) / crop - 1) * scale  # -1 and 1 are the scaled crop's edges
     shown = np.flatnonzero(np.abs(side) <= 1)
-    place = (((side[shown] + 1) * cells - 1) / 2).clip(0, cells - 1)
+    if align_corners:
+        place = ((side[shown] + 1) * crop - 1) / 2 * (cells - 1) / (crop - 1)
+    else:
+        place = ((side[shown] + 1) * cells - 1) / 2
+    place = place.clip(0, cells - 1)
     taps = (1 - np.abs(place[:, None] - np.arange(cells))).clip(0)
     return slice(int(shown[0]), int(shown[-1]) + 1), torch.from_numpy(taps.astype(np.float32)).to(maps.device)
 

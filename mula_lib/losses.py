@@ -33,7 +33,10 @@ class Truth:
         self._targets: dict[tuple[int, int], Tensor | CrowdTargets] = {}
 
     def pose_targets(self, maps: Tensor) -> Tensor | CrowdTargets:
-        """What joint ``maps`` (B, N, h, w) are trained towards, at their size: of one person, or of several."""
+        """What joint ``maps`` (B, N, h, w) are trained towards, at their size: of one person, or of several.
+
+        A map beyond the N joints is of the background: 1 - the highest of the others.
+        """
         grid, crop = (maps.shape[-2], maps.shape[-1]), self.images.shape[-1]
         if grid not in self._targets:
             joints, present, stride = self._batch["joints"], self._batch["present"], crop / grid[1]
@@ -41,16 +44,23 @@ class Truth:
             if "centres" in self._batch:
                 self._targets[grid] = crowd_targets(joints, present, self._batch["centres"], **where, crop=crop)
             else:
-                self._targets[grid] = gaussian_heatmaps(joints, present, **where)
+                heatmaps = gaussian_heatmaps(joints, present, **where)
+                if maps.shape[1] > heatmaps.shape[1]:
+                    heatmaps = torch.cat([heatmaps, 1 - heatmaps.amax(dim=1, keepdim=True)], dim=1)
+                self._targets[grid] = heatmaps
         return self._targets[grid]
 
 
-def supervise(outputs: Sequence[StageOutput], truth: Truth) -> Tensor:
-    """Eq. 4 of any network: the sum over stages, each compared at its own size and in the tasks that it has."""
+def supervise(outputs: Sequence[StageOutput], truth: Truth, *, align_corners: bool = False) -> Tensor:
+    """Eq. 4 of any network: the sum over stages, each compared at its own size and in the tasks that it has.
+
+    ``align_corners`` is how logits are enlarged to the mask's size: PyTorch 0.2 aligned the corners.
+    """
     total = truth.images.new_zeros((), dtype=torch.float32)
     for stage in outputs:
         if stage.parsing is not None:
-            total = total + truth.parsing_weight * upsampled_cross_entropy(stage.parsing, truth.mask, IGNORE)
+            enlarged = upsampled_cross_entropy(stage.parsing, truth.mask, IGNORE, align_corners=align_corners)
+            total = total + truth.parsing_weight * enlarged
         if stage.pose is not None:
             total = total + truth.pose_weight * pose_loss(stage, truth.pose_targets(stage.pose))
     return total

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -126,6 +127,7 @@ class Perfect(torch.nn.Module):
 
     def __init__(self, pose: torch.Tensor, offsets: torch.Tensor) -> None:
         super().__init__()
+        self.config = SimpleNamespace(released=False)
         self.weight = torch.nn.Parameter(torch.zeros(1))
         self.pose, self.offsets = pose, offsets
 

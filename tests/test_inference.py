@@ -29,7 +29,7 @@ class ColourReader(torch.nn.Module):
 
     def __init__(self, stride=2):
         super().__init__()
-        self.config = SimpleNamespace(stride=stride)
+        self.config = SimpleNamespace(stride=stride, released=False)
         self.anything = torch.nn.Parameter(torch.zeros(1))  # a network has parameters, and they say on what device
 
     def forward(self, images):

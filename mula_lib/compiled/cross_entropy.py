@@ -28,20 +28,20 @@ _P3, _P4, _P5 = np.float32(4.1665795894e-2), np.float32(1.6666665459e-1), np.flo
 _HALF, _ONE, _ZERO, _LOWEST = np.float32(0.5), np.float32(1), np.float32(0), np.float32(-87)
 
 
-def upsampled_cross_entropy(logits: Tensor, target: Tensor, ignore: int) -> Tensor:
+def upsampled_cross_entropy(logits: Tensor, target: Tensor, ignore: int, *, align_corners: bool = False) -> Tensor:
     """Mean cross entropy of ``logits`` (B, P, h, w), upsampled bilinearly to ``target`` (B, H, W) uint8, a scalar.
 
     Pixels whose target is ``ignore`` take no part; nan if none is left. Raises ``ValueError`` for a target that is
-    neither a part nor ``ignore``.
+    neither a part nor ``ignore``. ``align_corners`` is that of PyTorch's ``interpolate``.
     """
-    if applies(logits) and target.dtype == torch.uint8 and target.device.type == "cpu":
+    if not align_corners and applies(logits) and target.dtype == torch.uint8 and target.device.type == "cpu":
         return _UpsampledCrossEntropy.apply(logits, target, ignore)
-    return reference(logits, target, ignore)
+    return reference(logits, target, ignore, align_corners=align_corners)
 
 
-def reference(logits: Tensor, target: Tensor, ignore: int) -> Tensor:
+def reference(logits: Tensor, target: Tensor, ignore: int, *, align_corners: bool = False) -> Tensor:
     """The same by PyTorch's own operations."""
-    upsampled = F.interpolate(logits.float(), size=target.shape[-2:], mode="bilinear", align_corners=False)
+    upsampled = F.interpolate(logits.float(), size=target.shape[-2:], mode="bilinear", align_corners=align_corners)
     return F.cross_entropy(upsampled, target.long(), ignore_index=ignore)
 
 

@@ -62,11 +62,11 @@ class ParameterAdapter(nn.Module):
         return kernels
 
 
-NORMS = ("none", "bn", "bn_relu")
+NORMS = ("none", "bn", "bn_relu", "relu")
 
 
 class Closing(nn.Sequential):
-    """What follows U in R*: nothing, as Eq. 6 is written; BN; or BN and ReLU, as in the released hourglass network.
+    """What follows U in R*: nothing, as Eq. 6 is written; BN; BN and ReLU, or ReLU alone: the released networks.
 
     BN alone begins at zero (γ = 0), so that R̄ = R at first and a task admits the other's guidance as it proves useful.
     With a ReLU behind it that start would never be left, so there γ begins at one.
@@ -74,11 +74,11 @@ class Closing(nn.Sequential):
 
     def __init__(self, channels: int, norm: str) -> None:
         super().__init__()
-        if norm != "none":
+        if norm in ("bn", "bn_relu"):
             self.append(nn.BatchNorm2d(channels))
         if norm == "bn":
             nn.init.zeros_(self[0].weight)
-        if norm == "bn_relu":
+        if norm in ("bn_relu", "relu"):
             self.append(nn.ReLU(inplace=True))
 
 

@@ -37,6 +37,9 @@ class ModelConfig:
     image: ImageConvention = field(default_factory=ImageConvention)
     offsets: bool = False  # several people: the pose branch also regresses each joint's offset to its centroid
     rival: RivalConfig | None = None  # a compared system on this trunk instead of the joint model
+    # The structure of the authors' released code where it differs from the paper: R, not R̄, and F go on to the next
+    # stage, the pose branch has a last map of the background, and bilinear enlarging aligns the corners.
+    released: bool = False
 
     def __post_init__(self) -> None:
         if self.backbone not in BACKBONES:
@@ -49,6 +52,10 @@ class ModelConfig:
             raise ConfigError("VGG16-FCN encodes images, not features, and so has one stage; stack hourglasses instead")
         if self.shared_encoder and self.interactions != ("none",):
             raise ConfigError("a shared encoder (MTL) has one stage and no interaction: interactions=('none',)")
+        if self.released and self.offsets:
+            raise ConfigError(
+                "the authors released their network for one person only: released=True needs offsets=False"
+            )
 
     @property
     def stages(self) -> int:
@@ -56,14 +63,19 @@ class ModelConfig:
         return len(self.interactions)
 
     @property
+    def pose_maps(self) -> int:
+        """Maps that the pose branch predicts: N, and in the released structure one of the background."""
+        return self.joints + self.released
+
+    @property
     def stride(self) -> int:
         """Image pixels per feature cell."""
         return vgg.STRIDE if self.backbone == "vgg" else hourglass.STRIDE
 
     def to_json(self) -> dict:
-        """Plain lists and numbers, for files; ``offsets`` and ``rival`` are named by networks that have them only."""
+        """Plain lists and numbers, for files; what few networks have is named by these only."""
         values = {**asdict(self), "interactions": list(self.interactions)}
-        for name in ("offsets", "rival"):
+        for name in ("offsets", "rival", "released"):
             if not values[name]:  # so that files of other networks are what they were before there were these
                 del values[name]
         return values

@@ -28,7 +28,7 @@ class AdaptationConfig:
     kernel_size: int = 7  # h; odd
     plain_start: bool = False  # Kaiming adapters without a base kernel, as released
     unit_kernels: bool = True  # kernels at unit L2 norm per channel
-    norm: str = "bn"  # on R*: "none" as in Eq. 6, "bn", or "bn_relu" as in the released hourglass
+    norm: str = "bn"  # on R*: "none" as in Eq. 6, "bn"; released: "bn_relu" (hourglass), "relu" (VGG)
 
     def __post_init__(self) -> None:
         if self.norm not in NORMS:

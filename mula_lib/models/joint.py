@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from mula_lib.losses import Truth, supervise
 from mula_lib.models import hourglass, vgg
 from mula_lib.models.config import ModelConfig
 from mula_lib.models.interaction import build_interaction
@@ -20,15 +21,18 @@ from mula_lib.models.outputs import StageOutput
 
 
 class Mapping(nn.Module):
-    """M of Eq. 3: F(t+1) = 1×1(R̄(t)) + 1×1(prediction(t))."""
+    """M of Eq. 3: F(t+1) = 1×1(R̄(t)) + 1×1(prediction(t)).
 
-    def __init__(self, refined_channels: int, predictions: int, width: int) -> None:
+    Of the released structure it is given R(t), and F(t) is added to what it returns.
+    """
+
+    def __init__(self, channels: int, predictions: int, width: int) -> None:
         super().__init__()
-        self.from_features = nn.Conv2d(refined_channels, width, 1)
+        self.from_features = nn.Conv2d(channels, width, 1)
         self.from_prediction = nn.Conv2d(predictions, width, 1)
 
-    def forward(self, refined: Tensor, prediction: Tensor) -> Tensor:
-        return self.from_features(refined).add_(self.from_prediction(prediction))
+    def forward(self, features: Tensor, prediction: Tensor) -> Tensor:
+        return self.from_features(features).add_(self.from_prediction(prediction))
 
 
 class Branch(nn.Module):
@@ -51,10 +55,14 @@ class Branch(nn.Module):
         elif with_encoder:
             self.stem = hourglass.Stem(config.width)
             self.encoder = nn.ModuleList(
-                hourglass.HourglassEncoder(config.width, config.units) for _ in config.interactions
+                hourglass.HourglassEncoder(config.width, config.units, align_corners=config.released)
+                for _ in config.interactions
             )
         self.classifier = nn.ModuleList(nn.Conv2d(channels, outputs, 1) for channels in refined_channels)
-        self.mapping = nn.ModuleList(Mapping(channels, outputs, config.width) for channels in refined_channels[:-1])
+        self.mapping = nn.ModuleList(
+            Mapping(config.width if config.released else channels, outputs, config.width)
+            for channels in refined_channels[:-1]
+        )
 
 
 class JointModel(Network):
@@ -75,12 +83,16 @@ class JointModel(Network):
         )
         refined_channels = [interaction.out_channels for interaction in self.interaction]
         self.parsing = Branch(config, config.parts, refined_channels)
-        self.pose = Branch(config, config.joints, refined_channels, with_encoder=not config.shared_encoder)
+        self.pose = Branch(config, config.pose_maps, refined_channels, with_encoder=not config.shared_encoder)
         # The dense regression of Sec. 4.1 reads the tailored features too, and passes nothing on to the next stage.
         self.regressor = nn.ModuleList(
             nn.Conv2d(channels, 2 * config.joints, 1) for channels in refined_channels if config.offsets
         )
         self.initialise((*self.parsing.classifier, *self.pose.classifier, *self.regressor))
+
+    def loss(self, outputs: list[StageOutput], truth: Truth) -> Tensor:
+        """Eq. 4, with the logits enlarged as ``config.released`` says."""
+        return supervise(outputs, truth, align_corners=self.config.released)
 
     def forward(self, images: Tensor) -> list[StageOutput]:
         """(B, 3, H, W) -> T stages of (B, parts, h, w) logits, (B, joints, h, w) maps and, if asked for, offsets."""
@@ -114,8 +126,12 @@ class JointModel(Network):
         )
         if t + 1 == self.config.stages:
             return stage, None, None
-        next_parsing = self.parsing.mapping[t](refined_parsing, stage.parsing)
-        next_pose = self.pose.mapping[t](refined_pose, stage.pose)
+        if self.config.released:
+            next_parsing = self.parsing.mapping[t](r_parsing, stage.parsing) + f_parsing
+            next_pose = self.pose.mapping[t](r_pose, stage.pose) + f_pose
+        else:
+            next_parsing = self.parsing.mapping[t](refined_parsing, stage.parsing)
+            next_pose = self.pose.mapping[t](refined_pose, stage.pose)
         return stage, next_parsing, next_pose
 
 
