@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from mula_lib.anatomy import Anatomy
 from mula_lib.errors import ConfigError
 from mula_lib.models.config import ModelConfig, RivalConfig
-from mula_lib.models.interaction import AdaptationConfig
+from mula_lib.models.interaction import AdaptationConfig, released_adaptation
 from mula_lib.profiles import Profile, Recipe
 
 
@@ -37,7 +37,8 @@ class Experiment:
 
     def model_config(self, profile: Profile, anatomy: Anatomy) -> ModelConfig:
         """The network of this row at the size of ``profile``."""
-        vgg = self.backbone == "vgg"
+        vgg, released = self.backbone == "vgg", profile.protocol == "released" and self.system is None
+        kernel_size = profile.vgg_kernel_size if vgg else profile.hourglass_kernel_size
         return ModelConfig(
             backbone=self.backbone,
             interactions=self.interactions,
@@ -46,14 +47,18 @@ class Experiment:
             joints=len(anatomy.joints),
             shared_encoder=self.shared_encoder,
             batch_norm=profile.vgg_batch_norm and vgg,
-            adaptation=AdaptationConfig(profile.vgg_kernel_size if vgg else profile.hourglass_kernel_size),
+            adaptation=released_adaptation(kernel_size, vgg=vgg) if released else AdaptationConfig(kernel_size),
             offsets=anatomy.crowds,
             rival=RivalConfig(self.system, profile.crop, anatomy.name) if self.system else None,
+            released=released,
         )
 
     def recipe(self, profile: Profile) -> Recipe:
         """How this network is trained at the size of ``profile``."""
-        return replace(profile.recipe, learning_rate=profile.recipe.learning_rate * (self.rate or 1.0))
+        usual = profile.recipe.learning_rate
+        if self.backbone == "vgg" and profile.vgg_learning_rate:
+            usual = profile.vgg_learning_rate
+        return replace(profile.recipe, learning_rate=usual * (self.rate or 1.0))
 
 
 def _vgg(name: str, interaction: str, idea: str, **more: bool | float | str) -> Experiment:

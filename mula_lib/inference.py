@@ -74,7 +74,7 @@ def predict_maps(
             views = _turned_back(output, anatomy) if testing.mirror else [output]
             if output.parsing is not None:
                 seen, taps = _unscaling(crop, scale, output.parsing, align_corners=model.config.released)
-                for view in views:
+                for view in views if testing.mirror_parts else views[:1]:
                     _add(sums, "parts", _resample(view.parsing, taps).softmax(dim=1), len(images), crop, some, seen)
             # Confidence may be added up before it is enlarged, as probabilities may not.
             if output.pose is not None:
@@ -84,11 +84,12 @@ def predict_maps(
             if output.offsets is not None:
                 moved = _resample(sum(view.offsets for view in views), taps) * (crop / 2 / scale)
                 _add(sums, "offsets", moved, len(images), crop, some, seen)
-    answers = torch.zeros(crop, crop, device=device)
+    seen_at = torch.zeros(crop, crop, device=device)  # how many scales show a pixel
     for scale in testing.scales:
-        seen, _ = _unscaling(crop, scale, answers[:1, :1])
-        answers[seen, seen] += 1 + testing.mirror
-    return CropMaps(**{name: total.div_(answers) for name, total in sums.items()})
+        seen, _ = _unscaling(crop, scale, seen_at[:1, :1])
+        seen_at[seen, seen] += 1
+    views = {"parts": 1 + (testing.mirror and testing.mirror_parts)}
+    return CropMaps(**{name: total.div_(seen_at * views.get(name, 1 + testing.mirror)) for name, total in sums.items()})
 
 
 def _add(sums: dict[str, Tensor], name: str, values: Tensor, count: int, crop: int, some: slice, seen: slice) -> None:

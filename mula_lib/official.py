@@ -24,7 +24,7 @@ from mula_lib.errors import CheckpointError
 from mula_lib.models.build import network_of
 from mula_lib.models.config import ModelConfig
 from mula_lib.models.convention import ImageConvention
-from mula_lib.models.interaction import AdaptationConfig
+from mula_lib.models.interaction import released_adaptation
 from mula_lib.models.network import Network
 
 PREFIXES = ("module.", "front_end_net.")  # of nn.DataParallel, and of the module that initialised the network
@@ -95,16 +95,10 @@ def released_config(backbone: str, stages: int = 5, units: int = 1, *, width: in
         interactions=("adapt",) if vgg else ("adapt",) * stages,
         width=width or (512 if vgg else 256),
         units=units,
-        adaptation=released_adaptation(backbone),
+        adaptation=released_adaptation(3 if vgg else 7, vgg=vgg),
         image=IMAGE,
         released=True,
     )
-
-
-def released_adaptation(backbone: str) -> AdaptationConfig:
-    """The authors' adaptation: Kaiming's weights, no base kernel, and ReLU behind U, in hourglasses with BN before."""
-    vgg = backbone == "vgg"
-    return AdaptationConfig(3 if vgg else 7, plain_start=True, unit_kernels=False, norm="relu" if vgg else "bn_relu")
 
 
 def convert(state: Mapping[str, Tensor], file: Path | str = "the state dict") -> Network:
@@ -172,7 +166,7 @@ def convert_file(source: Path, target: Path) -> Network:
     digest = hashlib.sha256(source.read_bytes()).hexdigest()
     facts = {
         "experiment": name,
-        "profile": "paper",
+        "profile": "paper-released",
         "dataset": "lip",
         "seed": None,
         "fingerprint": f"official {digest[:16]}",

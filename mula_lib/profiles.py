@@ -1,13 +1,30 @@
-"""How large a run is: ``smoke`` for tests, ``demo`` for a laptop. A profile is independent of the data set."""
+"""How large a run is: ``smoke`` for tests, ``demo`` for a laptop, ``paper`` for GPUs.
+
+A profile is independent of the data set. ``docs/paper_scale.md`` says where each value of the paper's profile is from.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, fields, replace
 
+from mula_lib.data.augment import Augmentation
 from mula_lib.errors import ConfigError
 
 PAPER_EPOCHS = 250
 PAPER_DROPS = (150, 170, 200, 230)  # Sec. 4.1: the epochs at which the learning rate halves
+
+
+# Of a field that was added when results were there already: at its default it is left out of fingerprints.
+LATER = {"later": True}
+
+
+def spec(settings: Recipe | Testing | Augmentation) -> dict:
+    """The fields of ``settings`` as far as they decide a result: for files and fingerprints."""
+    return {
+        each.name: getattr(settings, each.name)
+        for each in fields(settings)
+        if not (each.metadata.get("later") and getattr(settings, each.name) == each.default)
+    }
 
 
 @dataclass(frozen=True)
@@ -19,8 +36,10 @@ class Recipe:
     learning_rate: float = 0.0025  # RMSProp, Sec. 4.1
     drop_at: tuple[float, ...] = tuple(epoch / PAPER_EPOCHS for epoch in PAPER_DROPS)  # as shares of the epochs
     drop_factor: float = 0.5
+    # shares of the first rate after each drop, where they are not powers of ``drop_factor``
+    drop_to: tuple[float, ...] = field(default=(), metadata=LATER)
     pose_weight: float = 100.0  # β; not in the paper, and 100 in the released code (MSE + 0.01 CE)
-    clip_norm: float = 1.0  # of the whole gradient
+    clip_norm: float = 1.0  # of the whole gradient; 0: not clipped
     warmup: float = 0.0  # share of the steps over which the learning rate rises from zero
     bf16: bool = False  # autocast; gains only where the machine has bf16 arithmetic
 
@@ -29,7 +48,8 @@ class Recipe:
         total = self.epochs * steps_per_epoch
         warm = min(1.0, (step + 1) / (self.warmup * total)) if self.warmup else 1.0
         drops = sum(step >= round(share * total) for share in self.drop_at)
-        return self.learning_rate * warm * self.drop_factor**drops
+        share = (1.0, *self.drop_to)[drops] if self.drop_to else self.drop_factor**drops
+        return self.learning_rate * warm * share
 
 
 @dataclass(frozen=True)
@@ -41,6 +61,7 @@ class Testing:
     scales: tuple[float, ...] = (1.0,)
     mirror: bool = True
     batch: int = 32
+    mirror_parts: bool = field(default=True, metadata=LATER)  # or, of the mirrored image, joints only, as released
 
     def __post_init__(self) -> None:
         if not self.scales or min(self.scales) > 1 or min(self.scales) <= 0:
@@ -73,6 +94,10 @@ class Profile:
     testing: Testing
     crowds: CrowdSize
     core: tuple[str, ...] = ()  # empty: every row
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    protocol: str = "paper"  # or "released": the authors' code where it differs from the paper
+    vgg_learning_rate: float | None = None  # where it is another than the recipe's
+    planned: bool = False  # days of work: the data is checked and a plan printed before it is begun
     watch: int = 0  # validation images looked at after each epoch, for the log only
     cell_timeout: int = 3600  # seconds; rows are trained before, so that a notebook's cell takes minutes at most
 
@@ -121,7 +146,61 @@ DEMO = Profile(
     watch=100,
 )
 
-PROFILES = {profile.name: profile for profile in (SMOKE, DEMO)}
+PAPER = Profile(
+    name="paper",
+    dataset="lip",
+    crop=256,
+    vgg_width=512,
+    hourglass_width=256,
+    vgg_kernel_size=3,
+    hourglass_kernel_size=7,
+    vgg_batch_norm=False,
+    recipe=Recipe(epochs=PAPER_EPOCHS, batch=24),
+    testing=Testing(scales=(0.8, 1.0, 1.25), mirror=True),
+    crowds=CrowdSize("pascal", crop=256, recipe=Recipe(epochs=PAPER_EPOCHS, batch=24)),
+    cell_timeout=24 * 3600,
+    planned=True,
+)
+
+# The authors' code: other rates and drops, no clipping, nobody beyond the photo, one scale, mirrored poses only. Their
+# network for several people was not released.
+PAPER_RELEASED = replace(
+    PAPER,
+    name="paper-released",
+    protocol="released",
+    recipe=replace(
+        PAPER.recipe,
+        learning_rate=0.0015,
+        drop_at=tuple((epoch - 1) / PAPER_EPOCHS for epoch in PAPER_DROPS),
+        drop_to=(0.5, 0.25, 0.1, 0.05),
+        clip_norm=0.0,
+    ),
+    vgg_learning_rate=0.0001,
+    augmentation=Augmentation(outside=0),
+    testing=Testing(scales=(1.0,), mirror=True, mirror_parts=False),
+)
+
+
+def rehearsal(profile: Profile) -> Profile:
+    """``profile`` made so small that all of it runs in minutes: to find out what would fail after days."""
+    recipe = {"epochs": 2, "batch": 8}
+    return replace(
+        profile,
+        name=f"{profile.name}-rehearsal",
+        crop=64,
+        vgg_width=16,
+        hourglass_width=16,
+        recipe=replace(profile.recipe, **recipe),
+        crowds=replace(profile.crowds, crop=64, recipe=replace(profile.crowds.recipe, **recipe)),
+        cell_timeout=600,
+    )
+
+
+PROFILES = {
+    profile.name: profile
+    for profile in (SMOKE, DEMO, PAPER, PAPER_RELEASED, rehearsal(PAPER), rehearsal(PAPER_RELEASED))
+}
+PROTOCOLS = ("paper", "released")
 
 
 def find_profile(name: str) -> Profile:

@@ -19,11 +19,11 @@ from mula_lib.commands import exit_status
 from mula_lib.data.sources import REPOSITORY, SINGLE, Source, open_source
 from mula_lib.experiments import Experiment, find_experiment, searched_experiments
 from mula_lib.files import write_text
+from mula_lib.jobs import train_rows
 from mula_lib.machine import usable_cores
 from mula_lib.profiles import PROFILES, Profile, Testing, find_profile
 from mula_lib.results import results_folder
 from mula_lib.runs import RUNS, Run
-from mula_lib.workbook import train_rows
 
 RATES = (0.5, 1.0, 2.0)  # times the profile's learning rate; in the demo, half is the paper's
 EPOCHS = 2

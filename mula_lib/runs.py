@@ -18,7 +18,7 @@ import math
 import platform
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -27,7 +27,6 @@ import torch
 from mula_lib import processes
 from mula_lib.checkpoint import load_model, read_facts, save_weights
 from mula_lib.costs import forward_gflops, parameter_count
-from mula_lib.data.augment import Augmentation
 from mula_lib.data.samples import TrainingSamples
 from mula_lib.data.sources import REPOSITORY, Source
 from mula_lib.errors import CheckpointError
@@ -37,7 +36,7 @@ from mula_lib.files import write_json
 from mula_lib.models.build import build_model
 from mula_lib.models.config import ModelConfig
 from mula_lib.models.network import Network
-from mula_lib.profiles import Profile, Recipe, Testing, find_profile
+from mula_lib.profiles import Profile, Recipe, Testing, find_profile, spec
 from mula_lib.tables import table_experiments
 from mula_lib.training import fit
 
@@ -87,8 +86,8 @@ class Run:
         return {
             "recipe_version": RECIPE_VERSION,
             "model": self.model_config.to_json(),
-            "recipe": asdict(self.recipe),
-            "augmentation": asdict(Augmentation()),
+            "recipe": spec(self.recipe),
+            "augmentation": spec(self.profile.augmentation),
             "crop": self.profile.crop,
             "data": self.source.fingerprint,
             "seed": self.seed,
@@ -102,7 +101,7 @@ class Run:
     @cached_property
     def testing_fingerprint(self) -> str:
         """Of the training and the testing protocol."""
-        return _digest({"training": self.fingerprint, "testing": asdict(self.profile.testing)})
+        return _digest({"training": self.fingerprint, "testing": spec(self.profile.testing)})
 
     def result(self) -> RunResult | None:
         """The finished run, or None; a result of another configuration counts as none."""
@@ -256,7 +255,7 @@ def _train(run: Run, weights: Path, workers: int, save_memory: bool) -> None:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = build_model(run.model_config, run.seed).to(device)
     model.recompute_stages = save_memory
-    samples = TrainingSamples(source.train, profile.crop, Augmentation(), source.anatomy, run.seed)
+    samples = TrainingSamples(source.train, profile.crop, profile.augmentation, source.anatomy, run.seed)
     quick = Testing(scales=(1.0,), mirror=False)
 
     def watch(network: Network) -> dict[str, float]:

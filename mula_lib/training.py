@@ -104,7 +104,7 @@ def fit(
         CheckpointError: ``folder/last.ckpt`` is damaged, or belongs to another configuration.
     """
     device = next(model.parameters()).device
-    optimizer = torch.optim.RMSprop(model.parameter_groups(), lr=recipe.learning_rate, foreach=True)
+    optimizer = make_optimizer(model, recipe)
     keep_freed_memory()
     checkpoint = folder / "last.ckpt"
     log: list[dict] = []
@@ -132,7 +132,7 @@ def fit(
             for index, batch in enumerate(loader):
                 for group in optimizer.param_groups:
                     group["lr"] = recipe.learning_rate_at(epoch * steps + index, steps) * group["rate"]
-                losses.append(_update(objective, optimizer, batch, recipe))
+                losses.append(update(objective, optimizer, batch, recipe))
                 bar.update()
             seconds += time.perf_counter() - started
             loss = float(processes.total(torch.stack(losses).mean())) / processes.count()
@@ -145,6 +145,11 @@ def fit(
                 _save(folder, fingerprint, model, optimizer, log, seconds)
             processes.wait()
     return TrainingResult(seconds, log)
+
+
+def make_optimizer(model: Network, recipe: Recipe) -> torch.optim.Optimizer:
+    """RMSProp (Sec. 4.1), with the groups of parameters that the network has."""
+    return torch.optim.RMSprop(model.parameter_groups(), lr=recipe.learning_rate, foreach=True)
 
 
 def _epoch_seed(seed: int, epoch: int) -> int:
@@ -183,15 +188,16 @@ class Objective(torch.nn.Module):
         return self.network.loss(outputs, truth)
 
 
-def _update(
+def update(
     objective: torch.nn.Module, optimizer: torch.optim.Optimizer, batch: dict, recipe: Recipe
 ) -> torch.Tensor:
-    """One step of an :class:`Objective` or of its parallel form; returns the detached loss."""
+    """One step of an :class:`Objective` or of its parallel form; returns the loss, detached."""
     device = next(objective.parameters()).device
     loss = objective({key: value.to(device, non_blocking=True) for key, value in batch.items()})
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
-    torch.nn.utils.clip_grad_norm_(objective.parameters(), recipe.clip_norm, foreach=True)
+    if recipe.clip_norm:
+        torch.nn.utils.clip_grad_norm_(objective.parameters(), recipe.clip_norm, foreach=True)
     optimizer.step()
     return loss.detach()
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from conftest import REPOSITORY
 
-import mula_lib.workbook as workbook
+from mula_lib import execution, jobs, workbook
 from mula_lib.data.sources import open_source
 from mula_lib.errors import ConfigError, MulaError
 from mula_lib.experiments import find_experiment
@@ -67,9 +67,9 @@ def notebook_with(code, tmp_path, parameters=ALL_FOUR):
 @pytest.fixture
 def execute(monkeypatch, tmp_path, source):
     def run(code, **changes):
-        monkeypatch.setattr(workbook, "NOTEBOOKS", notebook_with(code, tmp_path, **changes))
-        monkeypatch.setattr(workbook, "EXECUTED", tmp_path / "executed")
-        workbook.execute_notebooks(SMOKE, [source], (0, 1))
+        monkeypatch.setattr(execution, "NOTEBOOKS", notebook_with(code, tmp_path, **changes))
+        monkeypatch.setattr(execution, "EXECUTED", tmp_path / "executed")
+        execution.execute_notebooks(SMOKE, [source], (0, 1))
         return json.loads((tmp_path / "executed" / "smoke" / "00_tried.ipynb").read_text())
 
     return run
@@ -83,31 +83,31 @@ def test_notebooks_are_executed_with_the_profile_the_data_set_and_the_seeds(exec
 
 def test_a_notebook_with_several_people_an_image_is_executed_with_such_data(tmp_path, monkeypatch):
     parameters = ALL_FOUR.replace("fixture", "crowd-fixture")
-    monkeypatch.setattr(workbook, "NOTEBOOKS", notebook_with("print(dataset)", tmp_path, parameters))
-    monkeypatch.setattr(workbook, "EXECUTED", tmp_path / "executed")
-    workbook.execute_notebooks(SMOKE, [open_source("fixture"), open_source("crowd-fixture")], (0,))
+    monkeypatch.setattr(execution, "NOTEBOOKS", notebook_with("print(dataset)", tmp_path, parameters))
+    monkeypatch.setattr(execution, "EXECUTED", tmp_path / "executed")
+    execution.execute_notebooks(SMOKE, [open_source("fixture"), open_source("crowd-fixture")], (0,))
     executed = json.loads((tmp_path / "executed" / "smoke" / "00_tried.ipynb").read_text())
     assert "".join(executed["cells"][-1]["outputs"][0]["text"]) == "crowd-fixture\n"
 
 
 def test_the_tables_asked_for_decide_which_runs_are_wanted():
     options = workbook._parser().parse_args(["smoke", "--tables", "2", "6"])
-    single, crowds = workbook._halves(SMOKE, options)
+    single, crowds = workbook._halves(SMOKE, (2, 6), options)
     assert (single.tables, crowds.tables) == ((2,), (6,))
-    names = [run.experiment.name for run in workbook._wanted(crowds, (0,), [], options)]
+    names = [run.experiment.name for run in workbook._wanted(crowds, (0,), [], False)]
     assert names == [experiment.name for experiment in table_experiments(6)]
     row = [find_experiment("HG-2×1u")]
-    (of_one,), (of_several,) = (workbook._wanted(half, (0,), row, options) for half in (single, crowds))
+    (of_one,), (of_several,) = (workbook._wanted(half, (0,), row, False) for half in (single, crowds))
     assert of_one.folder != of_several.folder
     assert of_one.shipped_weights != of_several.shipped_weights
-    only_two = workbook._halves(SMOKE, workbook._parser().parse_args(["smoke", "--tables", "2"]))
+    only_two = workbook._halves(SMOKE, (2,), options)
     assert [half.tables for half in only_two] == [(2,)]
 
 
 def test_notebooks_announce_themselves_with_an_estimate_from_the_last_time(execute, capsys):
     execute("pass")
     assert "[1/1] 00_tried.ipynb begins; 0 s so far, no estimate yet" in capsys.readouterr().out
-    (seconds,) = workbook.EXECUTED.rglob("seconds.json")
+    (seconds,) = execution.EXECUTED.rglob("seconds.json")
     seconds.write_text(json.dumps({"00_tried.ipynb": 75.0}))
     execute("pass")
     assert "0 s so far, about 1 min 15 s to go" in capsys.readouterr().out
@@ -118,11 +118,11 @@ def test_notebooks_announce_themselves_with_an_estimate_from_the_last_time(execu
 
 
 def test_a_notebook_never_seen_counts_as_the_mean_of_the_others(tmp_path):
-    took = workbook._Durations(tmp_path / "seconds.json")
+    took = execution._Durations(tmp_path / "seconds.json")
     assert took.estimate(["a"]) is None
     took.note("a", 10.0)
     took.note("b", 20.0)
-    assert workbook._Durations(tmp_path / "seconds.json").estimate(["a", "b", "c"]) == 45.0
+    assert execution._Durations(tmp_path / "seconds.json").estimate(["a", "b", "c"]) == 45.0
 
 
 def test_a_failed_cell_names_the_notebook_the_cell_and_the_error(execute):
@@ -137,10 +137,10 @@ def test_a_notebook_without_a_parameter_is_an_error_not_a_warning(execute):
 
 def test_rows_trained_side_by_side_equal_rows_trained_alone(source, tiny_profile, tmp_path):
     runs = [Run(find_experiment(n), tiny_profile, source, 0, tmp_path / "two") for n in ("VGG16-FCN", "HG-0s-1u-MuLA")]
-    workbook.train_rows(runs, jobs=2, retrain=False)
+    jobs.train_rows(runs, jobs=2, retrain=False)
     for run in runs:
         alone = replace(run, base=tmp_path / "one")
-        workbook.train_rows([alone], jobs=1, retrain=False)
+        jobs.train_rows([alone], jobs=1, retrain=False)
         assert alone.result().scores == run.result().scores
 
 
@@ -151,5 +151,5 @@ def test_one_bad_row_costs_no_other_row_its_work(source, tiny_profile, tmp_path)
     bad.folder.mkdir(parents=True)
     (bad.folder / "last.ckpt").write_bytes(b"half")
     with pytest.raises(MulaError, match=r"last\.ckpt"):
-        workbook.train_rows([bad, good], jobs=2, retrain=False)
+        jobs.train_rows([bad, good], jobs=2, retrain=False)
     assert good.result() is not None

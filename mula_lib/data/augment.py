@@ -10,7 +10,7 @@ Matrices are (2, 3) float64 and map (column, row) of the image to those of the c
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
@@ -28,6 +28,7 @@ class Augmentation:
     rotation: float = 40.0  # degrees, to either side
     shift: float = 40 / 256  # fraction of the crop, to either side, in x and in y
     mirror: float = 0.5  # probability
+    outside: int = field(default=IGNORE, metadata={"later": True})  # part id beyond the photo; released: background
 
 
 @dataclass(frozen=True)
@@ -109,29 +110,30 @@ def warp_image(image: np.ndarray, matrix: np.ndarray, crop: int) -> np.ndarray:
     return cv2.cvtColor(warped, cv2.COLOR_RGBA2RGB)
 
 
-def warp_mask(mask: np.ndarray, matrix: np.ndarray, crop: int) -> np.ndarray:
-    """Warp ``mask`` (H, W) uint8 into a (crop, crop) uint8 crop: nearest pixel, padded with 255 (ignore).
+def warp_mask(mask: np.ndarray, matrix: np.ndarray, crop: int, *, outside: int = IGNORE) -> np.ndarray:
+    """Warp ``mask`` (H, W) uint8 into a (crop, crop) uint8 crop: nearest pixel, padded with ``outside``.
 
-    The authors' released code pads with background, which teaches that beyond the photo there is nobody.
+    The authors' released code pads with background, 0, which teaches that beyond the photo there is nobody.
     """
-    padding = {"borderMode": cv2.BORDER_CONSTANT, "borderValue": IGNORE}
+    padding = {"borderMode": cv2.BORDER_CONSTANT, "borderValue": outside}
     return cv2.warpAffine(mask, matrix, (crop, crop), flags=cv2.INTER_NEAREST, **padding)
 
 
 def augment_sample(
-    image: np.ndarray, mask: np.ndarray, joints: np.ndarray, crop: int, draw: Draw, anatomy: Anatomy
+    image: np.ndarray, mask: np.ndarray, joints: np.ndarray, crop: int, draw: Draw, anatomy: Anatomy,
+    *, outside: int = IGNORE,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Warp one image once by ``draw``: image (H, W, 3), mask (H, W) and joints (N, 2) or (M, N, 2) into a crop.
 
     Returns the (crop, crop, 3) image, the (crop, crop) mask and the joints in crop pixels. A mirrored person's
-    left is their right: joints and part ids change sides with the pixels. Raises ``ValueError`` if image and mask
+    left is their right: joints and part ids change sides with the pixels. Beyond the photo the mask is ``outside``. Raises ``ValueError`` if image and mask
     differ in size.
     """
     height, width = image.shape[:2]
     if mask.shape != (height, width):
         raise ValueError(f"an image of {width}×{height} pixels with a mask of {mask.shape[1]}×{mask.shape[0]}")
     matrix = training_affine((width, height), crop, draw)
-    image, mask = warp_image(image, matrix, crop), warp_mask(mask, matrix, crop)
+    image, mask = warp_image(image, matrix, crop), warp_mask(mask, matrix, crop, outside=outside)
     joints = transform_points(joints, matrix)
     if draw.mirror:
         mask, joints = cv2.LUT(mask, anatomy.mirror_lookup), joints[..., anatomy.joint_mirror, :]

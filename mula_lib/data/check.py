@@ -34,6 +34,8 @@ from mula_lib.data.check_report import (
 from mula_lib.data.lip import SPLITS, LipLayout, find_layout, read_ids, read_pose_csv
 from mula_lib.data.pascal import is_pascal
 from mula_lib.errors import DataError
+from mula_lib.files import write_text
+from mula_lib.machine import usable_cores
 
 MISSING_PIECE = "missing folder or CSV"
 MALFORMED = "malformed id file or CSV"
@@ -70,6 +72,20 @@ def check_tree(root: str | Path, splits: Sequence[str] = (), *, jobs: int = 1) -
             f"{root}: not a LIP tree: no train_id.txt, val_id.txt or test_id.txt; nor PASCAL: no PersonJoints"
         )
     return [_check_split(split, layout, jobs) for split, layout in layouts.items() if layout is not None]
+
+
+def require_sound(root: str | Path, stamp: Path) -> None:
+    """Check all of the tree at ``root`` unless ``stamp`` says that it was; write ``stamp`` if it is sound.
+
+    Raises :class:`DataError` with the whole report if it is not.
+    """
+    if stamp.is_file() and stamp.read_text(encoding="utf-8").startswith(f"{Path(root).resolve()}\n"):
+        return
+    reports = check_tree(root, jobs=min(8, usable_cores()))
+    text = format_reports(reports)
+    if not all(report.sound for report in reports):
+        raise DataError(f"{root}: not as it should be; mend what is named here and run again\n{text}")
+    write_text(stamp, f"{Path(root).resolve()}\n{text}\n")
 
 
 def _check_split(split: str, layout: LipLayout, jobs: int) -> SplitReport:

@@ -60,7 +60,9 @@ class TrainingSamples(Dataset):
             )
         size_wh = image.shape[1::-1]
         drawn = draw(self.augmentation, np.random.default_rng((self.seed, epoch, index)))
-        image, mask, joints = augment_sample(image, mask, record.joints, self.crop, drawn, self.anatomy)
+        image, mask, joints = augment_sample(
+            image, mask, record.joints, self.crop, drawn, self.anatomy, outside=self.augmentation.outside
+        )
         sample = {"image": torch.from_numpy(_channels_first(image)), "mask": torch.from_numpy(mask)}
         if self.anatomy.crowds:
             centres = centroids(record.joints, record.boxes, self.anatomy)

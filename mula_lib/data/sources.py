@@ -39,6 +39,11 @@ class Source:
         return f"{self.name}, {len(self.train)} train and {len(self.val)} val images{without}"
 
 
+def is_given(name: str) -> bool:
+    """Whether the data set can be opened by its name alone: it is made here, or its environment variable is set."""
+    return name not in VARIABLES or bool(os.environ.get(VARIABLES[name]))
+
+
 def open_source(name: str, *, path: Path | str | None = None) -> Source:
     """Open a data set by name.
 

@@ -37,6 +37,11 @@ class AdaptationConfig:
             raise ConfigError(f"kernel_size={self.kernel_size}: dynamic kernels need an odd side; try 3, 5 or 7")
 
 
+def released_adaptation(kernel_size: int, *, vgg: bool) -> AdaptationConfig:
+    """The authors' code: Kaiming's weights, no base kernel, and ReLU behind U, in hourglasses with BN before it."""
+    return AdaptationConfig(kernel_size, plain_start=True, unit_kernels=False, norm="relu" if vgg else "bn_relu")
+
+
 class Interaction(nn.Module):
     """Base: keeps both representations as they are (``none``: independent networks)."""
 

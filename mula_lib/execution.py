@@ -1,0 +1,109 @@
+"""The notebooks, executed in order by papermill, with an estimate of how long they will take."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from mula_lib.data.sources import CROWDS, REPOSITORY, Source
+from mula_lib.errors import ConfigError, MulaError
+from mula_lib.files import write_json
+from mula_lib.profiles import Profile
+
+NOTEBOOKS = REPOSITORY / "notebooks"
+EXECUTED = REPOSITORY / "runs" / "notebooks"
+
+
+def execute_notebooks(profile: Profile, sources: Sequence[Source], seeds: Sequence[int]) -> None:
+    """Execute every notebook with papermill for ``profile``; the executed copies go to ``runs/notebooks/<profile>``.
+
+    A notebook gets that one of ``sources`` which is of the same kind as its own default: of one person an image, or of
+    several. It is left out where there is none.
+
+    Raises:
+        ConfigError: a notebook lacks a parameter it is given.
+        MulaError: a cell failed; the message names notebook and cell.
+    """
+    import papermill
+    from papermill.exceptions import PapermillExecutionError
+
+    planned = list(_with_sources(sources))
+    took = _Durations(EXECUTED / profile.name / "seconds.json")
+    begun = time.perf_counter()
+    for number, (notebook, source) in enumerate(planned, start=1):
+        left = took.estimate([path.name for path, _ in planned[number - 1 :]])
+        print(
+            f"[{number}/{len(planned)}] {notebook.name} begins; {clock(time.perf_counter() - begun)} so far, "
+            f"{f'about {clock(left)} to go' if left else 'no estimate yet'}",
+            flush=True,
+        )
+        given = {"profile": profile.name, "dataset": source.name, "data_path": str(source.root), "seeds": list(seeds)}
+        started = time.perf_counter()
+        output = EXECUTED / profile.name / notebook.name
+        output.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            papermill.execute_notebook(
+                str(notebook),
+                str(output),
+                parameters=given,
+                kernel_name="python3",
+                cwd=str(NOTEBOOKS),
+                execution_timeout=profile.cell_timeout,
+                progress_bar=False,
+                # ipykernel warns of unencrypted loopback traffic at every start, which nobody here can mend
+                extra_arguments=["--IPKernelApp.log_level=ERROR"],
+            )
+        except PapermillExecutionError as error:
+            raise MulaError(
+                f"{notebook.name}, cell {error.exec_count}: {error.ename}: {error.evalue} (executed copy: {output})"
+            ) from error
+        took.note(notebook.name, time.perf_counter() - started)
+
+
+def _with_sources(sources: Sequence[Source]) -> Iterator[tuple[Path, Source]]:
+    """The notebooks in order, each with that one of ``sources`` that it is for; those without are left out."""
+    import papermill
+
+    for notebook in sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb")):
+        known = papermill.inspect_notebook(str(notebook))
+        missing = sorted({"profile", "dataset", "data_path", "seeds"} - set(known))
+        if missing:
+            raise ConfigError(f"{notebook}: no parameter {', '.join(missing)}; add it to the cell tagged 'parameters'")
+        crowds = known["dataset"]["default"].strip("'\"") in CROWDS
+        source = next((each for each in sources if each.anatomy.crowds == crowds), None)
+        if source is not None:
+            yield notebook, source
+
+
+class _Durations:
+    """How long each notebook took: in this execution, or else in the one before, which is kept in a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.before: dict[str, float] = {}
+        self.now: dict[str, float] = {}
+        with contextlib.suppress(OSError, ValueError, AttributeError):  # no estimate is no loss
+            found = json.loads(path.read_text(encoding="utf-8"))
+            self.before = {str(name): float(seconds) for name, seconds in found.items()}
+
+    def note(self, name: str, seconds: float) -> None:
+        """Remember for the next time."""
+        self.now[name] = round(seconds, 1)
+        write_json(self.path, self.before | self.now)
+
+    def estimate(self, names: Sequence[str]) -> float | None:
+        """Seconds that these will take; None if nothing is known. One never seen counts as the mean of the others."""
+        known = self.before | self.now
+        if not known:
+            return None
+        mean = sum(known.values()) / len(known)
+        return sum(known.get(name, mean) for name in names)
+
+
+def clock(seconds: float) -> str:
+    """So many seconds as a reader says them: ``3 min 05 s``."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
