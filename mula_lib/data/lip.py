@@ -171,6 +171,17 @@ def read_pose_csv(path: str | Path) -> dict[str, np.ndarray]:
     A joint without both coordinates is missing and all nan. Raises :class:`DataError`, naming the file and line, for
     a file that cannot be read, a row without 49 columns, a cell that is no number, or a second row for one image.
     """
+    rows = read_rows(path, CSV_COLUMNS, f"image, then x,y,v of {JOINTS} joints")
+    poses = np.array(list(rows.values())).reshape(len(rows), JOINTS, 3)
+    poses[np.isnan(poses[:, :, :2]).any(axis=2)] = np.nan
+    return dict(zip(rows, poses, strict=True))
+
+
+def read_rows(path: str | Path, columns: int, what: str) -> dict[str, np.ndarray]:
+    """Read a CSV without header, ``stem.jpg`` and numbers, into ``{stem: (columns - 1,) float64}``.
+
+    ``what`` says in an error what the columns hold. Raises :class:`DataError` as :func:`read_pose_csv` does.
+    """
     names: list[str] = []
     lines: list[int] = []
     rows: list[list[float]] = []
@@ -178,11 +189,8 @@ def read_pose_csv(path: str | Path) -> dict[str, np.ndarray]:
         if not line.strip():
             continue
         file_name, *cells = line.split(",")
-        if len(cells) + 1 != CSV_COLUMNS:
-            raise DataError(
-                f"{path}, line {number}: {len(cells) + 1} columns instead of {CSV_COLUMNS} "
-                f"(image, then x,y,v of {JOINTS} joints)"
-            )
+        if len(cells) + 1 != columns:
+            raise DataError(f"{path}, line {number}: {len(cells) + 1} columns instead of {columns} ({what})")
         try:
             rows.append(list(map(float, cells)))
         except ValueError:
@@ -197,12 +205,11 @@ def read_pose_csv(path: str | Path) -> dict[str, np.ndarray]:
                 raise DataError(f"{path}, line {number}: {name} already has a row in line {first[name]}; remove one")
             first[name] = number
 
-    poses = np.array(rows, dtype=np.float64).reshape(len(rows), JOINTS, 3)
-    infinite = np.isinf(poses).any(axis=(1, 2))
+    table = np.array(rows, dtype=np.float64).reshape(len(rows), columns - 1)
+    infinite = np.isinf(table).any(axis=1)
     if infinite.any():
         raise DataError(f"{path}, line {lines[int(infinite.argmax())]}: an infinite number; write nan if it is missing")
-    poses[np.isnan(poses[:, :, :2]).any(axis=2)] = np.nan
-    return dict(zip(names, poses, strict=True))
+    return dict(zip(names, table, strict=True))
 
 
 def _not_a_number(path: str | Path, number: int, cells: list[str]) -> str:

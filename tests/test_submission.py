@@ -1,0 +1,210 @@
+"""LIP's submission format: what is written is read again, scored as the library scores it, and checked by name."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+
+from mula_lib import submission
+from mula_lib.anatomy import LIP, PASCAL
+from mula_lib.checkpoint import load_model, save_weights
+from mula_lib.data.lip import load_image, load_mask
+from mula_lib.data.sources import FIXTURES
+from mula_lib.errors import DataError
+from mula_lib.experiments import find_experiment
+from mula_lib.inference import predict
+from mula_lib.metrics.__main__ import main as score
+from mula_lib.metrics.parsing import confusion_matrix, parsing_scores
+from mula_lib.metrics.pose import pckh, pckh_hits
+from mula_lib.models.build import build_model
+from mula_lib.photo import load_predictor
+from mula_lib.profiles import SMOKE
+from mula_lib.submission import KEYPOINTS, PARTS, make_submission, read_predictions, write_predictions
+
+TREE = FIXTURES["people"]
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
+    model = build_model(find_experiment("VGG16-FCN-MuLA").model_config(SMOKE, LIP), 0)
+    save_weights(path, model, {"experiment": "VGG16-FCN-MuLA", "profile": "smoke", "fingerprint": "none"})
+    return path
+
+
+@pytest.fixture(scope="module")
+def submitted(weights, tmp_path_factory):
+    out = tmp_path_factory.mktemp("submitted")
+    make_submission(weights, TREE, "val", out, progress=False)
+    return out
+
+
+@pytest.fixture
+def copied(submitted, tmp_path):
+    return shutil.copytree(submitted, tmp_path / "copied")
+
+
+def test_a_submission_has_33_columns_of_whole_pixels_and_masks_at_the_images_size(submitted, source):
+    lines = (submitted / KEYPOINTS).read_text().splitlines()
+    assert [line.split(",")[0] for line in lines] == [f"{record.name}.jpg" for record in source.val.records]
+    assert all(len(line.split(",")) == 33 and all(int(cell) < 10_000 for cell in line.split(",")[1:]) for line in lines)
+    for record in source.val.records:
+        mask = cv2.imread(str(submitted / PARTS / f"{record.name}.png"), cv2.IMREAD_UNCHANGED)
+        assert mask.shape == load_image(record.image).shape[:2]
+        assert mask.max() < 20
+    assert not list(submitted.glob("*begun*"))
+
+
+def test_its_scores_are_those_of_the_library(submitted, weights, source, tmp_path, capsys):
+    images = [load_image(record.image) for record in source.val.records]
+    found = predict(load_model(weights), images, SMOKE.crop, SMOKE.testing, LIP)
+    joints = np.stack([np.round(each.joints.astype(float)) for each in found])
+    confusion = sum(
+        confusion_matrix(each.mask, load_mask(record.mask), 20)
+        for each, record in zip(found, source.val.records, strict=True)
+    )
+    truth = np.stack([record.joints for record in source.val.records])
+    expected = {**pckh(pckh_hits(joints, truth, LIP), LIP), **parsing_scores(confusion)}
+    assert score(["--gt", str(TREE), "--pred", str(submitted), "--csv", str(tmp_path / "scores.csv")]) == 0
+    written = pd.read_csv(tmp_path / "scores.csv").set_index("metric")["percent"]
+    for name, value in expected.items():
+        assert written[name] == pytest.approx(value, nan_ok=True)
+    assert {"face", "background"} <= set(written.index)
+    printed = capsys.readouterr().out
+    assert f"{round(expected['PCK'], 2)}" in printed
+    assert "PCKh@0.5" in printed
+
+
+def test_the_truth_scores_a_hundred_by_csv_and_folder(source, tmp_path, capsys):
+    write_predictions(tmp_path / "mine.csv", {record.name: record.joints for record in source.val.records})
+    masks = tmp_path / "masks"
+    masks.mkdir()
+    for record in source.val.records:
+        shutil.copy(record.mask, masks / record.mask.name)
+    arguments = [
+        "--gt",
+        str(TREE),
+        "--pred",
+        str(tmp_path / "mine.csv"),
+        str(masks),
+        "--csv",
+        str(tmp_path / "all.csv"),
+    ]
+    assert score(arguments) == 0
+    written = pd.read_csv(tmp_path / "all.csv").set_index("metric")["percent"]
+    assert written["mIoU"] == 100.0
+    assert written["PCK"] > 99
+
+
+def test_an_interrupted_submission_goes_on_and_ends_the_same(weights, submitted, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    calls = []
+
+    def failing(network, images, *rest):
+        calls.append(len(images))
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return predict(network, images, *rest)
+
+    monkeypatch.setattr(submission, "predict", failing)
+    in_fives = replace(load_predictor(weights), profile=replace(SMOKE, testing=replace(SMOKE.testing, batch=5)))
+    monkeypatch.setattr(submission, "load_predictor", lambda _: in_fives)
+    with pytest.raises(KeyboardInterrupt):
+        make_submission(weights, TREE, "val", out, progress=False)
+    assert not (out / KEYPOINTS).exists()
+    make_submission(weights, TREE, "val", out, progress=False)
+    assert calls == [5, 5, 5, 2]
+    assert (out / KEYPOINTS).read_bytes() == (submitted / KEYPOINTS).read_bytes()
+
+
+def test_a_folder_of_another_submission_is_refused(weights, copied):
+    with pytest.raises(DataError, match="another network or split"):
+        make_submission(weights, TREE, "train", copied, progress=False)
+
+
+def test_a_network_for_crowds_is_refused(tmp_path):
+    path = tmp_path / "crowds.safetensors"
+    model = build_model(find_experiment("HG-2s-1u-MuLA").model_config(SMOKE.for_crowds(), PASCAL), 0)
+    save_weights(path, model, {"experiment": "HG-2s-1u-MuLA", "profile": "smoke", "fingerprint": "none"})
+    with pytest.raises(DataError, match="for several people"):
+        make_submission(path, TREE, "val", tmp_path / "out", progress=False)
+
+
+def drop_a_row(folder):
+    lines = (folder / KEYPOINTS).read_text().splitlines(keepends=True)
+    (folder / KEYPOINTS).write_text("".join(lines[1:]))
+
+
+def add_a_row(folder):
+    lines = (folder / KEYPOINTS).read_text().splitlines(keepends=True)
+    (folder / KEYPOINTS).write_text("".join([*lines, "stranger.jpg" + ",1" * 32 + "\n"]))
+
+
+def shorten_a_row(folder):
+    lines = (folder / KEYPOINTS).read_text().splitlines(keepends=True)
+    (folder / KEYPOINTS).write_text("".join([lines[0].rsplit(",", 1)[0] + "\n", *lines[1:]]))
+
+
+def drop_a_mask(folder):
+    next((folder / PARTS).glob("*.png")).unlink()
+
+
+def add_a_mask(folder):
+    shutil.copy(next((folder / PARTS).glob("*.png")), folder / PARTS / "stranger.png")
+
+
+def shrink_a_mask(folder):
+    path = next((folder / PARTS).glob("*.png"))
+    cv2.imwrite(str(path), np.zeros((3, 4), np.uint8))
+
+
+def ignore_a_pixel(folder):
+    path = next((folder / PARTS).glob("*.png"))
+    mask = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    mask[0, 0] = 255
+    cv2.imwrite(str(path), mask)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (drop_a_row, r"no row for 1 images \(val_"),
+        (add_a_row, r"a row for 1 images \(stranger\), which the truth does not have"),
+        (shorten_a_row, "line 1: 32 columns instead of 33"),
+        (drop_a_mask, r"no mask for 1 images \(val_"),
+        (add_a_mask, r"a mask for 1 images \(stranger\)"),
+        (shrink_a_mask, r"4×3 pixels, but .* predict at the image's own size"),
+        (ignore_a_pixel, "255 in a prediction"),
+    ],
+)
+def test_missing_extra_and_broken_files_are_a_line_that_names_them(copied, capsys, spoil, said):
+    spoil(copied)
+    assert score(["--gt", str(TREE), "--pred", str(copied)]) == 2
+    complaint = capsys.readouterr().err
+    assert complaint.count("\n") == 1
+    assert re.search(said, complaint), complaint
+
+
+def test_nothing_in_common_and_nothing_there_are_errors(tmp_path, submitted, capsys):
+    (tmp_path / "empty").mkdir()
+    assert score(["--gt", str(TREE), "--pred", str(tmp_path / "empty")]) == 2
+    assert "no pred_keypoints.csv" in capsys.readouterr().err
+    assert score(["--gt", str(submitted / PARTS), "--pred", str(submitted / KEYPOINTS)]) == 2
+    assert "nothing to score" in capsys.readouterr().err
+    assert score(["--gt", str(TREE), "--pred", str(submitted), str(submitted)]) == 2
+    assert "given already" in capsys.readouterr().err
+
+
+def test_an_unfound_joint_is_nan_and_a_miss(tmp_path):
+    joints = np.full((16, 2), 7.4)
+    joints[3] = np.nan
+    write_predictions(tmp_path / "some.csv", {"a": joints})
+    read = read_predictions(tmp_path / "some.csv")["a"]
+    assert np.isnan(read[3]).all()
+    assert (np.delete(read, 3, axis=0) == 7).all()
