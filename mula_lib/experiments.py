@@ -9,7 +9,9 @@ from dataclasses import dataclass, replace
 
 from mula_lib.anatomy import Anatomy
 from mula_lib.errors import ConfigError
+from mula_lib.models import convention
 from mula_lib.models.config import ModelConfig, RivalConfig
+from mula_lib.models.convention import ImageConvention
 from mula_lib.models.interaction import AdaptationConfig, released_adaptation
 from mula_lib.profiles import Profile, Recipe
 
@@ -50,6 +52,7 @@ class Experiment:
             adaptation=released_adaptation(kernel_size, vgg=vgg) if released else AdaptationConfig(kernel_size),
             offsets=anatomy.crowds,
             rival=RivalConfig(self.system, profile.crop, anatomy.name) if self.system else None,
+            image=convention.RELEASED if released else ImageConvention(),
             released=released,
         )
 
@@ -99,7 +102,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
     # once results/demo/learning_rates.csv has its trials; until then it is a first guess, and no weights are shipped.
     _vgg("VGG16-FCN, own rate", "none", "two independent networks: the baseline", rate=0.5),
     _vgg("VGG16-FCN-MuLA, own rate", "adapt", "each task adapts the other", rate=0.5),
-    _hourglass("HG-0s-1u-MuLA, own rate", ("none",), "two independent hourglass networks: the baseline", rate=1.0),
+    _hourglass("HG-0s-1u-MuLA, own rate", ("none",), "two independent hourglass networks: the baseline", rate=2.0),
     _hourglass("HG-5s-1u-MuLA, own rate", ("adapt",) * 5, "five adapted stages: the paper's model", rate=1.0),
     _rival("SegNet", "segnet", "a mirrored decoder puts values back where they were pooled", rate=0.5),
     _rival("FCN-8s", "fcn8s", "scores of three depths, added from coarse to fine", rate=0.5),
