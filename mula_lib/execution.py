@@ -40,7 +40,8 @@ def execute_notebooks(profile: Profile, sources: Sequence[Source], seeds: Sequen
             f"{f'about {clock(left)} to go' if left else 'no estimate yet'}",
             flush=True,
         )
-        given = {"profile": profile.name, "dataset": source.name, "data_path": str(source.root), "seeds": list(seeds)}
+        root = str(source.root.resolve())  # notebooks are executed in their own folder
+        given = {"profile": profile.name, "dataset": source.name, "data_path": root, "seeds": list(seeds)}
         started = time.perf_counter()
         output = EXECUTED / profile.name / notebook.name
         output.parent.mkdir(parents=True, exist_ok=True)

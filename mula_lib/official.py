@@ -21,14 +21,13 @@ from mula_lib.anatomy import LIP
 from mula_lib.checkpoint import save_weights
 from mula_lib.commands import exit_status
 from mula_lib.errors import CheckpointError
+from mula_lib.models import convention
 from mula_lib.models.build import network_of
 from mula_lib.models.config import ModelConfig
-from mula_lib.models.convention import ImageConvention
 from mula_lib.models.interaction import released_adaptation
 from mula_lib.models.network import Network
 
 PREFIXES = ("module.", "front_end_net.")  # of nn.DataParallel, and of the module that initialised the network
-IMAGE = ImageConvention(order="BGR", mean=0.5, std=1.0)
 
 # The channels of their joint maps, by LIP's names; the 17th is the background.
 JOINTS = (
@@ -96,7 +95,7 @@ def released_config(backbone: str, stages: int = 5, units: int = 1, *, width: in
         width=width or (512 if vgg else 256),
         units=units,
         adaptation=released_adaptation(3 if vgg else 7, vgg=vgg),
-        image=IMAGE,
+        image=convention.RELEASED,
         released=True,
     )
 

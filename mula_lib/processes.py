@@ -37,9 +37,23 @@ def joined() -> Iterator[None]:
         dist.destroy_process_group()
 
 
+_on_its_own = False
+
+
+@contextlib.contextmanager
+def on_its_own() -> Iterator[None]:
+    """Let this process do something as if there were no others, such as a timing that they take no part in."""
+    global _on_its_own
+    _on_its_own = True
+    try:
+        yield
+    finally:
+        _on_its_own = False
+
+
 def count() -> int:
     """How many processes train together."""
-    return dist.get_world_size() if dist.is_initialized() else 1
+    return dist.get_world_size() if dist.is_initialized() and not _on_its_own else 1
 
 
 def rank() -> int:

@@ -29,3 +29,6 @@ class ImageConvention:
         if self.order == "BGR":
             images = images.flip(1)
         return images / (255 * self.std) - self.mean / self.std
+
+
+RELEASED = ImageConvention(order="BGR", mean=0.5, std=1.0)  # of the authors' code
