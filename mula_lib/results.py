@@ -31,6 +31,13 @@ def results_folder(profile: Profile, source: Source) -> Path:
     return REPOSITORY / "results" / name
 
 
+def read_table(path: Path) -> pd.DataFrame | None:
+    """A table as it was written; None where there is none."""
+    if not path.is_file():
+        return None
+    return pd.read_csv(path, keep_default_na=False, na_values=[""], dtype={"seeds": str})
+
+
 def finished_runs(table: int, profile: Profile, source: Source, seeds: Sequence[int]) -> dict[str, list[RunResult]]:
     """The finished runs of each row of a table, by method; a row that was not run has an empty list."""
     found = {}

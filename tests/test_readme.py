@@ -5,7 +5,10 @@ import re
 import pytest
 from conftest import REPOSITORY
 
+from mula_lib.errors import DataError
 from mula_lib.models.interaction import INTERACTIONS
+from mula_lib.summary import BEGIN, END, summary, update
+from mula_lib.tables import ROWS
 
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 
@@ -43,3 +46,24 @@ def test_everything_of_the_map_is_where_it_says(path):
 @pytest.mark.parametrize("link", sorted(set(re.findall(r"\]\((?!http|#)([^)#]+)", README))))
 def test_links_lead_somewhere(link):
     assert (REPOSITORY / link).exists()
+
+
+def test_the_results_are_those_of_the_demos_tables():
+    before, after = README.index(BEGIN) + len(BEGIN), README.index(END)
+    assert README[before:after] == "\n" + summary(REPOSITORY / "results" / "demo")
+
+
+def test_the_summary_has_every_row_and_writes_between_the_marks_only(tmp_path):
+    text = summary(REPOSITORY / "results" / "demo")
+    for row in ROWS:
+        assert f"\n| {row.name} |" in text
+    assert "| VGG16-FCN | 69.1 |" in text
+    page = tmp_path / "README.md"
+    page.write_text(f"before\n{BEGIN}old\n{END}after\n")
+    update(page, REPOSITORY / "results" / "demo")
+    assert page.read_text() == f"before\n{BEGIN}\n{text}{END}after\n"
+    page.write_text("nothing")
+    with pytest.raises(DataError, match="to write between"):
+        update(page, REPOSITORY / "results" / "demo")
+    with pytest.raises(DataError, match=r"table1\.csv: no such table"):
+        summary(tmp_path)
