@@ -1,0 +1,76 @@
+"""Pictures that can be read by everybody: words beside them, and colours that stay apart for every kind of vision."""
+
+from __future__ import annotations
+
+import itertools
+import re
+
+import cv2
+import nbformat
+import numpy as np
+import pytest
+from conftest import REPOSITORY
+
+from mula_lib.anatomy import LIP, PASCAL
+from mula_lib.figures import style
+
+NOTEBOOKS = sorted((REPOSITORY / "notebooks").glob("*.ipynb"))
+
+# What dichromats see of linear RGB (Viénot, Brettel and Mollon 1999)
+VISION = {
+    "usual": np.eye(3),
+    "protanopia": [[0.11238, 0.88762, 0], [0.11238, 0.88762, 0], [0.00401, -0.00401, 1]],
+    "deuteranopia": [[0.29275, 0.70725, 0], [0.29275, 0.70725, 0], [-0.02234, 0.02234, 1]],
+    "no colours": [[0.2126, 0.7152, 0.0722]] * 3,
+}
+
+
+def seen(colours, vision):
+    """(N, 3) sRGB of 0..255 -> (N, 3) CIE L*a*b* as somebody with that vision sees it."""
+    srgb = np.asarray(colours, float) / 255
+    linear = np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
+    linear = np.clip(linear @ np.asarray(VISION[vision], float).T, 0, 1)
+    back = np.where(linear <= 0.0031308, linear * 12.92, 1.055 * linear ** (1 / 2.4) - 0.055)
+    return cv2.cvtColor(back[None].astype(np.float32), cv2.COLOR_RGB2LAB)[0]
+
+
+def rgb(colour):
+    return [int(colour[place : place + 2], 16) for place in (1, 3, 5)]
+
+
+@pytest.mark.parametrize("vision", VISION)
+def test_the_two_sides_of_a_body_stay_apart(vision):
+    pairs = [(LIP.part(f"left_{part}"), LIP.part(f"right_{part}")) for part in ("arm", "leg", "shoe")]
+    pairs += [(PASCAL.part(f"upper_{part}"), PASCAL.part(f"lower_{part}")) for part in ("arm", "leg")]
+    for anatomy, (one, other) in zip([LIP] * 3 + [PASCAL] * 2, pairs, strict=True):
+        first, second = seen([anatomy.palette[one], anatomy.palette[other]], vision)
+        assert np.linalg.norm(first - second) > 20, (anatomy.parts[one], anatomy.parts[other])
+
+
+@pytest.mark.parametrize("vision", ["usual", "protanopia", "deuteranopia"])
+def test_the_first_lines_of_a_plot_stay_apart_and_all_have_markers_of_their_own(vision):
+    colours = seen([rgb(colour) for colour in style.LINES[:4]], vision)
+    for one, other in itertools.combinations(colours, 2):
+        assert np.linalg.norm(one - other) > 15  # six times what is just noticed
+    assert len(set(style.MARKERS)) >= len(style.LINES)
+
+
+def test_bars_of_the_paper_and_ours_differ_without_colour():
+    paper, ours = seen([rgb(style.PAPER_BAR["facecolor"]), rgb(style.OURS_BAR["facecolor"])], "no colours")
+    assert abs(paper[0] - ours[0]) > 25
+    assert style.PAPER_BAR["hatch"]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_every_picture_of_a_notebook_has_words_for_those_who_do_not_see_it(path):
+    for cell in nbformat.read(path, as_version=4).cells:
+        for output in cell.get("outputs", []):
+            for kind in output.get("data", {}):
+                if kind.startswith("image/"):
+                    assert len(output["metadata"][kind].get("alt", "")) > 15, (path.name, cell.id)
+
+
+@pytest.mark.parametrize("page", sorted([REPOSITORY / "README.md", *(REPOSITORY / "docs").glob("*.md")]))
+def test_every_picture_of_a_page_has_words(page):
+    for words in re.findall(r"!\[(.*?)\]\(", page.read_text(encoding="utf-8"), re.DOTALL):
+        assert len(words) > 15
