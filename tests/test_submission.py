@@ -19,12 +19,12 @@ from mula_lib.data.sources import FIXTURES
 from mula_lib.errors import DataError
 from mula_lib.experiments import find_experiment
 from mula_lib.inference import predict
-from mula_lib.metrics.__main__ import main as score
 from mula_lib.metrics.parsing import confusion_matrix, parsing_scores
 from mula_lib.metrics.pose import pckh, pckh_hits
 from mula_lib.models.build import build_model
 from mula_lib.photo import load_predictor
 from mula_lib.profiles import SMOKE
+from mula_lib.scoring import main as score
 from mula_lib.submission import KEYPOINTS, PARTS, make_submission, read_predictions, write_predictions
 
 TREE = FIXTURES["people"]
