@@ -22,6 +22,7 @@ from mula_lib.anatomy import LIP, PASCAL, Anatomy
 from mula_lib.checkpoint import load_model, read_facts
 from mula_lib.commands import MENDABLE, exit_status
 from mula_lib.data.lip import load_image
+from mula_lib.data.sources import VARIABLES
 from mula_lib.errors import DataError
 from mula_lib.experiments import find_experiment
 from mula_lib.figures.output import png_bytes
@@ -48,6 +49,7 @@ class Predictor:
     profile: Profile
     anatomy: Anatomy
     name: str
+    trained_on: str = "rendered people, not on photographs"
 
     def __call__(self, photo: np.ndarray) -> Prediction:
         """Parts and joints of one (H, W, 3) uint8 RGB photo, at its own size."""
@@ -82,7 +84,8 @@ def load_predictor(weights: Path | None = None, *, crowd: bool = False) -> Predi
     if config.offsets:
         profile = profile.for_crowds()
     anatomy = next(each for each in (LIP, PASCAL) if len(each.joints) == config.joints)
-    predictor = Predictor(network, profile, anatomy, facts["experiment"])
+    trained_on = {"trained_on": facts["dataset"]} if facts.get("dataset") in VARIABLES else {}
+    predictor = Predictor(network, profile, anatomy, facts["experiment"], **trained_on)
     blank = predictor(np.full((8, 8, 3), 128, np.uint8))
     if blank.mask is None or blank.joints is None:
         raise DataError(f"{path}: {facts['experiment']} has one of the two tasks only; take a joint network's weights")
@@ -192,7 +195,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _answer(options: argparse.Namespace) -> int:
     photos = photos_of(options.photos)
     predictor = load_predictor(options.weights, crowd=options.crowd)
-    print(f"{predictor.name}, {predictor.profile.name} profile: trained on rendered people, not on photographs")
+    print(f"{predictor.name}, {predictor.profile.name} profile: trained on {predictor.trained_on}")
     failed = 0
     for photo, name in zip(tqdm(photos, disable=len(photos) < 2, unit="photo"), _names(photos), strict=True):
         try:
