@@ -68,7 +68,8 @@ def _announce(result: RunResult, number: int, total: int) -> None:
     name, scores = result.run.experiment.name, result.scores
     compared = (result.run.source.anatomy.pose_metric, "mIoU")
     figures = ", ".join(f"{key} {scores[key]:.1f}" for key in compared if not math.isnan(scores[key]))
-    tqdm.write(f"[{number}/{total}] {name} ({result.run.source.name}), seed {result.run.seed}: {figures}")
+    trouble = f"; {result.trouble}" if result.trouble else ""
+    tqdm.write(f"[{number}/{total}] {name} ({result.run.source.name}), seed {result.run.seed}: {figures}{trouble}")
 
 
 def _begin_worker(lines: multiprocessing.Queue) -> None:

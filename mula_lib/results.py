@@ -16,7 +16,7 @@ from mula_lib.files import write_json, write_text
 from mula_lib.machine import usable_cores
 from mula_lib.profiles import Profile
 from mula_lib.runs import Run, RunResult
-from mula_lib.tables import METRICS, table_rows
+from mula_lib.tables import METRICS, Row, table_rows
 
 COLUMNS = (
     "method", "metric", "paper", "ours", "std", "seeds", "delta_vs_baseline", "paper_delta_vs_baseline", "source",
@@ -52,8 +52,8 @@ def build_table(table: int, profile: Profile, source: Source, seeds: Sequence[in
 
     ``ours`` is the mean over the finished seeds and ``std`` their sample standard deviation (empty below two seeds).
     A row without a finished run keeps the paper's number alone and says ``source = quoted``. A metric that the paper
-    does not report has a line for rows that can be run, without the paper's number. ``note`` says what a row stands for
-    and why one is only quoted.
+    does not report has a line for rows that can be run, without the paper's number. ``note`` says what a row is,
+    why one is only quoted, and which training ended early.
     """
     runs = finished_runs(table, profile, source, seeds)
     rows = {row.name: row for row in table_rows(table)}
@@ -77,7 +77,7 @@ def build_table(table: int, profile: Profile, source: Source, seeds: Sequence[in
                     **_costs(runs[method]),
                     "dataset": source.name,
                     "profile": profile.name,
-                    "note": row.note,
+                    "note": _note(row, runs[method]),
                 }
             )
     return pd.DataFrame(lines, columns=list(COLUMNS))
@@ -106,6 +106,11 @@ def provenance(profile: Profile, source: Source, seeds: Sequence[int]) -> dict:
         "packages": {name: _version(name) for name in PACKAGES},
         "machine": {"system": platform.system(), "processor": platform.machine(), "cores": usable_cores()},
     }
+
+
+def _note(row: Row, results: Sequence[RunResult]) -> str:
+    troubles = (f"seed {each.run.seed}: {each.trouble}" for each in results if each.trouble)
+    return "; ".join(filter(None, (row.note, *troubles)))
 
 
 def _scores(results: Sequence[RunResult], metric: str) -> list[float]:

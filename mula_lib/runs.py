@@ -137,6 +137,11 @@ class RunResult:
         """Counts of every validation image."""
         return load_evaluation(self.run.folder / "evaluation.npz", self.run.source.anatomy)
 
+    @property
+    def trouble(self) -> str | None:
+        """Why the training ended early, if it did."""
+        return self.metrics.get("trouble")
+
     def log(self) -> list[dict]:
         """A dict an epoch: epoch, loss, seconds and the watched scores."""
         return self.metrics["log"]
@@ -284,6 +289,7 @@ def _train(run: Run, weights: Path, workers: int, save_memory: bool) -> None:
         "train_seconds": round(result.seconds, 1),
         "trained_on": f"{platform.machine()}, {device.type}, torch {torch.__version__}",
         "log": result.log,
+        **({"trouble": result.trouble} if result.trouble else {}),
     }
     if processes.rank() == 0:
         save_weights(weights, model, facts)
@@ -323,6 +329,7 @@ def _test(run: Run, weights: Path) -> RunResult:
         "images_per_second": round(len(evaluation.names) / seconds, 2),
         "trained_on": facts["trained_on"],
         "log": facts["log"],
+        "trouble": facts.get("trouble"),
     }
     write_json(run.folder / "metrics.json", metrics)
     return RunResult(run, metrics)

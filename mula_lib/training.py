@@ -28,6 +28,7 @@ from mula_lib.models.network import Network
 from mula_lib.profiles import Recipe
 
 Watch = Callable[[Network], dict[str, float]]
+EXPLODED = 100.0  # times the lowest mean loss of an epoch so far: no training comes back from there
 
 
 _bar_line: int | None = None
@@ -74,6 +75,7 @@ class TrainingResult:
 
     seconds: float  # of training itself, over all sittings
     log: list[dict]  # a line an epoch
+    trouble: str | None = None  # why the training ended early, if it did
 
 
 def fit(
@@ -95,6 +97,9 @@ def fit(
     done by one thread, because sums in another order would end in other weights; train two rows at once instead.
     Under ``torchrun`` all processes train this one network, and the first one writes.
 
+    An epoch whose mean loss is no number, or :data:`EXPLODED` times the lowest one, ends the training: the network is
+    left as it was before that epoch, and the result says so.
+
     Args:
         fingerprint: of everything that decides the result; a checkpoint with another one is refused.
         watch: called after each epoch with the model, for figures in the log; never used to choose anything.
@@ -115,6 +120,8 @@ def fit(
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
         log, seconds = state["log"], state["seconds"]
+    start = {} if log else {name: value.clone() for name, value in model.state_dict().items()}
+    trouble = None
     steps = len(EpochBatches(len(samples), recipe.batch, seed, 0))
     model.to(memory_format=torch.channels_last).train()
     objective, first = processes.parallel(Objective(model, recipe)), processes.rank() == 0
@@ -136,6 +143,11 @@ def fit(
                 bar.update()
             seconds += time.perf_counter() - started
             loss = float(processes.total(torch.stack(losses).mean())) / processes.count()
+            if _diverged(loss, log):
+                trouble = f"diverged in epoch {epoch + 1} of {recipe.epochs} (loss {loss:.3g}); tested as before it"
+                model.load_state_dict(load_checkpoint(checkpoint)["model"] if log else start)
+                break
+            start = {}
             line = {"epoch": epoch + 1, "loss": round(loss, 6), "seconds": round(seconds, 1)}
             for name, value in (watch(model) if watch and first else {}).items():
                 line[name] = round(value, 3) if math.isfinite(value) else None  # JSON has no nan
@@ -144,7 +156,11 @@ def fit(
             if first:
                 _save(folder, fingerprint, model, optimizer, log, seconds)
             processes.wait()
-    return TrainingResult(seconds, log)
+    return TrainingResult(seconds, log, trouble)
+
+
+def _diverged(loss: float, log: list[dict]) -> bool:
+    return not math.isfinite(loss) or (bool(log) and loss > EXPLODED * min(line["loss"] for line in log))
 
 
 def make_optimizer(model: Network, recipe: Recipe) -> torch.optim.Optimizer:

@@ -1,5 +1,6 @@
 """The training loop: Eq. 4 counted by hand, the paper's schedule, and runs that survive being killed."""
 
+import itertools
 import json
 import signal
 import subprocess
@@ -14,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from conftest import REPOSITORY
 
+from mula_lib import training
 from mula_lib.data.augment import Augmentation
 from mula_lib.data.samples import TrainingSamples
 from mula_lib.data.targets import gaussian_heatmaps, heatmap_sigma
@@ -22,6 +24,7 @@ from mula_lib.losses import Truth, supervise
 from mula_lib.models.build import build_model
 from mula_lib.models.outputs import StageOutput
 from mula_lib.profiles import PAPER_EPOCHS, Recipe
+from mula_lib.results import build_table
 from mula_lib.runs import do_run
 from mula_lib.training import EpochBatches, fit
 
@@ -213,3 +216,73 @@ def test_training_under_bf16_autocast_keeps_float32_weights_and_learns(source, m
     log = fit(model, samples, recipe, tmp_path, fingerprint="x", seed=0).log
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
     assert log[-1]["loss"] < log[0]["loss"]
+
+
+@pytest.fixture
+def spoilt(monkeypatch):
+    """Makes every step from the given one on end in weights and a loss of the given value."""
+
+    def spoil(first_step, value):
+        steps = itertools.count()
+
+        def update(objective, *rest):
+            loss = training_update(objective, *rest)
+            if next(steps) < first_step:
+                return loss
+            with torch.no_grad():
+                for parameter in objective.parameters():
+                    parameter.fill_(value)
+            return torch.full_like(loss, value)
+
+        training_update = training.update
+        monkeypatch.setattr(training, "update", update)
+
+    return spoil
+
+
+@pytest.mark.parametrize(
+    ("value", "said"), [(float("nan"), "loss nan"), (float("inf"), "loss inf"), (1e9, "loss 1e+09")]
+)
+def test_a_run_that_diverges_ends_as_it_was_before_and_says_so_in_its_row(make_run, monkeypatch, spoilt, value, said):
+    spoilt(6, value)  # three steps an epoch: from the third epoch on
+    result = do_run(make_run(recipe=replace(make_run().recipe, epochs=5, drop_at=(0.4, 0.8))))
+    assert result.trouble.startswith(f"diverged in epoch 3 of 5 ({said}")
+    assert [line["epoch"] for line in result.log()] == [1, 2]
+    assert all(torch.isfinite(value).all() for value in result.model().state_dict().values())
+    assert result.scores["PixelAcc"] > 0
+    assert not (result.run.folder / "last.ckpt").exists()
+    assert do_run(result.run).trouble == result.trouble
+    monkeypatch.setattr("mula_lib.runs.Run.__init__.__defaults__", (0, result.run.base))  # tables look there
+    table = build_table(2, result.run.profile, result.run.source).set_index(["method", "metric"])
+    assert table.loc[("HG-1s-1u-MuLA", "PCK"), "note"] == f"seed 0: {result.trouble}"
+    assert table.loc[("HG-2s-1u-MuLA", "PCK"), "note"] == ""
+
+
+def test_the_state_that_is_kept_is_the_last_whole_epochs(source, make_run, tmp_path, spoilt):
+    config, recipe = make_run("VGG16-FCN-MuLA").model_config, Recipe(epochs=4, batch=8, drop_at=())
+    samples = TrainingSamples(source.train, 64, Augmentation(), source.anatomy, 0)
+    two, kept = build_model(config, 0), build_model(config, 0)
+    fit(two, samples, replace(recipe, epochs=2), tmp_path / "two", fingerprint="x", seed=0)
+    spoilt(6, float("nan"))
+    found = fit(kept, samples, recipe, tmp_path / "kept", fingerprint="x", seed=0)
+    assert found.trouble
+    assert_same_tensors(two.state_dict(), kept.state_dict())
+
+
+def test_a_run_that_diverges_at_once_is_left_as_it_began(source, make_run, tmp_path, spoilt):
+    config = make_run("VGG16-FCN-MuLA").model_config
+    samples = TrainingSamples(source.train, 64, Augmentation(), source.anatomy, 0)
+    model = build_model(config, 0)
+    spoilt(1, float("nan"))
+    found = fit(model, samples, Recipe(epochs=4, batch=8), tmp_path, fingerprint="x", seed=0)
+    assert found.trouble.startswith("diverged in epoch 1 of 4 (loss nan)")
+    assert found.log == []
+    assert_same_tensors(build_model(config, 0).state_dict(), model.state_dict())
+
+
+def test_a_loss_that_leaps_and_comes_back_is_let_alone(source, make_run, tmp_path):
+    config = make_run("VGG16-FCN-MuLA").model_config
+    samples = TrainingSamples(source.train, 64, Augmentation(), source.anatomy, 0)
+    found = fit(build_model(config, 0), samples, Recipe(epochs=3, batch=8), tmp_path, fingerprint="x", seed=0)
+    assert found.trouble is None
+    assert len(found.log) == 3
