@@ -98,8 +98,8 @@ EXPERIMENTS: tuple[Experiment, ...] = (
     _hourglass("HG-4s-1u-MuLA", ("adapt",) * 4, "four adapted stages"),
     _hourglass("HG-5s-1u-MuLA", ("adapt",) * 5, "five adapted stages: the paper's model"),
     _hourglass("HG-5×1u", ("none",) * 5, "five stages without exchange: the baseline with several people"),
-    # Compared systems, and the networks that they are compared with: each at a learning rate of its own. A rate counts
-    # once results/demo/learning_rates.csv has its trials; until then it is a first guess, and no weights are shipped.
+    # Compared systems, and the networks that they are compared with: each at a learning rate of its own, which is the
+    # best one of results/demo/learning_rates.csv.
     _vgg("VGG16-FCN, own rate", "none", "two independent networks: the baseline", rate=0.5),
     _vgg("VGG16-FCN-MuLA, own rate", "adapt", "each task adapts the other", rate=0.5),
     _hourglass("HG-0s-1u-MuLA, own rate", ("none",), "two independent hourglass networks: the baseline", rate=2.0),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, fields, replace
 
-from mula_lib.data.augment import Augmentation
+from mula_lib.data.augmentation import Augmentation
 from mula_lib.errors import ConfigError
 
 PAPER_EPOCHS = 250
