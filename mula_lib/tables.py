@@ -123,6 +123,7 @@ ROWS: tuple[Row, ...] = (
     _row(3, "Our model", 87.5, is_="HG-5s-1u-MuLA, own rate"),
     _row(3, "HG-0s-1u-MuLA", is_="HG-0s-1u-MuLA, own rate", note=f"{BEYOND}: Table 2's baseline, both tasks apart"),
     _row(3, "HG + CPM", is_="HG + CPM", note="our construction for Hybrid Pose Machine and BUPTMM-POSE"),
+    _row(3, "VGG16-FCN", is_="VGG16-FCN, own rate", note=f"{BEYOND}: baseline of the rows below, both tasks apart"),
     *_joint_rivals(3),
     _parsing("SegNet [1]", 69.0, 24.0, 18.2, is_="SegNet"),
     _parsing("FCN-8s [13]", 76.1, 36.8, 28.3, is_="FCN-8s"),
