@@ -142,7 +142,8 @@ def _table(shown: pd.DataFrame, caption: str, notes: pd.Series | None = None) ->
         body.append(f'<tr><th scope="row">{html.escape(str(name))}</th>{cells}{note}</tr>')
     return (
         f'<div class="scroll" tabindex="0" role="region" aria-label="{html.escape(caption)}">'
-        f'<table class="sortable"><caption>{html.escape(caption)}</caption>\n<thead>{"".join(rows)}</thead>\n'
+        f'<table class="sortable"><caption><span>{html.escape(caption)}</span></caption>\n'
+        f"<thead>{''.join(rows)}</thead>\n"
         f"<tbody>\n{chr(10).join(body)}\n</tbody></table></div>\n"
     )
 
