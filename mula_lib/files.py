@@ -1,13 +1,34 @@
-"""Atomic writes: a file is whole or absent, whenever the machine stops."""
+"""Atomic writes: a file is whole or absent, whenever the machine stops or its disk is full."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+import zipfile
+import zlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mula_lib.errors import DataError, MulaError, StorageError
+
+PARTIAL = ".partial"  # ending of files that are being written; they begin with a dot, and nobody reads them
+
+_MENDS = {
+    errno.ENOSPC: "make room and run the same command again: it goes on",
+    errno.EDQUOT: "your quota is used up; make room and run the same command again: it goes on",
+    errno.EACCES: "make its folder writable for you",
+    errno.EPERM: "make its folder writable for you",
+    errno.EROFS: "work in a copy on a disk that can be written",
+    errno.ENOTDIR: "a file is in the place of one of its folders; move it away",
+    errno.EEXIST: "a file is in the place of one of its folders; move it away",
+    errno.EISDIR: "a folder is in its place; move it away",
+}
 
 
 @contextlib.contextmanager
@@ -16,25 +37,63 @@ def atomic_path(path: Path, *, durable: bool = True) -> Iterator[Path]:
 
     ``durable`` waits until the content is on the disk, so that not even a power cut leaves an empty file; thousands
     of small files that can be made again do without.
+
+    Raises:
+        StorageError: the disk is full, the folder cannot be written, or the like; the old file is as it was.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
-    os.close(handle)
-    temporary = Path(name)
+    temporary = None
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=PARTIAL)
+        os.close(handle)
+        temporary = Path(name)
         yield temporary
         if durable:
-            with open(temporary, "rb") as written:
-                os.fsync(written.fileno())
+            _to_disk(temporary)
         temporary.chmod(0o644)
         os.replace(temporary, path)
+        if durable:
+            _to_disk(path.parent)
+    except OSError as error:
+        raise storage_error(path, error) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        if temporary is not None:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+
+
+def storage_error(path: Path, error: OSError) -> StorageError:
+    """``error`` as one line that names ``path`` and the mend; one that is such a line already stays as it is."""
+    if isinstance(error, StorageError):
+        return error
+    mend = _MENDS.get(error.errno, "mend that and run the same command again")
+    return StorageError(f"{path} cannot be written: {error.strerror or error}; {mend}")
+
+
+def require_writable(folder: Path) -> None:
+    """Find out now, and not after hours, whether files can be written into ``folder``; it is made if it is absent.
+
+    Raises :class:`StorageError` if they cannot.
+    """
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".", suffix=PARTIAL) as file:
+            file.write(b"a full disk has room for an empty file only")
+            file.flush()
+    except OSError as error:
+        raise storage_error(folder, error) from error
+
+
+def remove_partials(folder: Path) -> None:
+    """Remove what killed processes left half-written directly in ``folder``; nobody else may be writing there."""
+    for path in Path(folder).glob(f".*{PARTIAL}"):
+        with contextlib.suppress(OSError):
+            path.unlink()
 
 
 def write_bytes(path: Path, content: bytes, *, durable: bool = True) -> None:
-    """Write ``content`` atomically."""
+    """Write ``content`` atomically; raises :class:`StorageError` as :func:`atomic_path` does."""
     with atomic_path(path, durable=durable) as temporary:
         temporary.write_bytes(content)
 
@@ -47,3 +106,46 @@ def write_text(path: Path, text: str, *, durable: bool = True) -> None:
 def write_json(path: Path, value: object) -> None:
     """Write ``value`` as indented JSON, atomically."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_json(
+    path: Path, what: str, keys: Sequence[str] = (), *, mend: str, error: type[MulaError] = DataError
+) -> dict[str, Any]:
+    """Read a JSON object that has at least ``keys``; ``what`` it is, in words.
+
+    Raises ``error``, with ``mend`` in its line, for a file that cannot be read or is anything else.
+    """
+    try:
+        found = json.loads(Path(path).read_bytes())
+    except (OSError, ValueError, RecursionError) as why:
+        raise error(f"{path}: not {what} ({type(why).__name__}); {mend}") from why
+    if not isinstance(found, dict):
+        raise error(f"{path}: not {what} (no JSON object); {mend}")
+    absent = [key for key in keys if key not in found]
+    if absent:
+        raise error(f"{path}: not {what} (without {', '.join(absent[:3])}); {mend}")
+    return found
+
+
+def read_arrays(path: Path, what: str, *, mend: str, error: type[MulaError] = DataError) -> dict[str, np.ndarray]:
+    """Read all arrays of an ``.npz``; ``what`` it is, in words. No pickled object is ever unpacked.
+
+    Raises ``error``, with ``mend`` in its line, for a file that is missing or damaged.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except (OSError, ValueError, EOFError, LookupError, AttributeError, zipfile.BadZipFile, zlib.error) as why:
+        raise error(f"{path}: not {what} ({type(why).__name__}); {mend}") from why
+
+
+def _to_disk(path: Path) -> None:
+    """Wait until a file's content, or the names in a folder, would outlast a power cut."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # a file system that does not know this of folders
+            raise
+    finally:
+        os.close(handle)
