@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from mula_lib.data.sources import CROWDS, REPOSITORY, Source
 from mula_lib.errors import ConfigError, MulaError
-from mula_lib.files import write_json
+from mula_lib.files import storage_error, write_json
 from mula_lib.profiles import Profile
 
 NOTEBOOKS = REPOSITORY / "notebooks"
@@ -24,12 +25,10 @@ def execute_notebooks(profile: Profile, sources: Sequence[Source], seeds: Sequen
     several. It is left out where there is none.
 
     Raises:
-        ConfigError: a notebook lacks a parameter it is given.
-        MulaError: a cell failed; the message names notebook and cell.
+        ConfigError: a notebook is damaged, or lacks a parameter it is given.
+        MulaError: a cell failed or its kernel ended; the message names notebook and cell.
+        StorageError: the executed copy cannot be written.
     """
-    import papermill
-    from papermill.exceptions import PapermillExecutionError
-
     planned = list(_with_sources(sources))
     took = _Durations(EXECUTED / profile.name / "seconds.json")
     begun = time.perf_counter()
@@ -43,25 +42,59 @@ def execute_notebooks(profile: Profile, sources: Sequence[Source], seeds: Sequen
         root = str(source.root.resolve())  # notebooks are executed in their own folder
         given = {"profile": profile.name, "dataset": source.name, "data_path": root, "seeds": list(seeds)}
         started = time.perf_counter()
-        output = EXECUTED / profile.name / notebook.name
-        output.parent.mkdir(parents=True, exist_ok=True)
+        with _library_of_this_checkout():
+            _execute(notebook, EXECUTED / profile.name / notebook.name, given, profile.cell_timeout)
+        took.note(notebook.name, time.perf_counter() - started)
+
+
+def _execute(notebook: Path, output: Path, given: dict[str, object], cell_timeout: int) -> None:
+    """Execute one notebook; ``output`` is replaced when it has ended, well or not."""
+    import papermill
+    from nbclient.exceptions import CellTimeoutError, DeadKernelError
+    from papermill.exceptions import PapermillExecutionError
+
+    unfinished = output.parent / ".unfinished" / output.name  # papermill writes after every cell, and not atomically
+    try:
+        unfinished.parent.mkdir(parents=True, exist_ok=True)
         try:
             papermill.execute_notebook(
                 str(notebook),
-                str(output),
+                str(unfinished),
                 parameters=given,
                 kernel_name="python3",
                 cwd=str(NOTEBOOKS),
-                execution_timeout=profile.cell_timeout,
+                execution_timeout=cell_timeout,
                 progress_bar=False,
                 # ipykernel warns of unencrypted loopback traffic at every start, which nobody here can mend
                 extra_arguments=["--IPKernelApp.log_level=ERROR"],
             )
-        except PapermillExecutionError as error:
-            raise MulaError(
-                f"{notebook.name}, cell {error.exec_count}: {error.ename}: {error.evalue} (executed copy: {output})"
-            ) from error
-        took.note(notebook.name, time.perf_counter() - started)
+        finally:
+            if unfinished.is_file():
+                os.replace(unfinished, output)
+    except PapermillExecutionError as error:
+        what = f"{notebook.name}, cell {error.exec_count}: {error.ename}: {error.evalue}"
+        raise MulaError(f"{what} (executed copy: {output})") from error
+    except CellTimeoutError as error:
+        raise MulaError(f"{notebook.name}: a cell took more than {cell_timeout} s (executed copy: {output})") from error
+    except DeadKernelError as error:
+        what = f"{notebook.name}: its kernel was killed, perhaps for memory; run again: it goes on"
+        raise MulaError(f"{what} (executed copy: {output})") from error
+    except OSError as error:
+        raise storage_error(output, error) from error
+
+
+@contextlib.contextmanager
+def _library_of_this_checkout() -> Iterator[None]:
+    """Kernels started within import this checkout's library, though an environment may be shared by several."""
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(REPOSITORY), before)))
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["PYTHONPATH"]
+        else:
+            os.environ["PYTHONPATH"] = before
 
 
 def _with_sources(sources: Sequence[Source]) -> Iterator[tuple[Path, Source]]:
@@ -69,7 +102,11 @@ def _with_sources(sources: Sequence[Source]) -> Iterator[tuple[Path, Source]]:
     import papermill
 
     for notebook in sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb")):
-        known = papermill.inspect_notebook(str(notebook))
+        try:
+            known = papermill.inspect_notebook(str(notebook))
+        except Exception as error:  # nbformat raises a different type for nearly every kind of damage
+            why = type(error).__name__
+            raise ConfigError(f"{notebook}: not a whole notebook ({why}); restore it from git") from error
         missing = sorted({"profile", "dataset", "data_path", "seeds"} - set(known))
         if missing:
             raise ConfigError(f"{notebook}: no parameter {', '.join(missing)}; add it to the cell tagged 'parameters'")

@@ -15,6 +15,7 @@ from tqdm.auto import tqdm
 from mula_lib import processes, training
 from mula_lib.errors import MulaError
 from mula_lib.runs import Run, RunResult, do_run
+from mula_lib.workers import end_with_parent
 
 
 def train_rows(
@@ -74,6 +75,7 @@ def _announce(result: RunResult, number: int, total: int) -> None:
 
 def _begin_worker(lines: multiprocessing.Queue) -> None:
     """One line for this process's progress bars, one thread for its arithmetic; Ctrl-C is the parent's to handle."""
+    end_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     training.show_bars_on_line(lines.get())
     torch.set_num_threads(1)

@@ -15,14 +15,16 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
+from mula_lib import locks
 from mula_lib.commands import exit_status
 from mula_lib.data.sources import REPOSITORY, SINGLE, Source, open_source
+from mula_lib.errors import DataError
 from mula_lib.experiments import Experiment, find_experiment, searched_experiments
 from mula_lib.files import write_text
 from mula_lib.jobs import train_rows
 from mula_lib.machine import usable_cores
 from mula_lib.profiles import PROFILES, Profile, Testing, find_profile
-from mula_lib.results import results_folder
+from mula_lib.results import read_table, results_folder
 from mula_lib.runs import RUNS, Run
 
 RATES = (0.5, 1.0, 2.0)  # times the profile's learning rate; in the demo, half is the paper's
@@ -80,7 +82,10 @@ def search_table(runs: Sequence[Run]) -> pd.DataFrame:
 
 def searched_rates(names: Sequence[str], profile: str = "demo") -> pd.DataFrame:
     """The committed trials of these systems, a row each: mean score on held-out training images at each rate, %."""
-    trials = pd.read_csv(REPOSITORY / "results" / profile / "learning_rates.csv")
+    path = REPOSITORY / "results" / profile / "learning_rates.csv"
+    trials = read_table(path, ("method", "rate", "mean", "chosen"))
+    if trials is None:
+        raise DataError(f"{path}: no such table; restore it from git, or python -m mula_lib.rate_search makes it")
     trials = trials[trials["method"].isin(names)]
     scores = trials.pivot(index="method", columns="rate", values="mean").add_prefix("rate × ")
     chosen = trials[trials["chosen"]].set_index("method")["rate"].rename("chosen")
@@ -108,10 +113,11 @@ def _search(options: argparse.Namespace) -> None:
     train_rows(runs, options.jobs, retrain=True)
     path = results_folder(profile, source) / "learning_rates.csv"
     table = search_table(runs)
-    if path.is_file():
-        kept = pd.read_csv(path)
-        table = pd.concat([kept[~kept["method"].isin(table["method"])], table], ignore_index=True)
-    write_text(path, table.to_csv(index=False))
+    with locks.held(path.with_name(f".{path.name}.lock"), f"{path}"):  # two searches of other rows keep each other's
+        kept = read_table(path, table.columns)
+        if kept is not None:
+            table = pd.concat([kept[~kept["method"].isin(table["method"])], table], ignore_index=True)
+        write_text(path, table.to_csv(index=False))
     print(table.to_string(index=False))
 
 

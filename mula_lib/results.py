@@ -11,7 +11,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from mula_lib import locks
 from mula_lib.data.sources import REPOSITORY, Source
+from mula_lib.errors import DataError
 from mula_lib.files import write_json, write_text
 from mula_lib.machine import usable_cores
 from mula_lib.profiles import Profile
@@ -31,11 +33,22 @@ def results_folder(profile: Profile, source: Source) -> Path:
     return REPOSITORY / "results" / name
 
 
-def read_table(path: Path) -> pd.DataFrame | None:
-    """A table as it was written; None where there is none."""
+def read_table(path: Path, columns: Sequence[str] = ()) -> pd.DataFrame | None:
+    """A table as it was written; None where there is none.
+
+    Raises :class:`DataError` for a file that is damaged or lacks one of ``columns``.
+    """
     if not path.is_file():
         return None
-    return pd.read_csv(path, keep_default_na=False, na_values=[""], dtype={"seeds": str})
+    mend = "delete it and run ./run_all.sh again"
+    try:
+        table = pd.read_csv(path, keep_default_na=False, na_values=[""], dtype={"seeds": str})
+    except (OSError, ValueError, pd.errors.ParserError) as error:
+        raise DataError(f"{path}: not a whole table ({type(error).__name__}); {mend}") from error
+    absent = [name for name in columns if name not in table]
+    if absent:
+        raise DataError(f"{path}: a table without the columns {', '.join(absent)}; {mend}")
+    return table
 
 
 def finished_runs(table: int, profile: Profile, source: Source, seeds: Sequence[int]) -> dict[str, list[RunResult]]:
@@ -86,9 +99,11 @@ def build_table(table: int, profile: Profile, source: Source, seeds: Sequence[in
 def write_table(table: int, profile: Profile, source: Source, seeds: Sequence[int] = (0,)) -> pd.DataFrame:
     """Build a table and write ``table<n>.csv`` and its ``.provenance.json``, atomically; returns the table."""
     frame = build_table(table, profile, source, seeds)
-    path = results_folder(profile, source) / f"table{table}.csv"
-    write_text(path, frame.to_csv(index=False))
-    write_json(path.with_suffix(".provenance.json"), provenance(profile, source, seeds))
+    folder = results_folder(profile, source)
+    path, origin = folder / f"table{table}.csv", provenance(profile, source, seeds)
+    with locks.held(folder / locks.NAME, f"the tables in {folder}"):  # so that both are of one call
+        write_text(path, frame.to_csv(index=False))
+        write_json(path.with_suffix(".provenance.json"), origin)
     return frame
 
 

@@ -2,6 +2,7 @@
 
 A run lives in ``runs/<profile>/<data set>/<experiment>/seed-<n>/``::
 
+    .lock                while a process is at work on it
     config.json          everything that decides the result, and its fingerprint
     log.jsonl            one line an epoch
     last.ckpt            to resume from; removed when the run is finished
@@ -12,36 +13,33 @@ A run lives in ``runs/<profile>/<data set>/<experiment>/seed-<n>/``::
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import math
-import platform
-import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-import torch
-
-from mula_lib import processes
+from mula_lib import locks, processes, run_steps
 from mula_lib.checkpoint import load_model, read_facts, save_weights
-from mula_lib.costs import forward_gflops, parameter_count
-from mula_lib.data.samples import TrainingSamples
 from mula_lib.data.sources import REPOSITORY, Source
-from mula_lib.errors import CheckpointError
-from mula_lib.evaluation import Evaluation, evaluate, load_evaluation
+from mula_lib.errors import CheckpointError, ConfigError
+from mula_lib.evaluation import Evaluation, load_evaluation
 from mula_lib.experiments import Experiment
-from mula_lib.files import write_json
-from mula_lib.models.build import build_model
+from mula_lib.files import read_json, remove_partials, write_json
 from mula_lib.models.config import ModelConfig
 from mula_lib.models.network import Network
-from mula_lib.profiles import Profile, Recipe, Testing, find_profile, spec
+from mula_lib.profiles import Profile, Recipe, find_profile, spec
 from mula_lib.tables import table_experiments
-from mula_lib.training import fit
 
 RUNS = REPOSITORY / "runs"
 WEIGHTS = REPOSITORY / "weights"
+METRICS = (  # what a ``metrics.json`` holds at least
+    "testing_fingerprint", "trained_as", "weights", "scores", "images", "params", "gflops", "train_seconds",
+    "images_per_second", "trained_on", "log",
+)  # fmt: skip
 RECIPE_VERSION = 1  # raise it when a change of code changes what a training gives
 
 
@@ -59,6 +57,10 @@ class Run:
     source: Source
     seed: int = 0
     base: Path = RUNS
+
+    def __post_init__(self) -> None:
+        if isinstance(self.seed, bool) or not isinstance(self.seed, int) or self.seed < 0:
+            raise ConfigError(f"seed {self.seed!r}: a seed is a whole number from 0")
 
     @property
     def folder(self) -> Path:
@@ -104,11 +106,15 @@ class Run:
         return _digest({"training": self.fingerprint, "testing": spec(self.profile.testing)})
 
     def result(self) -> RunResult | None:
-        """The finished run, or None; a result of another configuration counts as none."""
+        """The finished run, or None; a result of another configuration counts as none.
+
+        Raises :class:`CheckpointError` if its ``metrics.json`` is damaged.
+        """
         path = self.folder / "metrics.json"
         if not path.is_file():
             return None
-        metrics = json.loads(path.read_text(encoding="utf-8"))
+        mend = "delete it: the network is tested again"
+        metrics = read_json(path, "the result of a run", METRICS, mend=mend, error=CheckpointError)
         return RunResult(self, metrics) if metrics["testing_fingerprint"] == self.testing_fingerprint else None
 
 
@@ -166,26 +172,48 @@ def wanted_runs(table: int, profile: Profile, source: Source, seeds: Sequence[in
 def do_run(run: Run, *, retrain: bool = False, workers: int = 0, save_memory: bool = False) -> RunResult:
     """The result of ``run``: read if finished, evaluated if its weights are shipped, resumed or trained otherwise.
 
-    ``retrain`` ignores shipped weights (a finished training is still read); ``save_memory`` recomputes stages.
+    ``retrain`` ignores shipped weights (a finished training is still read); ``save_memory`` recomputes stages. While
+    another process is at work on the same run, this one waits for it and reads what it found.
 
     Raises:
         CheckpointError: the run's folder or weights file is damaged, or holds another configuration.
+        BusyError: another process is at work on it, and this is one of several that train it together.
+        StorageError: its folder cannot be written.
     """
-    weights = run.folder / "weights.safetensors"
-    if processes.rank() == 0:
-        _claim(run)
-    processes.wait()
-    finished = run.result()
-    if finished is not None and (not retrain or finished.weights == weights):
-        return finished
-    if not retrain and _shipped(run):
-        weights = run.shipped_weights
-    elif not weights.is_file():
-        _train(run, weights, workers, save_memory)
-    if processes.rank() == 0:
-        _test(run, weights)
-    processes.wait()
-    return run.result()
+    own = run.folder / "weights.safetensors"
+
+    def finished() -> RunResult | None:
+        result = run.result()
+        return result if result is None or not retrain or result.weights == own else None
+
+    if processes.count() == 1 and (result := finished()):
+        return result
+    with _alone(run):
+        if processes.rank() == 0:
+            _claim(run)
+        processes.wait()
+        result = finished()
+        if result is None:
+            weights = run.shipped_weights if not retrain and _shipped(run) else own
+            if weights == own and not own.is_file():
+                run_steps.train(run, own, workers=workers, save_memory=save_memory)
+            if processes.rank() == 0:
+                run_steps.test(run, weights)
+            processes.wait()
+            result = run.result()
+    return result
+
+
+@contextlib.contextmanager
+def _alone(run: Run) -> Iterator[None]:
+    """Within it no other process is at work on the run, but for those that train it together with this one."""
+    if processes.rank() > 0:
+        yield
+        return
+    what = f"{run.experiment.name} ({run.source.name}), seed {run.seed}"
+    with locks.held(run.folder / locks.NAME, what, wait=processes.count() == 1):
+        remove_partials(run.folder)
+        yield
 
 
 def shipped_result(experiment: Experiment, source: Source) -> RunResult:
@@ -199,14 +227,15 @@ def shipped_result(experiment: Experiment, source: Source) -> RunResult:
     run = Run(experiment, profile, source)
     if not run.shipped_weights.is_file():
         raise CheckpointError(f"{run.shipped_weights}: no such weights; ./run_all.sh --only and --ship make them")
-    trained_as = read_facts(run.shipped_weights)[1]["fingerprint"]
+    trained_as = read_facts(run.shipped_weights, "fingerprint")[1]["fingerprint"]
     if trained_as == run.fingerprint:
         return do_run(run)
     elsewhere = replace(run, base=RUNS / "elsewhere")
-    tested = elsewhere.result()
-    if tested is not None and tested.metrics["trained_as"] == trained_as:
-        return tested
-    return _test(elsewhere, run.shipped_weights)
+    with _alone(elsewhere):
+        tested = elsewhere.result()
+        if tested is None or tested.metrics["trained_as"] != trained_as:
+            run_steps.test(elsewhere, run.shipped_weights)
+    return elsewhere.result()
 
 
 def ship_weights(result: RunResult) -> Path:
@@ -221,7 +250,7 @@ def _shipped(run: Run) -> bool:
     path = run.shipped_weights
     if not path.is_file():
         return False
-    _, facts = read_facts(path)
+    _, facts = read_facts(path, "fingerprint")
     if facts["fingerprint"] == run.fingerprint:
         return True
     print(f"{path}: trained with another recipe or data set; training {run.experiment.name} here instead")
@@ -233,10 +262,10 @@ def _claim(run: Run) -> None:
     path = run.folder / "config.json"
     wanted = json.loads(json.dumps(run.training_spec))  # as it looks once read back
     if path.is_file():
-        try:
-            found = json.loads(path.read_text(encoding="utf-8"))["training"]
-        except (ValueError, KeyError) as error:
-            raise CheckpointError(f"{path}: not a run's configuration; delete {run.folder} to start over") from error
+        mend = f"delete {run.folder} to start over"
+        found = read_json(path, "a run's configuration", ("training",), mend=mend, error=CheckpointError)["training"]
+        if not isinstance(found, dict):
+            raise CheckpointError(f"{path}: not a run's configuration ('training' is none); {mend}")
         if found != wanted:
             keys = ", ".join(sorted(key for key in {*found, *wanted} if found.get(key) != wanted.get(key)))
             raise CheckpointError(
@@ -253,86 +282,6 @@ def _claim(run: Run) -> None:
             "training": wanted,
         },
     )
-
-
-def _train(run: Run, weights: Path, workers: int, save_memory: bool) -> None:
-    source, profile = run.source, run.profile
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model = build_model(run.model_config, run.seed).to(device)
-    model.recompute_stages = save_memory
-    samples = TrainingSamples(source.train, profile.crop, profile.augmentation, source.anatomy, run.seed)
-    quick = Testing(scales=(1.0,), mirror=False)
-
-    def watch(network: Network) -> dict[str, float]:
-        scores = evaluate(network, source.val, profile.crop, quick, source.anatomy, limit=profile.watch).scores(
-            source.anatomy
-        )
-        return {name: scores[name] for name in (source.anatomy.pose_metric, "mIoU") if not math.isnan(scores[name])}
-
-    result = fit(
-        model,
-        samples,
-        run.recipe,
-        run.folder,
-        fingerprint=run.fingerprint,
-        seed=run.seed,
-        title=run.experiment.name,
-        watch=watch if profile.watch else None,
-        workers=workers,
-    )
-    facts = {
-        "experiment": run.experiment.name,
-        "profile": profile.name,
-        "dataset": source.name,
-        "seed": run.seed,
-        "fingerprint": run.fingerprint,
-        "train_seconds": round(result.seconds, 1),
-        "trained_on": f"{platform.machine()}, {device.type}, torch {torch.__version__}",
-        "log": result.log,
-        **({"trouble": result.trouble} if result.trouble else {}),
-    }
-    if processes.rank() == 0:
-        save_weights(weights, model, facts)
-        (run.folder / "last.ckpt").unlink(missing_ok=True)
-
-
-def _test(run: Run, weights: Path) -> RunResult:
-    source, profile = run.source, run.profile
-    model = load_model(weights, run.model_config).to("cuda" if torch.cuda.is_available() else "cpu")
-    _, facts = read_facts(weights)
-    started = time.perf_counter()
-    evaluation = evaluate(
-        model,
-        source.val,
-        profile.crop,
-        profile.testing,
-        source.anatomy,
-        progress=f"testing {run.experiment.name}",
-    )
-    seconds = time.perf_counter() - started
-    evaluation.save(run.folder / "evaluation.npz")
-    metrics = {
-        "experiment": run.experiment.name,
-        "testing_fingerprint": run.testing_fingerprint,
-        "trained_as": facts["fingerprint"],
-        # relative, so that a checkout may be moved
-        "weights": str(weights.relative_to(REPOSITORY) if weights.is_relative_to(REPOSITORY) else weights),
-        # nan, which JSON does not have, is the score of a task that the network does not have, or of nothing annotated
-        "scores": {
-            name: None if math.isnan(value) else round(value, 4)
-            for name, value in evaluation.scores(source.anatomy).items()
-        },
-        "images": len(evaluation.names),
-        "params": parameter_count(model),
-        "gflops": forward_gflops(model, profile.crop),
-        "train_seconds": facts["train_seconds"],
-        "images_per_second": round(len(evaluation.names) / seconds, 2),
-        "trained_on": facts["trained_on"],
-        "log": facts["log"],
-        "trouble": facts.get("trouble"),
-    }
-    write_json(run.folder / "metrics.json", metrics)
-    return RunResult(run, metrics)
 
 
 def _digest(value: dict) -> str:

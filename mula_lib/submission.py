@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,13 +17,14 @@ import cv2
 import numpy as np
 from tqdm.auto import tqdm
 
+from mula_lib import locks
 from mula_lib.anatomy import LIP
 from mula_lib.commands import exit_status
 from mula_lib.data.lip import JOINTS, SPLITS, LipRecord, load_image, read_rows, read_split
 from mula_lib.errors import DataError
-from mula_lib.files import write_bytes, write_json, write_text
+from mula_lib.files import read_json, write_bytes, write_json, write_text
 from mula_lib.inference import Prediction, predict
-from mula_lib.photo import load_predictor
+from mula_lib.photo import Predictor, load_predictor
 
 COLUMNS = 1 + 2 * JOINTS
 KEYPOINTS, PARTS = "pred_keypoints.csv", "parts"
@@ -68,7 +68,13 @@ def make_submission(
     if predictor.anatomy is not LIP:
         raise DataError(f"{weights}: a network for several people; LIP shows one person an image")
     made_with = {"weights": hashlib.sha256(weights.read_bytes()).hexdigest(), "split": split, "images": len(records)}
-    _claim(out / MADE_WITH, made_with)
+    with locks.held(out / locks.NAME, f"the submission in {out}"):
+        _claim(out / MADE_WITH, made_with)
+        _predict(predictor, records, out, progress)
+
+
+def _predict(predictor: Predictor, records: Sequence[LipRecord], out: Path, progress: bool) -> None:
+    """Go on from what ``out`` holds already; nobody else writes there."""
     begun = out / BEGUN
     done = read_predictions(begun) if begun.is_file() else {}
     left = [each for each in records if each.name not in done or not (out / PARTS / f"{each.name}.png").is_file()]
@@ -98,7 +104,7 @@ def _write_batch(
 
 
 def _claim(path: Path, made_with: dict) -> None:
-    if path.is_file() and json.loads(path.read_text(encoding="utf-8")) != made_with:
+    if path.is_file() and read_json(path, "a submission's", mend=f"delete {path.parent} to begin anew") != made_with:
         raise DataError(f"{path.parent}: holds a submission of another network or split; give another folder")
     write_json(path, made_with)
 

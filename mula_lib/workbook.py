@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import torch
 
-from mula_lib import processes
+from mula_lib import locks, processes
 from mula_lib.commands import exit_status
 from mula_lib.comparison import run_label, side_by_side, systems_side_by_side
 from mula_lib.data.check import require_sound
@@ -24,6 +24,7 @@ from mula_lib.data.sources import CROWDS, REPOSITORY, SINGLE, Source, is_given, 
 from mula_lib.errors import ConfigError
 from mula_lib.execution import clock, execute_notebooks
 from mula_lib.experiments import Experiment, find_experiment
+from mula_lib.files import remove_partials, require_writable
 from mula_lib.jobs import train_rows
 from mula_lib.machine import usable_cores
 from mula_lib.plan import describe, fitting, plan_table, shard
@@ -64,6 +65,16 @@ def _run(options: argparse.Namespace) -> None:
         runs = _planned(runs, options)
     if options.plan:
         return
+    if options.shard or processes.rank() > 0:  # parts are done side by side; each run is locked by itself
+        _train(runs, options)
+    else:
+        with locks.held(RUNS / f".{profile.name}.lock", f"profile {profile.name}", wait=processes.count() == 1):
+            _make(profile, halves, runs, seeds, options)
+        print(f"\ndone in {clock(time.perf_counter() - started)}; tables and figures: {_folders(halves)}")
+
+
+def _train(runs: Sequence[Run], options: argparse.Namespace) -> None:
+    """Do every run, and ship the weights if that is asked for."""
     jobs = 1 if processes.count() > 1 else options.jobs
     train_rows(runs, jobs, options.retrain, options.save_memory, options.workers)
     if processes.rank() > 0:
@@ -73,7 +84,18 @@ def _run(options: argparse.Namespace) -> None:
             print(f"shipped {ship_weights(run.result()).relative_to(REPOSITORY)}")
     if options.shard:
         print("this part is done; when all parts are, the same command without --shard makes the tables")
-        return
+
+
+def _make(
+    profile: Profile, halves: Sequence[Half], runs: Sequence[Run], seeds: Sequence[int], options: argparse.Namespace
+) -> None:
+    """Train, execute the notebooks, show the tables and write the report; nobody else is at work on this profile."""
+    folders = list(dict.fromkeys(results_folder(half.profile, half.source) for half in halves))
+    if not options.no_notebooks:
+        for folder in folders:
+            require_writable(folder)  # now, not after the training
+            remove_partials(folder)
+    _train(runs, options)
     if not options.no_notebooks:
         execute_notebooks(profile, [half.source for half in halves], seeds)
     for half in halves:
@@ -81,11 +103,13 @@ def _run(options: argparse.Namespace) -> None:
             print(f"\nTable {table} ({run_label(half.profile, half.source, seeds)})")
             shown = systems_side_by_side if table in COMPARED_TABLES else side_by_side
             print(shown(build_table(table, half.profile, half.source, seeds)).to_string())
-    folders = list(dict.fromkeys(results_folder(half.profile, half.source) for half in halves))
     if not options.no_notebooks:
         for folder in folders:
             print(f"\nreport: {write_report(folder)}")
-    print(f"\ndone in {clock(time.perf_counter() - started)}; tables and figures: {', '.join(map(str, folders))}")
+
+
+def _folders(halves: Sequence[Half]) -> str:
+    return ", ".join(dict.fromkeys(str(results_folder(half.profile, half.source)) for half in halves))
 
 
 def _tell(text: str) -> None:

@@ -12,6 +12,7 @@ import mula_lib.results as results_module
 from mula_lib.experiments import find_experiment
 from mula_lib.profiles import SMOKE, find_profile
 from mula_lib.results import COLUMNS, build_table, results_folder, write_table
+from mula_lib.runs import METRICS as METRICS_OF_A_RUN
 from mula_lib.runs import Run
 from mula_lib.tables import METRICS, TABLES, table_rows
 
@@ -26,6 +27,7 @@ def fake_run(source, tiny_profile, tmp_path, monkeypatch):
     def put(name, seed, pck, miou):
         run = real_run(find_experiment(name), tiny_profile, source, seed, base=base)
         metrics = {
+            **dict.fromkeys(METRICS_OF_A_RUN),
             "testing_fingerprint": run.testing_fingerprint,
             "scores": {"PCK": pck, "mIoU": miou},
             "params": 1000,

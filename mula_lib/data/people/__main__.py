@@ -15,8 +15,8 @@ def main(arguments: list[str] | None = None) -> int:
     default = PeopleConfig()
     parser = argparse.ArgumentParser(prog="python -m mula_lib.data.people", description=__doc__)
     parser.add_argument("out", type=Path, help="folder to write; continued if an earlier run was interrupted")
-    parser.add_argument("--crowds", action="store_true", help="several people a picture, in PASCAL-Person-Part's layout")
-    counts = f"({{}}; with --crowds {{}})".format
+    parser.add_argument("--crowds", action="store_true", help="several people a picture, in PASCAL's layout")
+    counts = "({}; with --crowds {})".format
     parser.add_argument("--train", type=int, help=f"training images {counts(default.train, CrowdConfig.train)}")
     parser.add_argument("--val", type=int, help=f"validation images {counts(default.val, CrowdConfig.val)}")
     parser.add_argument("--size", type=int, default=default.size, help="pixels of the longer edge (%(default)s)")

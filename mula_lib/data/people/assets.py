@@ -18,7 +18,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from mula_lib.errors import DataError
-from mula_lib.files import atomic_path
+from mula_lib.files import atomic_path, read_arrays
 
 VERSION = 1  # raise whenever the table's content changes
 
@@ -55,11 +55,9 @@ def load_assets(*, progress: bool = True) -> dict[str, np.ndarray]:
     """
     path = cache_path()
     if path.exists():
-        try:
-            with np.load(path) as stored:
-                return {key: _unpacked(stored[key]) for key in stored.files}
-        except (OSError, ValueError, EOFError, KeyError):
-            pass  # damaged: build it again
+        with contextlib.suppress(DataError):  # damaged: build it again
+            stored = read_arrays(path, "the body model's table", mend="it is built again")
+            return {key: _unpacked(value) for key, value in stored.items()}
     table = _build(progress)
     _write(path, table)
     return {key: _unpacked(value) for key, value in table.items()}

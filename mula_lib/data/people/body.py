@@ -137,7 +137,8 @@ class BodyModel:
         heads = np.einsum("bij,bj->bi", transforms[:, :, :3], shape.bones) + transforms[:, :, 3]
         at = {name: heads[index] for name, index in self.bone.items()}
         crown, forehead = (
-            transforms[self.bone["head"]] @ np.append(shape.vertices[vertex], 1) for vertex in (self.crown, self.forehead)
+            transforms[self.bone["head"]] @ np.append(shape.vertices[vertex], 1)
+            for vertex in (self.crown, self.forehead)
         )
         right = {"ankle": "foot", "knee": "lowerleg01", "hip": "upperleg01",
                  "wrist": "wrist", "elbow": "lowerarm01", "shoulder": "upperarm01"}  # fmt: skip

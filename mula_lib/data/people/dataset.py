@@ -24,13 +24,15 @@ import cv2
 import numpy as np
 from tqdm.auto import tqdm
 
+from mula_lib import locks
 from mula_lib.anatomy import LIP, PASCAL
 from mula_lib.data.pascal import is_pascal
 from mula_lib.data.people.crowd_tree import CrowdTree
 from mula_lib.data.people.tree import Tree
 from mula_lib.errors import ConfigError, DataError
-from mula_lib.files import write_text
+from mula_lib.files import read_json, write_text
 from mula_lib.machine import keep_freed_memory, usable_cores
+from mula_lib.workers import end_with_parent
 
 if TYPE_CHECKING:
     import pandas
@@ -96,10 +98,18 @@ def render_dataset(root: Path, config: PeopleConfig, *, workers: int | None = No
     if workers is not None and workers < 1:
         raise ConfigError(f"workers={workers}: at least one process must render")
     root = Path(root)
-    tree = _tree(root, config)
-    counts = {"train": config.train, "val": config.val}
-    if _is_finished(root, config) and tree.is_there(counts):
+    if _is_finished(root, config) and _tree(root, config).is_there(_counts(config)):
         return root
+    with locks.held(root.parent / f".{root.name}.lock", f"the pictures in {root}"):
+        _render_missing(root, config, workers, progress)
+    return root
+
+
+def _render_missing(root: Path, config: PeopleConfig, workers: int | None, progress: bool) -> None:
+    """Render what is not there; nobody else is rendering it now."""
+    tree, counts = _tree(root, config), _counts(config)
+    if _is_finished(root, config) and tree.is_there(counts):  # somebody else did it while this process waited
+        return
     tree.make()
     if not (root / RECIPE_FILE).exists():
         write_text(root / RECIPE_FILE, _recipe(config, complete=False))
@@ -117,7 +127,10 @@ def render_dataset(root: Path, config: PeopleConfig, *, workers: int | None = No
     tree.finish(counts)
     write_text(root / RECIPE_FILE, _recipe(config, complete=True))
     tree.tidy()
-    return root
+
+
+def _counts(config: PeopleConfig) -> dict[str, int]:
+    return {"train": config.train, "val": config.val}
 
 
 def _tree(root: Path, config: PeopleConfig) -> Tree | CrowdTree:
@@ -160,17 +173,14 @@ def _is_finished(root: Path, config: PeopleConfig) -> bool:
         if root.exists() and (not root.is_dir() or any(root.iterdir())):
             raise DataError(f"{root} is in use and holds no {RECIPE_FILE}: give an empty or a new folder")
         return False
-    try:
-        stored = json.loads(path.read_text())
-        same, complete = stored["fingerprint"] == fingerprint(config), bool(stored["complete"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path} cannot be read: delete {root} and render it again") from error
-    if not same:
+    mend = f"delete {root} and render it again"
+    stored = read_json(path, "the recipe of rendered pictures", ("fingerprint", "complete"), mend=mend)
+    if stored["fingerprint"] != fingerprint(config):
         raise DataError(
             f"{root} holds another rendering ({stored.get('config')}, recipe {stored.get('recipe')}): "
             "give another folder, or delete this one"
         )
-    return complete
+    return bool(stored["complete"])
 
 
 def _worker_count(workers: int | None, jobs: int) -> int:
@@ -212,6 +222,7 @@ def worker_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
 
 
 def _start_worker() -> None:
+    end_with_parent()
     cv2.setNumThreads(1)
     keep_freed_memory()
 

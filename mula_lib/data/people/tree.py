@@ -23,7 +23,7 @@ import numpy as np
 
 from mula_lib.anatomy import LIP
 from mula_lib.errors import DataError
-from mula_lib.files import write_text
+from mula_lib.files import PARTIAL, remove_partials, storage_error, write_text
 
 if TYPE_CHECKING:
     from mula_lib.data.people.person import Person
@@ -85,7 +85,7 @@ class Tree:
     def _row(self, split: str, index: int) -> str | None:
         """The CSV row of a picture that is here and whole, else None."""
         path = self.row(split, index)
-        row = path.read_text().strip() if path.exists() else self._rows_of_csv.get(stem(split, index))
+        row = path.read_text(errors="replace").strip() if path.exists() else self._rows_of_csv.get(stem(split, index))
         if row is None or len(row.split(",")) != 1 + 3 * len(LIP.joints):
             return None
         return row if are_whole(self.image(split, index), self.mask(split, index)) else None
@@ -93,8 +93,8 @@ class Tree:
     @cached_property
     def _rows_of_csv(self) -> dict[str, str]:
         """By stem, of a tree that was complete before."""
-        paths = [path for split in SPLITS if (path := self.csv(split)).exists()]
-        return {line.split(".jpg,")[0]: line for path in paths for line in path.read_text().splitlines()}
+        texts = [path.read_text(errors="replace") for split in SPLITS if (path := self.csv(split)).exists()]
+        return {line.split(".jpg,")[0]: line for text in texts for line in text.splitlines()}
 
     def write(self, split: str, index: int, person: Person) -> None:
         """Write one picture; its row last, so that a row says that the picture is whole."""
@@ -122,12 +122,16 @@ def _csv_row(name: str, person: Person) -> str:
 
 
 def make_folders(root: Path, *files: Iterable[Path]) -> None:
-    """Create the folders of ``files`` below ``root``; DataError where that cannot be."""
+    """Create the folders of ``files`` below ``root``, and clear them of what killed processes left half-written.
+
+    Raises :class:`DataError` where that cannot be.
+    """
     for path in chain(*files):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise DataError(f"cannot write below {root}: {error.strerror}; give another folder") from error
+        remove_partials(path.parent)
 
 
 def are_whole(image: Path, mask: Path) -> bool:
@@ -159,12 +163,14 @@ def write_quickly(path: Path, content: bytes | np.ndarray) -> None:
     ``files.atomic_path`` does more and takes three times as long, which thousands of small files feel: no two
     processes write the same picture, and one that is lost in a power cut is found and rendered again.
     """
-    temporary = f"{path.parent}{os.sep}.{path.name}.{os.getpid()}"
+    temporary = f"{path.parent}{os.sep}.{path.name}.{os.getpid()}{PARTIAL}"
     try:
         with open(temporary, "wb") as file:
             file.write(content)
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
+        if isinstance(error, OSError):
+            raise storage_error(path, error) from error
         raise
