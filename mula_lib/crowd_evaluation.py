@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
 
 from mula_lib.anatomy import Anatomy
-from mula_lib.files import atomic_path
+from mula_lib.errors import CheckpointError
+from mula_lib.files import atomic_path, read_arrays
 from mula_lib.metrics.parsing import parsing_scores
 from mula_lib.metrics.people import Verdicts, people_scores
+
+
+@contextlib.contextmanager
+def counts_of(path: Path) -> Iterator[dict[str, np.ndarray]]:
+    """The arrays of an ``evaluation.npz``; CheckpointError where they are not what they should be."""
+    what, mend = "the counts of a test", "delete it and the metrics.json beside it: the network is tested again"
+    arrays = read_arrays(path, what, mend=mend, error=CheckpointError)
+    try:
+        yield arrays
+    except (LookupError, TypeError, ValueError) as why:
+        raise CheckpointError(f"{path}: not {what} ({type(why).__name__}); {mend}") from why
 
 
 @dataclass(frozen=True)
@@ -44,8 +58,8 @@ class CrowdEvaluation:
 
     @classmethod
     def load(cls, path: Path) -> CrowdEvaluation:
-        """Read what :meth:`save` wrote."""
-        with np.load(path, allow_pickle=False) as file:
+        """Read what :meth:`save` wrote; CheckpointError for a damaged file."""
+        with counts_of(path) as file:
             names, cuts = tuple(file["names"].tolist()), np.cumsum(file["lengths"])[:-1]
             columns = {
                 field.name: np.split(file[field.name], len(names))

@@ -11,7 +11,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from mula_lib.anatomy import Anatomy
-from mula_lib.crowd_evaluation import CrowdEvaluation
+from mula_lib.crowd_evaluation import CrowdEvaluation, counts_of
 from mula_lib.data.lip import LipRecord, LipSplit, load_image, load_mask
 from mula_lib.data.pascal import PascalRecord, PascalSplit
 from mula_lib.errors import DataError
@@ -49,8 +49,8 @@ class Evaluation:
 
     @classmethod
     def load(cls, path: Path) -> Evaluation:
-        """Read what :meth:`save` wrote."""
-        with np.load(path, allow_pickle=False) as file:
+        """Read what :meth:`save` wrote; CheckpointError for a damaged file."""
+        with counts_of(path) as file:
             return cls(tuple(file["names"].tolist()), file["confusions"].astype(np.int64), file["hits"])
 
 

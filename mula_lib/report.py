@@ -24,8 +24,8 @@ from mula_lib.comparison import side_by_side, systems_side_by_side
 from mula_lib.data.sources import REPOSITORY, VARIABLES
 from mula_lib.errors import DataError
 from mula_lib.figures.output import CAPTION, shown_path
-from mula_lib.files import write_text
-from mula_lib.results import read_table
+from mula_lib.files import read_json, write_text
+from mula_lib.results import COLUMNS, read_table
 from mula_lib.tables import BASELINES, COMPARED_TABLES, CONTEXT, TABLES
 
 TITLES = {
@@ -56,11 +56,11 @@ FULL_SIZE = (
 
 def write_report(folder: Path) -> Path:
     """Write ``report.html`` into a results folder, atomically; DataError for a folder without tables."""
-    tables = {number: read_table(folder / f"table{number}.csv") for number in TABLES}
+    tables = {number: read_table(folder / f"table{number}.csv", COLUMNS) for number in TABLES}
     tables = {number: table for number, table in tables.items() if table is not None}
     if not tables:
         raise DataError(f"{folder}: no tables to report; ./run_all.sh writes them")
-    figures = sorted(folder.glob("*.png"))
+    figures = sorted(path for path in folder.glob("*.png") if not path.name.startswith("."))
     sections = []
     for number, table in tables.items():
         own = sorted((path for path in figures if re.match(rf"table(\d_)?{number}_", path.name)), key=_place)
@@ -149,7 +149,7 @@ def _table(shown: pd.DataFrame, caption: str, notes: pd.Series | None = None) ->
 
 
 def _diagnostics(path: Path) -> str:
-    table = read_table(path)
+    table = read_table(path, ("method", "kernels"))
     if table is None:
         return ""
     table.index = pd.Index(table["method"] + ", kernels: " + table["kernels"], name="network")
@@ -166,9 +166,13 @@ def _context() -> str:
 
 
 def _figure(path: Path) -> str:
-    with Image.open(path) as picture:
-        caption = picture.info.get(CAPTION, path.stem.replace("_", " "))
-        width, height = picture.size
+    try:
+        with Image.open(path) as picture:
+            caption = str(picture.info.get(CAPTION, path.stem.replace("_", " ")))
+            width, height = picture.size
+            picture.verify()
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # of damaged files
+        raise DataError(f"{path}: not a whole picture; delete it and run ./run_all.sh again") from error
     content = base64.b64encode(path.read_bytes()).decode()
     words = html.escape(caption)
     return (
@@ -180,7 +184,7 @@ def _figure(path: Path) -> str:
 def _provenance(folder: Path) -> str:
     found: dict[str, list[str]] = {}
     for path in sorted(folder.glob("*.provenance.json")):
-        facts = json.loads(path.read_text(encoding="utf-8"))
+        facts = read_json(path, "a table's provenance", mend="delete it and run ./run_all.sh again")
         found.setdefault(json.dumps(facts, sort_keys=True), []).append(path.name.removesuffix(".provenance.json"))
     parts = []
     for text, names in found.items():

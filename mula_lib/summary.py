@@ -13,7 +13,7 @@ from mula_lib.commands import exit_status
 from mula_lib.data.sources import REPOSITORY
 from mula_lib.errors import DataError
 from mula_lib.files import write_text
-from mula_lib.results import read_table
+from mula_lib.results import COLUMNS, read_table
 
 BEGIN, END = "<!-- results: begin -->\n", "<!-- results: end -->\n"
 # Which tables stand together, and the two or fewer metrics of each that a reader looks for first.
@@ -42,7 +42,7 @@ def summary(folder: Path) -> str:
 
 
 def _table(path: Path) -> pd.DataFrame:
-    table = read_table(path)
+    table = read_table(path, COLUMNS)
     if table is None:
         raise DataError(f"{path}: no such table; ./run_all.sh writes it")
     return table

@@ -18,7 +18,7 @@ from tqdm.auto import tqdm
 
 from mula_lib import processes
 from mula_lib.anatomy import IGNORE
-from mula_lib.checkpoint import load_checkpoint, save_checkpoint
+from mula_lib.checkpoint import fill, load_checkpoint, reason, save_checkpoint
 from mula_lib.data.samples import TrainingSamples
 from mula_lib.errors import CheckpointError, ConfigError
 from mula_lib.files import write_text
@@ -97,8 +97,8 @@ def fit(
     done by one thread, because sums in another order would end in other weights; train two rows at once instead.
     Under ``torchrun`` all processes train this one network, and the first one writes.
 
-    An epoch whose mean loss is no number, or :data:`EXPLODED` times the lowest one, ends the training: the network is
-    left as it was before that epoch, and the result says so.
+    An epoch whose mean loss is no number, or :data:`EXPLODED` times the lowest one, or that leaves weights that are no
+    numbers, ends the training: the network is left as it was before that epoch, and the result says so.
 
     Args:
         fingerprint: of everything that decides the result; a checkpoint with another one is refused.
@@ -115,11 +115,7 @@ def fit(
     log: list[dict] = []
     seconds = 0.0
     if checkpoint.exists():
-        state = load_checkpoint(checkpoint)
-        _require_same(state, fingerprint, checkpoint)
-        model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        log, seconds = state["log"], state["seconds"]
+        log, seconds = _restore(checkpoint, fingerprint, model, optimizer)
     start = {} if log else {name: value.clone() for name, value in model.state_dict().items()}
     trouble = None
     steps = len(EpochBatches(len(samples), recipe.batch, seed, 0))
@@ -143,8 +139,9 @@ def fit(
                 bar.update()
             seconds += time.perf_counter() - started
             loss = float(processes.total(torch.stack(losses).mean())) / processes.count()
-            if _diverged(loss, log):
-                trouble = f"diverged in epoch {epoch + 1} of {recipe.epochs} (loss {loss:.3g}); tested as before it"
+            wrong = _what_diverged(loss, log, model)
+            if wrong:
+                trouble = f"diverged in epoch {epoch + 1} of {recipe.epochs} ({wrong}); tested as before it"
                 model.load_state_dict(load_checkpoint(checkpoint)["model"] if log else start)
                 break
             start = {}
@@ -159,8 +156,15 @@ def fit(
     return TrainingResult(seconds, log, trouble)
 
 
-def _diverged(loss: float, log: list[dict]) -> bool:
-    return not math.isfinite(loss) or (bool(log) and loss > EXPLODED * min(line["loss"] for line in log))
+def _what_diverged(loss: float, log: list[dict], model: Network) -> str | None:
+    """In words, or None; the same in all processes that train together.
+
+    The weights are looked at too: an epoch's last update is felt by no loss of that epoch.
+    """
+    if not math.isfinite(loss) or (log and loss > EXPLODED * min(line["loss"] for line in log)):
+        return f"loss {loss:.3g}"
+    lost = sum((~torch.isfinite(value)).sum() for value in model.state_dict().values())
+    return "weights that are no numbers" if processes.total(lost) else None
 
 
 def make_optimizer(model: Network, recipe: Recipe) -> torch.optim.Optimizer:
@@ -226,11 +230,25 @@ def _share_of_pixels(mask: torch.Tensor) -> float | torch.Tensor:
     return counted * processes.count() / processes.total(counted)
 
 
-def _require_same(state: dict, fingerprint: str, path: Path) -> None:
+def _restore(
+    path: Path, fingerprint: str, model: Network, optimizer: torch.optim.Optimizer
+) -> tuple[list[dict], float]:
+    """Put network and optimiser into the state that a checkpoint holds; returns its log and its seconds."""
+    state = load_checkpoint(path)
     if state.get("fingerprint") != fingerprint:
         raise CheckpointError(
             f"{path}: belongs to a run of another configuration or data set; move the folder away to start this one"
         )
+    misfit = f"{path}: not a checkpoint of this run, delete it and run again: the run starts over; "
+    try:
+        fill(model, state["model"], misfit)
+        optimizer.load_state_dict(state["optimizer"])
+        log, seconds = list(state["log"]), float(state["seconds"])
+        if not all(math.isfinite(line["loss"]) for line in log):
+            raise ValueError("a loss that is no number")
+    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        raise CheckpointError(f"{misfit}{type(error).__name__}: {reason(error)}") from error
+    return log, seconds
 
 
 @contextlib.contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from mula_lib.data.lip import LipSplit
 from mula_lib.data.pascal import PascalSplit
 from mula_lib.data.people import CrowdConfig, PeopleConfig, ensure_people
 from mula_lib.errors import ConfigError, DataError
+from mula_lib.files import read_json
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 FIXTURES = {name: REPOSITORY / "tests" / "fixture" / name for name in ("people", "crowds")}
@@ -55,23 +55,25 @@ def open_source(name: str, *, path: Path | str | None = None) -> Source:
             ``MULA_PASCAL``.
 
     Raises:
-        ConfigError: an unknown name.
+        ConfigError: an unknown name, or a path that is none.
         DataError: the tree is missing or broken.
     """
+    if not isinstance(name, str) or name not in SINGLE + CROWDS:  # a notebook may be given anything
+        raise ConfigError(f"unknown data set {name!r}; known: {', '.join(SINGLE + CROWDS)}")
+    if path is not None and (not isinstance(path, (str, Path)) or "\0" in str(path)):
+        raise ConfigError(f"data_path={path!r}: give the path of a folder, or None for the data set's usual place")
     if name in ("fixture", "crowd-fixture"):
         root = Path(path or FIXTURES["people" if name == "fixture" else "crowds"])
     elif name in ("people", "crowds"):
         config = PeopleConfig() if name == "people" else CrowdConfig()
         root = Path(path) if path else ensure_people(config, REPOSITORY / "data")
-    elif name in VARIABLES:
+    else:
         given = path or os.environ.get(VARIABLES[name])
         if not given:
             raise DataError(
-                f"data set {name!r}: no path given; pass one, or set {VARIABLES[name]} to the folder it was unzipped into"
+                f"data set {name!r}: no path given; pass one, or set {VARIABLES[name]} to the folder it lies in"
             )
         root = Path(given)
-    else:
-        raise ConfigError(f"unknown data set {name!r}; known: {', '.join(SINGLE + CROWDS)}")
     if not root.is_dir():
         raise DataError(f"{root}: no such folder; data set {name!r} is read from there")
     reader, anatomy = (lip, LIP) if name in SINGLE else (pascal, PASCAL)
@@ -83,7 +85,9 @@ def _fingerprint(root: Path, *splits: LipSplit | PascalSplit) -> str:
     """Of the recipe for rendered trees, which is the same on every machine, and of the annotations for others."""
     recipe = root / "people.json"
     if recipe.is_file():
-        return json.loads(recipe.read_text())["fingerprint"][:16]
+        mend = "delete the folder and render it again"
+        found = read_json(recipe, "the recipe of rendered pictures", ("fingerprint",), mend=mend)
+        return str(found["fingerprint"])[:16]
     digest = hashlib.sha256()
     for split in splits:
         for record in split.records:
