@@ -4,12 +4,21 @@ set -euo pipefail
 cd "$(dirname "$0")"
 source tools/environment.sh
 mula_environment
+mula_hold python runs/.tests.lock "these tests"
 
 echo "== style"
 python -m ruff check .
 
 echo "== the whole workbook at smoke size, from nothing"
-rm -rf runs/smoke runs/notebooks/smoke results/smoke
+python - <<'END'
+import shutil
+from mula_lib import locks
+from mula_lib.runs import RUNS
+
+with locks.held(RUNS / ".smoke.lock", "profile smoke"):
+    for folder in ("runs/smoke", "runs/notebooks/smoke", "results/smoke"):
+        shutil.rmtree(folder, ignore_errors=True)
+END
 ./run_all.sh smoke
 
 echo "== unit tests, tables and notebooks"
