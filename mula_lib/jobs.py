@@ -13,7 +13,7 @@ import torch
 from tqdm.auto import tqdm
 
 from mula_lib import processes, training
-from mula_lib.errors import MulaError
+from mula_lib.errors import MulaError, StorageError
 from mula_lib.runs import Run, RunResult, do_run
 from mula_lib.workers import end_with_parent
 
@@ -23,7 +23,8 @@ def train_rows(
 ) -> None:
     """Do every run, up to ``jobs`` at once in processes of their own; the longest are begun first.
 
-    The first failure is raised when the other runs have ended, so that one bad row costs no other row its work.
+    The first failure is raised when the other runs have ended, so that one bad row costs no other row its work; but
+    after a file that cannot be written no more are begun.
     """
     by_cost = _longest_first(runs)
     how = {"retrain": retrain, "save_memory": save_memory, "workers": workers}
@@ -40,10 +41,15 @@ def train_rows(
         pending = {pool.submit(do_run, run, **how): run for run in by_cost}
         try:
             for number, future in enumerate(as_completed(pending), start=1):
+                if future.cancelled():
+                    continue
                 if future.exception() is None:
                     _announce(future.result(), number, len(runs))
-                else:
-                    failures.append(future.exception())
+                    continue
+                failures.append(future.exception())
+                if isinstance(failures[-1], StorageError):  # the other runs would have nowhere to write to
+                    for other in pending:
+                        other.cancel()
         except KeyboardInterrupt:  # whatever a worker is doing, its last whole epoch is on disk
             for worker in multiprocessing.active_children():
                 worker.terminate()
