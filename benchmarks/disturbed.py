@@ -34,6 +34,7 @@ COPIED = (
 TIMES = ("train_seconds", "images_per_second")  # columns that no two runs share
 DISK = "400m"  # of the file system that is filled up
 GONE_WITHIN = 20  # seconds until nothing may be left of a stopped run
+STILL_RUNNING = 1000  # in place of an exit status
 PATIENCE = 300  # seconds that a run with a full disk or without its results folder goes on at most
 
 
@@ -145,8 +146,16 @@ class Checkout:
         return self.ended(timeout, lambda status, said: status == 0)
 
     def wait(self, timeout: float) -> int:
-        """The exit status of ``run_all.sh``, once it has ended and its last line has been read."""
-        status = self._process.wait(timeout)
+        """The exit status of ``run_all.sh``, once it has ended and its last line has been read.
+
+        :data:`STILL_RUNNING`, and it is killed, where it has not ended within so many seconds.
+        """
+        try:
+            status = self._process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            self.signal(signal.SIGKILL, everybody=True)
+            self._process.wait()
+            status = STILL_RUNNING
         self._listener.join(1)
         return status
 

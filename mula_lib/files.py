@@ -21,6 +21,7 @@ PARTIAL = ".partial"  # ending of files that are being written; they begin with 
 
 _MENDS = {
     errno.ENOSPC: "make room and run the same command again: it goes on",
+    errno.EFBIG: "a limit on the size of files is in force; lift it and run the same command again: it goes on",
     errno.EDQUOT: "your quota is used up; make room and run the same command again: it goes on",
     errno.EACCES: "make its folder writable for you",
     errno.EPERM: "make its folder writable for you",
@@ -46,8 +47,8 @@ def atomic_path(path: Path, *, durable: bool = True) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=PARTIAL)
-        os.close(handle)
         temporary = Path(name)
+        os.close(handle)
         yield temporary
         if durable:
             _to_disk(temporary)

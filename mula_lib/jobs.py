@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import multiprocessing
-import signal
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -15,7 +14,7 @@ from tqdm.auto import tqdm
 from mula_lib import processes, training
 from mula_lib.errors import MulaError, StorageError
 from mula_lib.runs import Run, RunResult, do_run
-from mula_lib.workers import end_with_parent
+from mula_lib.workers import end_with_parent, interrupts_waiting
 
 
 def train_rows(
@@ -38,8 +37,9 @@ def train_rows(
     for line in range(jobs):
         lines.put(line)
     with ProcessPoolExecutor(jobs, mp_context=context, initializer=_begin_worker, initargs=(lines,)) as pool:
-        pending = {pool.submit(do_run, run, **how): run for run in by_cost}
         try:
+            with interrupts_waiting():  # submitting starts the processes
+                pending = [pool.submit(do_run, run, **how) for run in by_cost]
             for number, future in enumerate(as_completed(pending), start=1):
                 if future.cancelled():
                     continue
@@ -53,6 +53,7 @@ def train_rows(
         except KeyboardInterrupt:  # whatever a worker is doing, its last whole epoch is on disk
             for worker in multiprocessing.active_children():
                 worker.terminate()
+            pool.shutdown(wait=False, cancel_futures=True)
             raise
     if failures:
         if isinstance(failures[0], BrokenProcessPool):
@@ -80,8 +81,7 @@ def _announce(result: RunResult, number: int, total: int) -> None:
 
 
 def _begin_worker(lines: multiprocessing.Queue) -> None:
-    """One line for this process's progress bars, one thread for its arithmetic; Ctrl-C is the parent's to handle."""
+    """One line for this process's progress bars, one thread for its arithmetic."""
     end_with_parent()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     training.show_bars_on_line(lines.get())
     torch.set_num_threads(1)

@@ -2,14 +2,19 @@
 
 import json
 import shutil
+import subprocess
+import sys
+import textwrap
 from dataclasses import replace
 
 import pytest
+from conftest import REPOSITORY
 
 import mula_lib.runs as runs_module
+from mula_lib import locks, processes, run_steps
 from mula_lib.checkpoint import save_weights
 from mula_lib.data.sources import open_source
-from mula_lib.errors import CheckpointError, DataError
+from mula_lib.errors import BusyError, CheckpointError, ConfigError, DataError
 from mula_lib.models.build import build_model
 from mula_lib.runs import do_run, ship_weights, wanted_runs
 
@@ -158,3 +163,98 @@ def test_the_configuration_file_says_what_decided_the_result(make_run):
     assert config["experiment"] == "HG-1s-1u-MuLA"
     assert config["training"]["recipe"]["epochs"] == 3
     assert config["training"]["data"] == run.source.fingerprint
+
+
+def test_two_processes_that_want_the_same_row_train_it_once(make_run, tmp_path):
+    """As two notebooks would: the second says that it waits, and reads what the first one found."""
+    script = textwrap.dedent(
+        f"""
+        import sys
+        from dataclasses import replace
+        from pathlib import Path
+        sys.path.insert(0, {str(REPOSITORY)!r})
+        from mula_lib.data.sources import open_source
+        from mula_lib.experiments import find_experiment
+        from mula_lib.profiles import SMOKE
+        from mula_lib.runs import Run, do_run
+        profile = replace(SMOKE, name="tiny", vgg_width=8, hourglass_width=8, watch=2,
+                          recipe=replace(SMOKE.recipe, epochs=3))
+        run = Run(find_experiment("HG-1s-1u-MuLA"), profile, open_source("fixture"), 0, base=Path(sys.argv[1]))
+        print("ready", flush=True)
+        sys.stdin.readline()
+        print(do_run(run).metrics["images_per_second"])
+        """
+    )
+    both = [
+        subprocess.Popen(
+            [sys.executable, "-c", script, str(tmp_path)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )
+        for _ in range(2)
+    ]  # fmt: skip
+    for process in both:
+        assert process.stdout.readline() == "ready\n"
+    answers = []
+    for process in both:
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    for process in both:
+        answers.append(process.communicate(timeout=120))
+    said = "".join(error for _, error in answers)
+    assert len({found for found, _ in answers}) == 1  # a second test would have taken another time
+    assert said.count("HG-1s-1u-MuLA (fixture), seed 0; waiting for it to end") == 1
+    run = replace(make_run(), base=tmp_path)
+    assert run.result().log() == [json.loads(line) for line in (run.folder / "log.jsonl").read_text().splitlines()]
+    assert sorted(path.name for path in run.folder.iterdir()) == [
+        "config.json", "evaluation.npz", "log.jsonl", "metrics.json", "weights.safetensors",
+    ]  # fmt: skip
+
+
+def test_a_row_is_not_trained_by_several_processes_together_while_another_is_at_it(make_run, monkeypatch):
+    run = make_run()
+    with locks.held(run.folder / locks.NAME, "it"):
+        monkeypatch.setattr(processes, "count", lambda: 2)
+        with pytest.raises(BusyError, match=r"HG-1s-1u-MuLA \(fixture\), seed 0; run this again"):
+            do_run(run)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("metrics.json", r"metrics\.json: not the result of a run \(JSONDecodeError\); delete it"),
+        ("evaluation.npz", r"evaluation\.npz: not the counts of a test \(\w+\); delete it and the metrics\.json"),
+        ("weights.safetensors", r"weights\.safetensors: not a weights file of this project"),
+    ],
+)
+def test_a_damaged_file_of_a_finished_run_is_named_with_the_mend(make_run, name, said):
+    result = do_run(make_run())
+    path = result.run.folder / name
+    path.write_bytes(path.read_bytes()[:30])
+    with pytest.raises(CheckpointError, match=said):
+        do_run(result.run), result.evaluation(), result.model()
+
+
+def test_counts_and_scores_in_a_folder_are_always_of_one_test(make_run, tiny_profile, monkeypatch):
+    """Stopped between the counts and the scores of a test by another protocol, the run is unfinished, not mixed."""
+    run = make_run()
+    do_run(run)
+    other = make_run(testing=replace(tiny_profile.testing, mirror=False))
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(run_steps, "write_json", killed)
+        with pytest.raises(KeyboardInterrupt):
+            do_run(other)
+    assert run.result() is None
+    assert other.result() is None
+    again = do_run(run)
+    scores = again.evaluation().scores(run.source.anatomy)
+    assert scores == pytest.approx(again.scores, abs=1e-3, nan_ok=True)
+
+
+@pytest.mark.parametrize("seed", [-1, 0.5, "0", True, None])
+def test_a_seed_is_a_whole_number_from_0(make_run, seed):
+    with pytest.raises(ConfigError, match="a seed is a whole number from 0"):
+        make_run(seed=seed)

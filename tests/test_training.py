@@ -280,6 +280,29 @@ def test_a_run_that_diverges_at_once_is_left_as_it_began(source, make_run, tmp_p
     assert_same_tensors(build_model(config, 0).state_dict(), model.state_dict())
 
 
+def test_weights_that_an_epochs_last_update_spoils_are_not_kept_although_no_loss_felt_it(source, make_run, tmp_path):
+    """The third epoch's loss is that of a healthy network; only its last update leaves weights that are no numbers."""
+    config, recipe = make_run("VGG16-FCN-MuLA").model_config, Recipe(epochs=4, batch=8, drop_at=())
+    samples = TrainingSamples(source.train, 64, Augmentation(), source.anatomy, 0)
+    two, kept = build_model(config, 0), build_model(config, 0)
+    fit(two, samples, replace(recipe, epochs=2), tmp_path / "two", fingerprint="x", seed=0)
+    steps, training_update = itertools.count(1), training.update
+
+    def update(objective, *rest):
+        loss = training_update(objective, *rest)
+        if next(steps) == 9:  # three steps an epoch
+            with torch.no_grad():
+                next(objective.parameters()).view(-1)[0] = float("nan")
+        return loss
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(training, "update", update)
+        found = fit(kept, samples, recipe, tmp_path / "kept", fingerprint="x", seed=0)
+    assert found.trouble == "diverged in epoch 3 of 4 (weights that are no numbers); tested as before it"
+    assert len(found.log) == 2
+    assert_same_tensors(two.state_dict(), kept.state_dict())
+
+
 def test_a_loss_that_leaps_and_comes_back_is_let_alone(source, make_run, tmp_path):
     config = make_run("VGG16-FCN-MuLA").model_config
     samples = TrainingSamples(source.train, 64, Augmentation(), source.anatomy, 0)

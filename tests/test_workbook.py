@@ -3,14 +3,17 @@
 import json
 import subprocess
 import sys
+import textwrap
+import time
 from dataclasses import replace
 
+import psutil
 import pytest
 from conftest import REPOSITORY
 
 from mula_lib import execution, jobs, workbook
 from mula_lib.data.sources import open_source
-from mula_lib.errors import ConfigError, MulaError
+from mula_lib.errors import ConfigError, MulaError, StorageError
 from mula_lib.experiments import find_experiment
 from mula_lib.profiles import SMOKE
 from mula_lib.runs import Run
@@ -66,10 +69,10 @@ def notebook_with(code, tmp_path, parameters=ALL_FOUR):
 
 @pytest.fixture
 def execute(monkeypatch, tmp_path, source):
-    def run(code, **changes):
+    def run(code, profile=SMOKE, **changes):
         monkeypatch.setattr(execution, "NOTEBOOKS", notebook_with(code, tmp_path, **changes))
         monkeypatch.setattr(execution, "EXECUTED", tmp_path / "executed")
-        execution.execute_notebooks(SMOKE, [source], (0, 1))
+        execution.execute_notebooks(profile, [source], (0, 1))
         return json.loads((tmp_path / "executed" / "smoke" / "00_tried.ipynb").read_text())
 
     return run
@@ -135,6 +138,47 @@ def test_a_notebook_without_a_parameter_is_an_error_not_a_warning(execute):
         execute("pass", parameters='profile = "smoke"  # alone')
 
 
+def test_a_kernel_that_is_killed_is_told_from_a_cell_that_failed(execute):
+    with pytest.raises(MulaError, match=r"00_tried\.ipynb: its kernel was killed, perhaps for memory; run again"):
+        execute("import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
+
+
+def test_a_cell_that_takes_too_long_is_ended(execute):
+    with pytest.raises(MulaError, match=r"00_tried\.ipynb: a cell took more than 2 s"):
+        execute("import time; time.sleep(60)", profile=replace(SMOKE, cell_timeout=2))
+
+
+def test_a_users_mistake_in_a_notebook_is_one_line_without_the_way_it_came(execute):
+    code = "from mula_lib.profiles import find_profile\nfind_profile('tiny')"
+    with pytest.raises(MulaError, match=r"cell 3: ConfigError: unknown profile 'tiny'; known: smoke"):
+        execute(code)
+    (executed,) = execution.EXECUTED.rglob("00_tried.ipynb")
+    (error,) = json.loads(executed.read_text())["cells"][-1]["outputs"]
+    assert len(error["traceback"]) == 1
+    assert error["traceback"][0].startswith("ConfigError: unknown profile 'tiny'")
+
+
+def test_a_notebook_in_work_leaves_the_last_whole_one_in_its_place(execute, tmp_path):
+    execute("print('first')")
+    look = "from pathlib import Path\nprint(Path('../executed/smoke/00_tried.ipynb').read_text().count('first'))"
+    assert "2" in "".join(execute(look)["cells"][-1]["outputs"][0]["text"])  # the source and its output
+    files = {path.name for path in (tmp_path / "executed" / "smoke").rglob("*") if path.is_file()}
+    assert files == {"00_tried.ipynb", "seconds.json"}
+
+
+def test_a_damaged_notebook_is_named(tmp_path, monkeypatch, source):
+    folder = notebook_with("pass", tmp_path)
+    (folder / "00_tried.ipynb").write_text('{"cells": [<<<<<<<')
+    monkeypatch.setattr(execution, "NOTEBOOKS", folder)
+    with pytest.raises(ConfigError, match=r"00_tried\.ipynb: not a whole notebook \(\w+\); restore it from git"):
+        execution.execute_notebooks(SMOKE, [source], (0,))
+
+
+def test_notebooks_use_the_library_of_their_own_checkout(execute):
+    executed = execute("import mula_lib; print(mula_lib.__file__)")
+    assert "".join(executed["cells"][-1]["outputs"][0]["text"]).startswith(str(REPOSITORY))
+
+
 def test_rows_trained_side_by_side_equal_rows_trained_alone(source, tiny_profile, tmp_path):
     runs = [Run(find_experiment(n), tiny_profile, source, 0, tmp_path / "two") for n in ("VGG16-FCN", "HG-0s-1u-MuLA")]
     jobs.train_rows(runs, jobs=2, retrain=False)
@@ -153,3 +197,78 @@ def test_one_bad_row_costs_no_other_row_its_work(source, tiny_profile, tmp_path)
     with pytest.raises(MulaError, match=r"last\.ckpt"):
         jobs.train_rows([bad, good], jobs=2, retrain=False)
     assert good.result() is not None
+
+
+def test_after_a_file_that_cannot_be_written_no_more_rows_are_begun(source, tiny_profile, tmp_path):
+    names = ("VGG16-FCN", "VGG16-FCN-Add", "VGG16-FCN-Multi", "VGG16-FCN-Concat", "VGG16-FCN-Self", "VGG16-FCN-MuLA")
+    runs = [Run(find_experiment(name), tiny_profile, source, 0, tmp_path / "runs") for name in names]
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "tiny").write_text("a file in the place of a folder")
+    with pytest.raises(StorageError, match=r"cannot be written: .*; a file is in the place of one of its folders"):
+        jobs.train_rows(runs, jobs=2, retrain=False)
+    assert all(run.result() is None for run in runs)
+
+
+def test_workers_end_when_their_parent_is_killed(tmp_path):
+    script = tmp_path / "parent.py"
+    script.write_text(
+        textwrap.dedent(
+            f"""
+            import multiprocessing, os, signal, sys, time
+            from concurrent.futures import ProcessPoolExecutor
+            sys.path.insert(0, {str(REPOSITORY)!r})
+            from mula_lib.workers import end_with_parent
+
+            def work(seconds):
+                time.sleep(seconds)
+                return os.getpid()
+
+            if __name__ == "__main__":
+                context = multiprocessing.get_context("spawn")
+                pool = ProcessPoolExecutor(2, mp_context=context, initializer=end_with_parent)
+                print(*{{pool.submit(work, 0.5).result() for _ in range(1)}}, flush=True)
+                pool.submit(work, 600)
+                time.sleep(0.5)
+                os.kill(os.getpid(), signal.SIGKILL)
+            """
+        )
+    )
+    parent = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=60, check=False)
+    assert parent.returncode == -9
+    (worker,) = map(int, parent.stdout.split())
+    deadline = time.monotonic() + 10
+    while psutil.pid_exists(worker) and psutil.Process(worker).status() != psutil.STATUS_ZOMBIE:
+        assert time.monotonic() < deadline, "an orphan goes on"
+        time.sleep(0.05)
+
+
+def test_ctrl_c_while_workers_start_is_felt_and_ends_everything(source, tiny_profile, tmp_path):
+    """It reaches the parent while it submits, and workers that are still importing."""
+    script = tmp_path / "rows.py"
+    script.write_text(
+        textwrap.dedent(
+            f"""
+            import os, signal, sys, threading, time
+            from pathlib import Path
+            sys.path.insert(0, {str(REPOSITORY)!r})
+            from mula_lib.data.sources import open_source
+            from mula_lib.jobs import train_rows
+            from mula_lib.profiles import SMOKE
+            from mula_lib.runs import Run
+            from mula_lib.tables import table_experiments
+
+            if __name__ == "__main__":
+                os.setpgrp()
+                runs = [Run(each, SMOKE, open_source("fixture"), 0, Path({str(tmp_path)!r})) for each in table_experiments(2)]
+                threading.Timer(float(sys.argv[1]), os.killpg, (os.getpgrp(), signal.SIGINT)).start()
+                try:
+                    train_rows(runs, 2, False)
+                except KeyboardInterrupt:
+                    print("felt", flush=True)
+            """  # noqa: E501 - code of another file
+        )
+    )
+    for delay in ("0.001", "0.2", "1.5"):
+        ended = subprocess.run([sys.executable, script, delay], capture_output=True, text=True, timeout=60, check=False)
+        assert ended.stdout.endswith("felt\n"), delay
+        assert "Traceback" not in ended.stderr, ended.stderr

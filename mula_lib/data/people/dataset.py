@@ -10,8 +10,6 @@ import hashlib
 import json
 import multiprocessing
 import os
-import signal
-import threading
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -32,7 +30,7 @@ from mula_lib.data.people.tree import Tree
 from mula_lib.errors import ConfigError, DataError
 from mula_lib.files import read_json, write_text
 from mula_lib.machine import keep_freed_memory, usable_cores
-from mula_lib.workers import end_with_parent
+from mula_lib.workers import end_with_parent, interrupts_waiting
 
 if TYPE_CHECKING:
     import pandas
@@ -201,7 +199,7 @@ def _rendered(
         running = set()
         try:
             while waiting or running:
-                with _interrupts_ignored():  # submitting starts processes, which inherit this
+                with interrupts_waiting():  # submitting starts processes
                     while waiting and len(running) < 2 * workers:
                         running.add(pool.submit(render_batch, root, config, waiting.pop()))
                 done, running = wait(running, return_when=FIRST_COMPLETED)
@@ -225,19 +223,6 @@ def _start_worker() -> None:
     end_with_parent()
     cv2.setNumThreads(1)
     keep_freed_memory()
-
-
-@contextmanager
-def _interrupts_ignored() -> Iterator[None]:
-    """Ctrl-C reaches every process of a terminal; processes started within leave it to their parent."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 @contextmanager
