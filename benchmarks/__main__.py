@@ -1,4 +1,7 @@
-"""All benchmarks, one after the other: ``python -m benchmarks`` (a quarter of an hour on two quiet cores)."""
+"""All benchmarks, one after the other: ``python -m benchmarks`` (a quarter of an hour on two quiet cores).
+
+Two more are trials rather than timings, and run by their names: ``benchmarks.hostile`` and ``benchmarks.faults``.
+"""
 
 from __future__ import annotations
 

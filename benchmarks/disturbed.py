@@ -113,6 +113,8 @@ class Checkout:
             text=True,
             errors="replace",
             start_new_session=True,
+            # as from a terminal, even if this process was itself started in the background, where Ctrl-C is ignored
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
         self._listen_to(process)
 

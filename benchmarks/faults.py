@@ -12,6 +12,7 @@ import argparse
 import contextlib
 import csv
 import io
+import re
 import shutil
 import sys
 import tempfile
@@ -44,7 +45,7 @@ class Moment:
     def has_come(self, checkout: Checkout) -> bool:
         """Whether it is time to wait for the delay."""
         if self.notebooks:
-            return f"[{self.notebooks}/" in checkout.said()
+            return re.search(rf"\[{self.notebooks}/\d+\] \S+\.ipynb begins", checkout.said()) is not None
         return checkout.finished_runs() >= self.runs and "MuLA workbook" in checkout.said()
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from mula_lib.data.sources import CROWDS, REPOSITORY, Source
@@ -57,16 +58,18 @@ def _execute(notebook: Path, output: Path, given: dict[str, object], cell_timeou
     try:
         unfinished.parent.mkdir(parents=True, exist_ok=True)
         try:
-            papermill.execute_notebook(
-                str(notebook),
-                str(unfinished),
-                parameters=given,
-                kernel_name="python3",
-                cwd=str(NOTEBOOKS),
-                execution_timeout=cell_timeout,
-                progress_bar=False,
-                # ipykernel warns of unencrypted loopback traffic at every start, which nobody here can mend
-                extra_arguments=["--IPKernelApp.log_level=ERROR"],
+            _leaving_interrupts_alone(
+                lambda: papermill.execute_notebook(
+                    str(notebook),
+                    str(unfinished),
+                    parameters=given,
+                    kernel_name="python3",
+                    cwd=str(NOTEBOOKS),
+                    execution_timeout=cell_timeout,
+                    progress_bar=False,
+                    # ipykernel warns of unencrypted loopback traffic at every start, which nobody here can mend
+                    extra_arguments=["--IPKernelApp.log_level=ERROR"],
+                )
             )
         finally:
             if unfinished.is_file():
@@ -81,6 +84,26 @@ def _execute(notebook: Path, output: Path, given: dict[str, object], cell_timeou
         raise MulaError(f"{what} (executed copy: {output})") from error
     except OSError as error:
         raise storage_error(output, error) from error
+
+
+def _leaving_interrupts_alone(task: Callable[[], object]) -> None:
+    """Do ``task`` in a thread of its own, where nbclient cannot take Ctrl-C for itself, and lose it now and then.
+
+    After an interrupt the thread is left to end with this process, which shuts its kernel down.
+    """
+    raised: list[BaseException] = []
+
+    def do() -> None:
+        try:
+            task()
+        except BaseException as error:  # of whatever kind: it is raised again where it is waited for
+            raised.append(error)
+
+    thread = threading.Thread(target=do, name="notebook", daemon=True)
+    thread.start()
+    thread.join()
+    if raised:
+        raise raised[0]
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import json
 import os
 import tempfile
@@ -16,8 +17,11 @@ from typing import Any
 import numpy as np
 
 from mula_lib.errors import DataError, MulaError, StorageError
+from mula_lib.regular import MOST_TEXT, read_regular, shown
 
 PARTIAL = ".partial"  # ending of files that are being written; they begin with a dot, and nobody reads them
+
+MOST_ARRAYS = 2**31  # bytes of an .npz; the counts of LIP's 10,000 validation images have some ten million
 
 _MENDS = {
     errno.ENOSPC: "make room and run the same command again: it goes on",
@@ -93,6 +97,14 @@ def remove_partials(folder: Path) -> None:
             path.unlink()
 
 
+def remove(path: Path) -> None:
+    """Remove a file that may be there or not; raises :class:`StorageError` if it cannot be removed."""
+    try:
+        Path(path).unlink(missing_ok=True)
+    except OSError as error:
+        raise storage_error(path, error) from error
+
+
 def write_bytes(path: Path, content: bytes, *, durable: bool = True) -> None:
     """Write ``content`` atomically; raises :class:`StorageError` as :func:`atomic_path` does."""
     with atomic_path(path, durable=durable) as temporary:
@@ -117,14 +129,14 @@ def read_json(
     Raises ``error``, with ``mend`` in its line, for a file that cannot be read or is anything else.
     """
     try:
-        found = json.loads(Path(path).read_bytes())
+        found = json.loads(read_regular(path, MOST_TEXT))
     except (OSError, ValueError, RecursionError) as why:
-        raise error(f"{path}: not {what} ({type(why).__name__}); {mend}") from why
+        raise error(f"{shown(path)}: not {what} ({type(why).__name__}); {mend}") from why
     if not isinstance(found, dict):
-        raise error(f"{path}: not {what} (no JSON object); {mend}")
+        raise error(f"{shown(path)}: not {what} (no JSON object); {mend}")
     absent = [key for key in keys if key not in found]
     if absent:
-        raise error(f"{path}: not {what} (without {', '.join(absent[:3])}); {mend}")
+        raise error(f"{shown(path)}: not {what} (without {', '.join(absent[:3])}); {mend}")
     return found
 
 
@@ -134,10 +146,10 @@ def read_arrays(path: Path, what: str, *, mend: str, error: type[MulaError] = Da
     Raises ``error``, with ``mend`` in its line, for a file that is missing or damaged.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with np.load(io.BytesIO(read_regular(path, MOST_ARRAYS)), allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
     except (OSError, ValueError, EOFError, LookupError, AttributeError, zipfile.BadZipFile, zlib.error) as why:
-        raise error(f"{path}: not {what} ({type(why).__name__}); {mend}") from why
+        raise error(f"{shown(path)}: not {what} ({type(why).__name__}); {mend}") from why
 
 
 def _to_disk(path: Path) -> None:

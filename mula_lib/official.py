@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from mula_lib.anatomy import LIP
-from mula_lib.checkpoint import save_weights
+from mula_lib.checkpoint import load_plain, save_weights
 from mula_lib.commands import exit_status
 from mula_lib.errors import CheckpointError
 from mula_lib.models import convention
@@ -114,7 +114,7 @@ def convert(state: Mapping[str, Tensor], file: Path | str = "the state dict") ->
         raise CheckpointError(
             f"{file}: neither the authors' VGG nor their hourglass network; its keys begin with {_some(state)}"
         )
-    config = released_config(backbone, stages, units)
+    config = released_config(backbone, stages, units or 1)  # a VGG has no residual units
     network = network_of(config)
     used = {name: value for name, value in state.items() if not DEAD[backbone].fullmatch(name)}
     if backbone == "hourglass":
@@ -140,17 +140,11 @@ def load_official(path: Path) -> dict[str, Tensor]:
 
     Raises :class:`CheckpointError` for a file that is missing, damaged, or holds anything but tensors and plain values.
     """
-    if not path.is_file():
-        raise CheckpointError(f"{path}: no such file")
     # Beside the weights lie NumPy's numbers, scores of the training: they are passed over, not built.
     makers = [f"numpy.{core}.multiarray.{maker}" for core in ("core", "_core") for maker in ("scalar", "_reconstruct")]
     passed_over = [(_PassedOver, name) for name in (*makers, "numpy.dtype", "numpy.ndarray")]
-    try:
-        with torch.serialization.safe_globals([_PassedOver, *passed_over]):
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises a different type for nearly every kind of damage
-        reason = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
-        raise CheckpointError(f"{path}: cannot be read safely ({reason}); download it again") from error
+    with torch.serialization.safe_globals([_PassedOver, *passed_over]):
+        content = load_plain(path, "cannot be read safely", mend="download it again")
     state = content.get("state_dict", content) if isinstance(content, dict) else None
     if not state or not all(isinstance(value, Tensor) for value in state.values()):
         raise CheckpointError(f"{path}: no dictionary of tensors under 'state_dict'; is it one of the authors' files?")

@@ -6,6 +6,7 @@ The networks that are shipped have seen rendered people only, one that fills the
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -21,9 +22,9 @@ from tqdm.auto import tqdm
 from mula_lib.anatomy import LIP, PASCAL, Anatomy
 from mula_lib.checkpoint import load_model, read_facts
 from mula_lib.commands import MENDABLE, exit_status
-from mula_lib.data.lip import load_image
+from mula_lib.data.pictures import load_image
 from mula_lib.data.sources import VARIABLES
-from mula_lib.errors import DataError
+from mula_lib.errors import CheckpointError, ConfigError, DataError
 from mula_lib.experiments import find_experiment
 from mula_lib.figures.output import png_bytes
 from mula_lib.figures.people import Picture, draw_picture
@@ -32,6 +33,7 @@ from mula_lib.files import atomic_path, write_bytes, write_json
 from mula_lib.inference import Prediction, predict
 from mula_lib.models.network import Network
 from mula_lib.profiles import Profile, find_profile
+from mula_lib.regular import shown, visible_names
 from mula_lib.runs import weights_file
 
 SHIPPED = {False: "VGG16-FCN-MuLA", True: "HG-2s-1u-MuLA"}  # which networks are asked; by: several people?
@@ -39,6 +41,7 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 LONGEST = 1024  # pixels of a photo's longer edge beyond which the answers are enlarged instead: the networks see less
 CLEAREST = 512  # an overlay's longer edge at least: lines on fewer pixels hide what they are drawn on
 DPI = 100
+LONGEST_NAME = 150  # bytes of a photo's name that its answers bear: file systems take 255, and they add to it
 
 
 @dataclass(frozen=True)
@@ -78,33 +81,51 @@ def load_predictor(weights: Path | None = None, *, crowd: bool = False) -> Predi
     lacks a task.
     """
     path = weights or shipped_weights(SHIPPED[crowd], crowd=crowd)
-    config, facts = read_facts(path)
-    profile = find_profile(facts["profile"])
+    config, facts = read_facts(path, "profile", "experiment")
+    try:
+        profile = find_profile(facts["profile"])
+    except ConfigError as error:
+        raise CheckpointError(f"{shown(path)}: of a profile that is not there: {error}") from error
+    size = config.joints, config.parts
+    anatomy = next((each for each in (LIP, PASCAL) if (len(each.joints), len(each.parts)) == size), None)
+    if anatomy is None:
+        found = f"{config.joints} joints and {config.parts} parts"
+        raise CheckpointError(f"{shown(path)}: a network for {found}, unlike those of LIP and PASCAL")
     network = load_model(path)
     if config.offsets:
         profile = profile.for_crowds()
-    anatomy = next(each for each in (LIP, PASCAL) if len(each.joints) == config.joints)
     trained_on = {"trained_on": facts["dataset"]} if facts.get("dataset") in VARIABLES else {}
-    predictor = Predictor(network, profile, anatomy, facts["experiment"], **trained_on)
-    blank = predictor(np.full((8, 8, 3), 128, np.uint8))
+    predictor = Predictor(network, profile, anatomy, str(facts["experiment"]), **trained_on)
+    try:
+        blank = predictor(np.full((8, 8, 3), 128, np.uint8))
+    except (RuntimeError, ValueError, ArithmeticError, LookupError, TypeError) as error:
+        raise CheckpointError(f"{shown(path)}: a network that cannot be asked ({type(error).__name__})") from error
     if blank.mask is None or blank.joints is None:
-        raise DataError(f"{path}: {facts['experiment']} has one of the two tasks only; take a joint network's weights")
+        raise DataError(
+            f"{shown(path)}: {shown(facts['experiment'])} has one of the two tasks only; take a joint network's weights"
+        )
     return predictor
 
 
 def photos_of(paths: Sequence[Path]) -> list[Path]:
-    """The photographs among files and folders (not folders within), in order; DataError where there is none."""
+    """The photographs among files and folders (not folders within), in order; DataError where there is none.
+
+    Hidden files in a folder, such as an interrupted writer leaves behind, are none.
+    """
     found: list[Path] = []
     for path in paths:
-        if path.is_dir():
-            inside = sorted(each for each in path.iterdir() if each.suffix.lower() in SUFFIXES and each.is_file())
+        if os.path.isdir(path):
+            inside = [path / name for name in visible_names(path)]
+            inside = [each for each in inside if each.suffix.lower() in SUFFIXES and not os.path.isdir(each)]
             if not inside:
-                raise DataError(f"{path}: no photographs in this folder; it is searched for {', '.join(SUFFIXES)}")
+                raise DataError(
+                    f"{shown(path)}: no photographs in this folder; it is searched for {', '.join(SUFFIXES)}"
+                )
             found += inside
-        elif path.is_file():
+        elif os.path.lexists(path):
             found.append(path)
         else:
-            raise DataError(f"{path}: no such file or folder")
+            raise DataError(f"{shown(path)}: no such file or folder")
     return list(dict.fromkeys(found))
 
 
@@ -146,7 +167,7 @@ def coco(photo: Path, size_wh: tuple[int, int], found: Prediction, anatomy: Anat
         )
     skeleton = [[a + 1, b + 1] for a, b in anatomy.limb_indices]  # COCO counts keypoints from 1
     return {
-        "images": [{"id": 1, "file_name": photo.name, "width": size_wh[0], "height": size_wh[1]}],
+        "images": [{"id": 1, "file_name": shown(photo.name), "width": size_wh[0], "height": size_wh[1]}],
         "annotations": annotations,
         "categories": [{"id": 1, "name": "person", "keypoints": list(anatomy.joints), "skeleton": skeleton}],
     }
@@ -172,10 +193,11 @@ def write_answers(photo: Path, out: Path, name: str, predictor: Predictor) -> li
 
 def _names(photos: Sequence[Path]) -> list[str]:
     """A name for each photo's answers: its stem, with suffix and a number where others have the same."""
-    stems = Counter(photo.stem for photo in photos)
+    stems = [os.fsdecode(os.fsencode(photo.stem)[:LONGEST_NAME]) for photo in photos]
+    often = Counter(stems)
     names: list[str] = []
-    for photo in photos:
-        name = photo.stem if stems[photo.stem] == 1 else f"{photo.stem}_{photo.suffix[1:]}"
+    for photo, stem in zip(photos, stems, strict=True):
+        name = stem if often[stem] == 1 else f"{stem}_{photo.suffix[1:]}"
         taken = sum(each == name or each.startswith(f"{name}_#") for each in names)
         names.append(f"{name}_#{taken + 1}" if taken else name)
     return names
@@ -193,15 +215,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _answer(options: argparse.Namespace) -> int:
-    photos = photos_of(options.photos)
-    predictor = load_predictor(options.weights, crowd=options.crowd)
-    print(f"{predictor.name}, {predictor.profile.name} profile: trained on {predictor.trained_on}")
+    photos: list[Path] = []
     failed = 0
-    for photo, name in zip(tqdm(photos, disable=len(photos) < 2, unit="photo"), _names(photos), strict=True):
+
+    def complain(error: DataError) -> None:
+        nonlocal failed
+        failed += 1
+        tqdm.write(f"error: {error}", file=sys.stderr)
+
+    for path in options.photos:
+        try:
+            photos += photos_of([path])
+        except DataError as error:
+            complain(error)
+    photos = list(dict.fromkeys(photos))
+    if photos:  # or there is nothing to load a network for
+        predictor = load_predictor(options.weights, crowd=options.crowd)
+        print(f"{predictor.name}, {predictor.profile.name} profile: trained on {predictor.trained_on}")
+    watched = None if len(photos) > 1 else True  # None: no bar where nobody watches
+    for photo, name in zip(tqdm(photos, disable=watched, unit="photo"), _names(photos), strict=True):
         try:
             paths = write_answers(photo, options.out, name, predictor)
-            tqdm.write(f"{photo}: {', '.join(path.name for path in paths)}")
+            tqdm.write(f"{shown(photo)}: {shown(', '.join(path.name for path in paths))}")
         except DataError as error:
-            failed += 1
-            tqdm.write(f"error: {error}", file=sys.stderr)
+            complain(error)
     return MENDABLE if failed else 0

@@ -205,6 +205,6 @@ PROTOCOLS = ("paper", "released")
 
 def find_profile(name: str) -> Profile:
     """The profile called ``name``; ConfigError lists the known ones."""
-    if name not in PROFILES:
-        raise ConfigError(f"unknown profile {name!r}; known: {', '.join(PROFILES)}")
+    if not isinstance(name, str) or name not in PROFILES:  # a notebook may be given anything
+        raise ConfigError(f"unknown profile {name!r:.80}; known: {', '.join(PROFILES)}")
     return PROFILES[name]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import base64
 import html
+import io
 import json
 import re
 import sys
@@ -25,6 +26,7 @@ from mula_lib.data.sources import REPOSITORY, VARIABLES
 from mula_lib.errors import DataError
 from mula_lib.figures.output import CAPTION, shown_path
 from mula_lib.files import read_json, write_text
+from mula_lib.regular import read_regular
 from mula_lib.results import COLUMNS, read_table
 from mula_lib.tables import BASELINES, COMPARED_TABLES, CONTEXT, TABLES
 
@@ -43,6 +45,7 @@ OTHERS = (
     "first_prediction", "crowd_",
 )  # fmt: skip
 
+MOST_BYTES = 2**26  # of a figure
 PAGE = Path(__file__).with_name("report_page.html")  # with places for $label, $warning, $contents and $sections
 SMALL = (
     "The paper’s numbers are of full-size networks on LIP and PASCAL-Person-Part. Ours are of the profile and data "
@@ -167,16 +170,17 @@ def _context() -> str:
 
 def _figure(path: Path) -> str:
     try:
-        with Image.open(path) as picture:
+        content = read_regular(path, MOST_BYTES)
+        with Image.open(io.BytesIO(content)) as picture:
             caption = str(picture.info.get(CAPTION, path.stem.replace("_", " ")))
             width, height = picture.size
             picture.verify()
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # of damaged files
         raise DataError(f"{path}: not a whole picture; delete it and run ./run_all.sh again") from error
-    content = base64.b64encode(path.read_bytes()).decode()
+    encoded = base64.b64encode(content).decode()
     words = html.escape(caption)
     return (
-        f'<figure><img src="data:image/png;base64,{content}" width="{width}" height="{height}" loading="lazy" '
+        f'<figure><img src="data:image/png;base64,{encoded}" width="{width}" height="{height}" loading="lazy" '
         f'alt="{words}"><figcaption>{words}</figcaption></figure>\n'
     )
 

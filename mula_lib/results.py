@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import importlib.metadata
+import io
 import platform
 import subprocess
 from collections.abc import Sequence
@@ -17,6 +19,7 @@ from mula_lib.errors import DataError
 from mula_lib.files import write_json, write_text
 from mula_lib.machine import usable_cores
 from mula_lib.profiles import Profile
+from mula_lib.regular import MOST_TEXT, read_regular, shown
 from mula_lib.runs import Run, RunResult
 from mula_lib.tables import METRICS, Row, table_rows
 
@@ -42,12 +45,16 @@ def read_table(path: Path, columns: Sequence[str] = ()) -> pd.DataFrame | None:
         return None
     mend = "delete it and run ./run_all.sh again"
     try:
-        table = pd.read_csv(path, keep_default_na=False, na_values=[""], dtype={"seeds": str})
-    except (OSError, ValueError, pd.errors.ParserError) as error:
-        raise DataError(f"{path}: not a whole table ({type(error).__name__}); {mend}") from error
+        text = read_regular(path, MOST_TEXT).decode()
+        widths = {len(row) for row in csv.reader(io.StringIO(text))}
+        if not text.endswith("\n") or len(widths) != 1 or "\0" in text:  # a copy that was cut off, for instance
+            raise ValueError("rows of different lengths")
+        table = pd.read_csv(io.StringIO(text), keep_default_na=False, na_values=[""], dtype={"seeds": str})
+    except (OSError, ValueError, csv.Error) as error:
+        raise DataError(f"{shown(path)}: not a whole table ({type(error).__name__}); {mend}") from error
     absent = [name for name in columns if name not in table]
     if absent:
-        raise DataError(f"{path}: a table without the columns {', '.join(absent)}; {mend}")
+        raise DataError(f"{shown(path)}: a table without the columns {', '.join(absent)}; {mend}")
     return table
 
 

@@ -16,7 +16,7 @@ from mula_lib.costs import forward_gflops, parameter_count
 from mula_lib.data.samples import TrainingSamples
 from mula_lib.data.sources import REPOSITORY
 from mula_lib.evaluation import evaluate
-from mula_lib.files import write_json
+from mula_lib.files import remove, write_json
 from mula_lib.models.build import build_model
 from mula_lib.models.network import Network
 from mula_lib.profiles import Testing
@@ -86,7 +86,7 @@ def test(run: Run, weights: Path) -> None:
     )
     seconds = time.perf_counter() - started
     # The counts are of the scores beside them, always: those of an earlier test go first.
-    (run.folder / "metrics.json").unlink(missing_ok=True)
+    remove(run.folder / "metrics.json")
     evaluation.save(run.folder / "evaluation.npz")
     metrics = {
         "experiment": run.experiment.name,
@@ -109,4 +109,4 @@ def test(run: Run, weights: Path) -> None:
         "trouble": facts.get("trouble"),
     }
     write_json(run.folder / "metrics.json", metrics)
-    (run.folder / "last.ckpt").unlink(missing_ok=True)
+    remove(run.folder / "last.ckpt")

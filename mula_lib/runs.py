@@ -36,10 +36,12 @@ from mula_lib.tables import table_experiments
 
 RUNS = REPOSITORY / "runs"
 WEIGHTS = REPOSITORY / "weights"
-METRICS = (  # what a ``metrics.json`` holds at least
-    "testing_fingerprint", "trained_as", "weights", "scores", "images", "params", "gflops", "train_seconds",
-    "images_per_second", "trained_on", "log",
-)  # fmt: skip
+METRICS = {  # what a ``metrics.json`` holds at least
+    **dict.fromkeys(("testing_fingerprint", "trained_as", "weights", "trained_on"), str),
+    **dict.fromkeys(("images", "params", "gflops", "train_seconds", "images_per_second"), (int, float)),
+    "scores": dict,
+    "log": list,
+}
 RECIPE_VERSION = 1  # raise it when a change of code changes what a training gives
 
 
@@ -114,7 +116,11 @@ class Run:
         if not path.is_file():
             return None
         mend = "delete it: the network is tested again"
-        metrics = read_json(path, "the result of a run", METRICS, mend=mend, error=CheckpointError)
+        metrics = read_json(path, "the result of a run", tuple(METRICS), mend=mend, error=CheckpointError)
+        wrong = [name for name, kind in METRICS.items() if not isinstance(metrics[name], kind)]
+        numbers = [value for value in metrics["scores"].values() if value is not None] if not wrong else []
+        if wrong or not all(isinstance(number, (int, float)) for number in numbers):
+            raise CheckpointError(f"{path}: not the result of a run (of another kind: {wrong or 'scores'}); {mend}")
         return RunResult(self, metrics) if metrics["testing_fingerprint"] == self.testing_fingerprint else None
 
 

@@ -19,11 +19,13 @@ from tqdm.auto import tqdm
 
 from mula_lib.anatomy import LIP
 from mula_lib.commands import exit_status
-from mula_lib.data.lip import SPLITS, find_layout, load_mask, read_ids, read_pose_csv
+from mula_lib.data.lip import SPLITS, find_layout, read_ids, read_pose_csv
+from mula_lib.data.pictures import load_mask
 from mula_lib.errors import DataError
 from mula_lib.files import write_text
 from mula_lib.metrics.parsing import class_iou, confusion_matrix, parsing_scores
 from mula_lib.metrics.pose import pckh, pckh_hits
+from mula_lib.regular import shown, visible_names
 from mula_lib.submission import KEYPOINTS, PARTS, read_predictions
 
 
@@ -43,7 +45,8 @@ def find_side(paths: Sequence[Path], split: str) -> Side:
         found = _of_path(path, split)
         for kind in ("joints", "masks"):
             if getattr(side, kind) and getattr(found, kind):
-                raise DataError(f"{path}: {kind} were given already, by {getattr(side, kind)}; give them once")
+                by = shown(getattr(side, kind))
+                raise DataError(f"{shown(path)}: {kind} were given already, by {by}; give them once")
         side = Side(side.joints or found.joints, side.masks or found.masks, side.names or found.names)
     return side
 
@@ -59,19 +62,27 @@ def _of_path(path: Path, split: str) -> Side:
             path / KEYPOINTS if (path / KEYPOINTS).is_file() else None,
             path / PARTS if (path / PARTS).is_dir() else None,
         )
-    if any(path.glob("*.png")):
+    if _masks_in(path):
         return Side(masks=path)
-    raise DataError(f"{path}: no {split}_id.txt of LIP, no {KEYPOINTS}, no {PARTS} folder and no PNGs in it")
+    raise DataError(f"{shown(path)}: no {split}_id.txt of LIP, no {KEYPOINTS}, no {PARTS} folder and no PNGs in it")
+
+
+def _masks_in(folder: Path) -> tuple[str, ...]:
+    """The stems of the PNGs in ``folder``, sorted; hidden ones are what an interrupted writer left behind."""
+    return tuple(sorted(name.removesuffix(".png") for name in visible_names(folder) if name.endswith(".png")))
 
 
 def score_joints(truth: Side, predicted: Side) -> pd.Series:
     """The columns of the paper's pose tables, %, in its order; PCK is its "Avg."."""
     true, found = read_pose_csv(truth.joints), read_predictions(predicted.joints)
     names = truth.names or tuple(true)
+    if not names:
+        raise DataError(f"{shown(truth.joints)}: no rows to score with; unzip or copy it again")
     _require_same("row", names, found, predicted.joints)
     absent = [name for name in names if name not in true]
     if absent:
-        raise DataError(f"{truth.joints}: no row for {_some(absent)}, listed in the tree's id file; unzip both again")
+        csv = shown(truth.joints)
+        raise DataError(f"{csv}: no row for {_some(absent)}, listed in the tree's id file; unzip both again")
     hits = pckh_hits(np.stack([found[name] for name in names]), np.stack([true[name][:, :2] for name in names]), LIP)
     scores = pckh(hits, LIP)
     return pd.Series({name: scores[name] for name in (*(column for column, _ in LIP.columns), "U.Body", "PCK")})
@@ -79,8 +90,8 @@ def score_joints(truth: Side, predicted: Side) -> pd.Series:
 
 def score_parts(truth: Side, predicted: Side) -> tuple[pd.Series, pd.Series]:
     """Pixel accuracy, mean accuracy and mIoU, %, and the IoU of every part."""
-    names = truth.names or tuple(sorted(path.stem for path in truth.masks.glob("*.png")))
-    _require_same("mask", names, {path.stem for path in predicted.masks.glob("*.png")}, predicted.masks)
+    names = truth.names or _masks_in(truth.masks)
+    _require_same("mask", names, _masks_in(predicted.masks), predicted.masks)
     classes = len(LIP.parts)
     confusion = np.zeros((classes, classes), np.int64)
     for name in tqdm(names, desc="comparing masks", unit="mask", leave=False, disable=None):
@@ -88,25 +99,27 @@ def score_parts(truth: Side, predicted: Side) -> tuple[pd.Series, pd.Series]:
         true, found = (load_mask(file) for file in files)
         if true.shape != found.shape:
             raise DataError(
-                f"{files[1]}: {found.shape[1]}×{found.shape[0]} pixels, but {files[0]} has "
+                f"{shown(files[1])}: {found.shape[1]}×{found.shape[0]} pixels, but {shown(files[0])} has "
                 f"{true.shape[1]}×{true.shape[0]}; predict at the image's own size"
             )
         if found.size and found.max() >= classes:
-            raise DataError(f"{files[1]}: 255 in a prediction; every pixel needs one of the parts 0 to {classes - 1}")
+            wanted = f"every pixel needs one of the parts 0 to {classes - 1}"
+            raise DataError(f"{shown(files[1])}: 255 in a prediction; {wanted}")
         confusion += confusion_matrix(found, true, classes)
     return pd.Series(parsing_scores(confusion)), pd.Series(class_iou(confusion), index=LIP.parts)
 
 
 def _require_same(what: str, wanted: Collection[str], found: Collection[str], where: Path) -> None:
     missing, extra = [name for name in wanted if name not in found], sorted(set(found) - set(wanted))
+    place = shown(where)
     if missing:
-        raise DataError(f"{where}: no {what} for {_some(missing)}, which the truth has; every image is scored")
+        raise DataError(f"{place}: no {what} for {_some(missing)}, which the truth has; every image is scored")
     if extra:
-        raise DataError(f"{where}: a {what} for {_some(extra)}, which the truth does not have; is it of another split?")
+        raise DataError(f"{place}: a {what} for {_some(extra)}, which the truth does not have; is it of another split?")
 
 
 def _some(names: Sequence[str], most: int = 3) -> str:
-    return f"{len(names)} images ({', '.join(names[:most])}{', …' if len(names) > most else ''})"
+    return f"{len(names)} images ({shown(', '.join(names[:most]))}{', …' if len(names) > most else ''})"
 
 
 def _score(options: argparse.Namespace) -> None:

@@ -1,5 +1,6 @@
 """The tree checker: a sound tree passes, and every kind of damage is counted and its file named."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -204,8 +205,30 @@ def test_what_is_no_tree_is_refused_in_one_line(tmp_path, monkeypatch, capsys, a
     assert main(arguments) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert captured.err.startswith(said)
+    assert captured.err.startswith(f"error: {said}")
     assert captured.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("piece", ["images/1_1.jpg", "masks/1_1.png"])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda path: path.mkdir(),
+        lambda path: path.symlink_to(path.name),
+        lambda path: path.symlink_to("nowhere"),
+        lambda path: os.mkfifo(path),
+        lambda path: path.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(99)),
+    ],
+    ids=["a folder", "a link to itself", "a link to nothing", "a pipe", "zeros"],
+)
+def test_no_file_whatever_stops_the_check(tree, tmp_path, capsys, piece, damage):
+    folder, name = piece.split("/")
+    (tree[folder] / name).unlink()
+    damage(tree[folder] / name)
+    status, output = check(tmp_path, capsys)
+    assert status == 1
+    assert counted(output, f"unreadable {folder[:-1]}") == ["1"]
+    assert f"  {tree[folder] / name}: " in output
 
 
 @pytest.mark.parametrize("jobs", ["0", "-1", "many"])

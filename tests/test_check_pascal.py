@@ -361,7 +361,7 @@ def test_a_split_that_is_not_there_is_refused_in_one_line(tree, monkeypatch, cap
     assert main(["tree", *arguments]) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert captured.err.startswith(said)
+    assert captured.err.startswith(f"error: {said}")
     assert captured.err.count("\n") == 1
 
 

@@ -82,7 +82,7 @@ def quota(tmp_path):
             from mula_lib.errors import MulaError
             path = Path({str(tmp_path / "file")!r})
             import torch
-            from mula_lib.checkpoint import save_checkpoint
+            from mula_lib.checkpoint import save_checkpoint, save_weights
             from mula_lib.models.build import build_model
             from mula_lib.models.config import ModelConfig
             config = ModelConfig("vgg", ("none",), 16)

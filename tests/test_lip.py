@@ -5,10 +5,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
-from mula_lib.data.lip import decode_mask, load_image, load_mask, read_pose_csv, read_split, stray_ids
+from mula_lib.data.lip import read_ids, read_pose_csv, read_split
+from mula_lib.data.pictures import decode_mask, load_image, load_mask, stray_ids
 from mula_lib.errors import DataError
+from mula_lib.regular import shown
 
 AS_UNZIPPED_TWICE = {
     "images": "TrainVal_images/TrainVal_images/{split}_images",
@@ -344,3 +348,81 @@ def test_a_damaged_grey_mask_is_refused_whatever_the_damage(tmp_path):
         path.write_bytes(whole[:length])
         with pytest.raises(DataError, match=r"mask\.png: "):
             load_mask(path)
+
+
+@pytest.mark.parametrize(
+    "name", ["../x", "a/b", "/etc/passwd", "..", ".hidden", "a\\b", "nul\0byte", "bell\a", "line\u2028end", "x" * 300]
+)
+def test_a_name_that_is_none_of_a_file_in_the_folder_is_refused(tmp_path, csv_file, name):
+    ids = tmp_path / "val_id.txt"
+    ids.write_text(f"10_1\n{name}\n")
+    with pytest.raises(DataError) as caught:
+        read_ids(ids)
+    assert str(caught.value).startswith(f"{ids}, line 2: '")
+    path = csv_file(row("10_1"), row(name))
+    with pytest.raises(DataError) as refused:
+        read_pose_csv(path)
+    assert str(refused.value).startswith(f"{path}, line 2: '")
+    assert str(refused.value).isprintable()
+    assert len(str(refused.value)) < len(str(path)) + 200
+
+
+def test_unusual_names_are_read_as_they_are(tmp_path, csv_file):
+    names = ["with spaces", "grüße", "人_像", "-rf", "v1.2", "100%"]
+    (tmp_path / "val_id.txt").write_text("\n".join(names))
+    assert read_ids(tmp_path / "val_id.txt") == names
+    assert list(read_pose_csv(csv_file(*map(row, names)))) == names
+    assert list(read_pose_csv(csv_file(row("v1.2").replace(".jpg", ".JPEG"), row("v1.3").replace(".jpg", "")))) == [
+        "v1.2", "v1.3",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("written", ["1_000", "１２", "٣", "1\u00a0", "0x10", "six", "1 2", '"3"'])
+def test_a_number_is_written_in_plain_decimal_digits(csv_file, written):
+    path = csv_file(row("1_2"), row("3_4").replace(",3,6,1", f",{written},6,1"))
+    with pytest.raises(DataError) as caught:
+        read_pose_csv(path)
+    assert str(caught.value).startswith(f"{path}, line 2, column 11: '{shown(written.strip())}' is not a number")
+
+
+@pytest.mark.parametrize("written", ["1e6", "-1000000", "1e300"])
+def test_a_coordinate_that_no_picture_has_is_refused(csv_file, written):
+    with pytest.raises(DataError, match="line 1: a coordinate that no picture has; write nan if it is missing"):
+        read_pose_csv(csv_file(row("1_2").replace(",3,6,1", f",{written},6,1")))
+
+
+@pytest.mark.parametrize("written", ["7", "2", "-1", "0.5"])
+def test_a_visibility_that_is_neither_0_nor_1_is_refused(csv_file, written):
+    with pytest.raises(DataError, match=r"1_2: v of \w+ is [\d.-]+; write 0 \(visible\), 1 \(occluded\) or nan"):
+        read_pose_csv(csv_file(row("1_2").replace(",3,6,1", f",3,6,{written}")))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.floats(-1e5, 1e5) | st.just(np.nan), min_size=32, max_size=32), st.sampled_from(["{}", "{:.3e}"]))
+def test_every_decimal_number_is_read_as_python_reads_it(tmp_path_factory, values, form):
+    pairs = zip(values[::2], values[1::2], strict=True)
+    cells = [cell for x, y in pairs for cell in (form.format(x), form.format(y), "0")]
+    path = tmp_path_factory.mktemp("csv") / "lip_val_set.csv"
+    path.write_text(",".join(["1_2.jpg", *cells]))
+    wanted = np.array([float(cell) for cell in cells]).reshape(16, 3)
+    wanted[np.isnan(wanted).any(axis=1)] = np.nan
+    np.testing.assert_array_equal(read_pose_csv(path)["1_2"], wanted)
+
+
+def test_a_tree_whose_folder_has_a_strange_name_is_read_and_named_in_one_line(tmp_path):
+    root = tmp_path / "line\nend"
+    paths = write_tree(root)
+    assert len(read_split(root, "val")) == 3
+    paths["csv"].write_text("")
+    with pytest.raises(DataError) as caught:
+        read_split(root, "val")
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize("piece", ["ids", "csv"])
+def test_a_list_that_is_a_link_to_itself_is_named(tmp_path, piece):
+    path = write_tree(tmp_path)[piece]
+    path.unlink()
+    path.symlink_to(path.name)
+    with pytest.raises(DataError, match=rf"{path.name}: cannot be read as text \(Too many levels of symbolic links\)"):
+        read_split(tmp_path, "val")

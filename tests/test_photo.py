@@ -1,6 +1,7 @@
 """A photograph's way through a shipped network: what is written, and what a mistake looks like."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -11,9 +12,10 @@ from conftest import REPOSITORY
 from PIL import Image
 
 from mula_lib.anatomy import LIP, PASCAL
-from mula_lib.data.lip import load_image
+from mula_lib.data.pictures import load_image
 from mula_lib.inference import Prediction
 from mula_lib.photo import LONGEST, coco, load_predictor, main, overlay, photos_of
+from mula_lib.regular import shown
 
 PERSON = REPOSITORY / "tests/fixture/people/TrainVal_images/val_images/val_000000.jpg"
 CROWD = REPOSITORY / "tests/fixture/crowds/JPEGImages/val_000000.jpg"
@@ -105,6 +107,33 @@ def test_a_folder_is_done_but_for_its_broken_files_which_are_named(tmp_path, cap
     complaint = capsys.readouterr().err
     assert f"error: {photos / 'broken.jpg'}: the image cannot be decoded" in complaint
     assert "Traceback" not in complaint
+
+
+def test_what_cannot_be_a_photo_does_not_stop_the_others(tmp_path, capsys):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    (photos / "good.jpg").write_bytes(PERSON.read_bytes())
+    (photos / ".good.jpg.x7.jpg").write_bytes(b"left over")
+    (photos / "loop.jpg").symlink_to("loop.jpg")
+    os.mkfifo(photos / "pipe.png")
+    (photos / "folder.png").mkdir()
+    absent = tmp_path / "absent.jpg"
+    assert main([str(absent), str(photos), "--out", str(tmp_path / "out")]) == 2
+    assert (tmp_path / "out" / "good_parts.png").is_file()
+    complaints = capsys.readouterr().err.splitlines()
+    assert [line.split(": ")[1] for line in complaints] == [
+        str(path) for path in (absent, photos / "loop.jpg", photos / "pipe.png")
+    ]
+
+
+@pytest.mark.parametrize("stem", ["x" * 240, "line\nend", "not \udcff UTF-8"])
+def test_a_photo_of_any_name_is_answered(tmp_path, capsys, stem):
+    photo = tmp_path / f"{stem}.jpg"
+    photo.write_bytes(PERSON.read_bytes())
+    assert main([str(photo), "--out", str(tmp_path / "out")]) == 0
+    (keypoints,) = (tmp_path / "out").glob("*_keypoints.json")
+    assert json.loads(keypoints.read_text(encoding="utf-8"))["images"][0]["file_name"] == shown(photo.name)
+    assert capsys.readouterr().out.count("\n") == 2
 
 
 def test_photos_of_one_name_in_two_folders_do_not_overwrite_each_other(tmp_path):

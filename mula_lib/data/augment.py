@@ -104,8 +104,8 @@ def augment_sample(
     """Warp one image once by ``draw``: image (H, W, 3), mask (H, W) and joints (N, 2) or (M, N, 2) into a crop.
 
     Returns the (crop, crop, 3) image, the (crop, crop) mask and the joints in crop pixels. A mirrored person's
-    left is their right: joints and part ids change sides with the pixels. Beyond the photo the mask is ``outside``. Raises ``ValueError`` if image and mask
-    differ in size.
+    left is their right: joints and part ids change sides with the pixels. Beyond the photo the mask is ``outside``.
+    Raises ``ValueError`` if image and mask differ in size.
     """
     height, width = image.shape[:2]
     if mask.shape != (height, width):

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from mula_lib.anatomy import LIP
+from mula_lib.commands import exit_status
 from mula_lib.data import check_pascal
 from mula_lib.data.check_report import (
     BAD_IMAGE,
@@ -36,6 +37,7 @@ from mula_lib.data.pascal import is_pascal
 from mula_lib.errors import DataError
 from mula_lib.files import write_text
 from mula_lib.machine import usable_cores
+from mula_lib.regular import shown
 
 MISSING_PIECE = "missing folder or CSV"
 MALFORMED = "malformed id file or CSV"
@@ -66,10 +68,10 @@ def check_tree(root: str | Path, splits: Sequence[str] = (), *, jobs: int = 1) -
     layouts = {split: find_layout(root, split) for split in splits or SPLITS}
     absent = [split for split, layout in layouts.items() if layout is None]
     if splits and absent:
-        raise DataError(f"{root}: no {absent[0]}_id.txt here or in the unzipped folders; is this a LIP tree?")
+        raise DataError(f"{shown(root)}: no {absent[0]}_id.txt here or in the unzipped folders; is this a LIP tree?")
     if len(absent) == len(layouts):
         raise DataError(
-            f"{root}: not a LIP tree: no train_id.txt, val_id.txt or test_id.txt; nor PASCAL: no PersonJoints"
+            f"{shown(root)}: not a LIP tree: no train_id.txt, val_id.txt or test_id.txt; nor PASCAL: no PersonJoints"
         )
     return [_check_split(split, layout, jobs) for split, layout in layouts.items() if layout is not None]
 
@@ -79,12 +81,12 @@ def require_sound(root: str | Path, stamp: Path) -> None:
 
     Raises :class:`DataError` with the whole report if it is not.
     """
-    if stamp.is_file() and stamp.read_text(encoding="utf-8").startswith(f"{Path(root).resolve()}\n"):
+    if stamp.is_file() and stamp.read_text(encoding="utf-8", errors="replace").startswith(f"{Path(root).resolve()}\n"):
         return
     reports = check_tree(root, jobs=min(8, usable_cores()))
     text = format_reports(reports)
     if not all(report.sound for report in reports):
-        raise DataError(f"{root}: not as it should be; mend what is named here and run again\n{text}")
+        raise DataError(f"{shown(root)}: not as it should be; mend what is named here and run again\n{text}")
     write_text(stamp, f"{Path(root).resolve()}\n{text}\n")
 
 
@@ -95,7 +97,7 @@ def _check_split(split: str, layout: LipLayout, jobs: int) -> SplitReport:
         required |= {"segmentations": layout.masks, "pose CSV": layout.poses}
     for what, path in required.items():
         if path is None:
-            report.add(MISSING_PIECE, f"{layout.ids}: there are no {split} {what} beside it")
+            report.add(MISSING_PIECE, f"{shown(layout.ids)}: there are no {split} {what} beside it")
     for path, checks in ((layout.images, OF_IMAGES), (layout.masks, OF_MASKS), (layout.poses, OF_POSES)):
         if path is None:
             report.unchecked.update(checks)
@@ -123,13 +125,13 @@ def _check_poses(names: list[str], path: Path, report: SplitReport) -> None:
         return
     for name in names:
         if name not in poses:
-            report.add(NO_ROW, f"{path}: {name}.jpg")
+            report.add(NO_ROW, f"{shown(path)}: {shown(name)}.jpg")
         elif np.isnan(poses[name]).all():
-            report.add(NO_JOINTS, f"{path}: {name}.jpg")
+            report.add(NO_JOINTS, f"{shown(path)}: {shown(name)}.jpg")
     listed = set(names)
     for name in poses:
         if name not in listed:
-            report.add(NO_ID, f"{path}: {name}.jpg")
+            report.add(NO_ID, f"{shown(path)}: {shown(name)}.jpg")
 
 
 def _check_files(name: str, layout: LipLayout) -> list[Finding]:
@@ -146,13 +148,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--split", choices=SPLITS, action="append", default=[], help="repeatable; default: all")
     parser.add_argument("--jobs", type=_positive, default=min(8, os.cpu_count() or 1), help="threads that decode")
     options = parser.parse_args(arguments)
-    try:
+
+    def command() -> int:
         reports = check_tree(options.path, options.split, jobs=options.jobs)
-    except DataError as error:
-        print(error, file=sys.stderr)
-        return 2
-    print(format_reports(reports))
-    return 0 if all(report.sound for report in reports) else 1
+        print(format_reports(reports))
+        return 0 if all(report.sound for report in reports) else 1
+
+    return exit_status(command, kept="a check writes nothing")
 
 
 def _positive(text: str) -> int:

@@ -7,7 +7,6 @@ whether coordinates count from 0 or 1 (``pascal.FIRST_PIXEL``) and whose side th
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -39,6 +38,7 @@ from mula_lib.data.pascal import (
     read_people,
 )
 from mula_lib.errors import DataError
+from mula_lib.regular import shown, visible_names
 
 MISSING_PIECE = "missing folder"
 MALFORMED = "malformed id file"
@@ -107,12 +107,14 @@ def check_tree(root: str | Path, splits: Sequence[str] = (), *, jobs: int = 1) -
     """
     unknown = [split for split in splits if split not in SPLITS]
     if unknown:
-        raise DataError(f"{root}: PASCAL-Person-Part has no {unknown[0]} split; the papers' test images are its val")
+        raise DataError(
+            f"{shown(root)}: PASCAL-Person-Part has no {unknown[0]} split; the papers' test images are its val"
+        )
     layouts = {split: find_layout(root, split) for split in splits or SPLITS}
     absent = [split for split, layout in layouts.items() if layout is None]
     if absent and (splits or len(absent) == len(layouts)):
         lists = " or ".join(f"{split}_id.txt" for split in absent)
-        raise DataError(f"{root}: no {lists} here or in pascal_data; copy the lists of PASCAL-Person-Part there")
+        raise DataError(f"{shown(root)}: no {lists} here or in pascal_data; copy the lists of PASCAL-Person-Part there")
     return [_check_split(split, layout, jobs) for split, layout in layouts.items() if layout is not None]
 
 
@@ -121,7 +123,7 @@ def _check_split(split: str, layout: PascalLayout, jobs: int) -> SplitReport:
     pieces = ((layout.images, OF_IMAGES), (layout.masks, OF_MASKS), (layout.people, OF_PEOPLE))
     for name, (path, checks) in zip(FOLDERS, pieces, strict=True):
         if path is None:
-            report.add(MISSING_PIECE, f"{layout.ids}: there is no {name} beside it; copy it there")
+            report.add(MISSING_PIECE, f"{shown(layout.ids)}: there is no {name} beside it; copy it there")
             report.unchecked.update(checks)
     try:
         names = read_ids(layout.ids)
@@ -141,12 +143,12 @@ def _check_split(split: str, layout: PascalLayout, jobs: int) -> SplitReport:
 
 def _with_people(names: list[str], folder: Path, report: SplitReport) -> list[str]:
     """Those of ``names`` that have a ``.mat``; the others are reported, as an error if they are all."""
-    there = set(os.listdir(folder))
+    there = set(visible_names(folder))
     lacking = [name for name in names if f"{name}.mat" not in there]
     for name in lacking:
-        report.add(NO_MAT, str(folder / f"{name}.mat"))
+        report.add(NO_MAT, shown(folder / f"{name}.mat"))
     if len(lacking) == len(names):
-        report.add(MISSING_PIECE, f"{folder}: no .mat of any of the {len(names):,} ids; copy them there")
+        report.add(MISSING_PIECE, f"{shown(folder)}: no .mat of any of the {len(names):,} ids; copy them there")
     return [name for name in names if f"{name}.mat" in there]
 
 
@@ -165,7 +167,7 @@ def _check_files(name: str, layout: PascalLayout) -> tuple[list[Finding], Counte
         return [*findings, (MALFORMED_MAT, str(error))], tallies
     tallies[PEOPLE] = len(joints)
     if not len(joints):
-        return [*findings, (NOBODY, str(path))], tallies
+        return [*findings, (NOBODY, shown(path))], tallies
     tallies.update(_facing(joints, occluded))
     if pixels is not None:
         height, width = pixels.shape[:2]
@@ -174,8 +176,8 @@ def _check_files(name: str, layout: PascalLayout) -> tuple[list[Finding], Counte
     # A mask of another size is wrong already, and would be looked at in the wrong places.
     fits = ids is not None and (pixels is None or ids.shape == pixels.shape[:2])
     if fits and numbered_differently(ids, joints, occluded):
-        mend = f"renumber those of the other release: python -m mula_lib.data.convert_parts {mask.parent} OUT"
-        findings.append((OTHER_RELEASE, f"{mask}: {mend}"))
+        mend = f"renumber those of the other release: python -m mula_lib.data.convert_parts {shown(mask.parent)} OUT"
+        findings.append((OTHER_RELEASE, f"{shown(mask)}: {mend}"))
     return findings, tallies
 
 
@@ -197,7 +199,7 @@ def _outside(path: Path, joints: np.ndarray, width: int, height: int) -> list[Fi
     joint = f"{PASCAL.joints[indices[0]]} of person {people[0] + 1} at ({column:g}, {row:g})"
     if len(people) > 1:
         joint = f"{len(people)} joints, such as {joint}"
-    return [(OUTSIDE, f"{path}: {joint} in an image of {width}×{height}")]
+    return [(OUTSIDE, f"{shown(path)}: {joint} in an image of {width}×{height}")]
 
 
 def _at_edges(joints: np.ndarray, boxes: np.ndarray, width: int, height: int) -> dict[str, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,8 +13,9 @@ from typing import TypeVar
 import numpy as np
 from tqdm import tqdm
 
-from mula_lib.data.lip import decode_mask, load_image, stray_ids
+from mula_lib.data.pictures import decode_mask, load_image, stray_ids
 from mula_lib.errors import DataError
+from mula_lib.regular import shown
 
 NAMED = 10  # offenders printed per check, the rest is counted
 
@@ -72,7 +74,9 @@ class SplitReport:
         """Note the ids that file ``path`` lists, and whether they are all that there should be."""
         self.listed, full = len(names), self.checks.full[self.split]
         if len(names) != full:
-            self.add(self.checks.not_full, f"{path}: {len(names):,} ids; the full {self.checks.data_set} has {full:,}")
+            self.add(
+                self.checks.not_full, f"{shown(path)}: {len(names):,} ids; the full {self.checks.data_set} has {full:,}"
+            )
 
     def count(self, check: str) -> str:
         """The table's cell: a dash for what could not be checked, which is not the same as no offenders."""
@@ -98,20 +102,20 @@ def decode_pair(
         try:
             pixels = load_image(image)
         except DataError as error:
-            findings.append((BAD_IMAGE, str(error)) if image.exists() else (NO_IMAGE, str(image)))
+            findings.append((BAD_IMAGE, str(error)) if os.path.lexists(image) else (NO_IMAGE, shown(image)))
     if mask is not None:
         try:
             ids = decode_mask(mask)
         except DataError as error:
-            findings.append((BAD_MASK, str(error)) if mask.exists() else (NO_MASK, str(mask)))
+            findings.append((BAD_MASK, str(error)) if os.path.lexists(mask) else (NO_MASK, shown(mask)))
         else:
             stray = stray_ids(ids, classes)
             if stray:
-                shown = f"{', '.join(map(str, stray[:5]))}{', …' * (len(stray) > 5)}"
-                findings.append((ids_above(classes), f"{mask}: {shown}"))
+                some = f"{', '.join(map(str, stray[:5]))}{', …' * (len(stray) > 5)}"
+                findings.append((ids_above(classes), f"{shown(mask)}: {some}"))
     if pixels is not None and ids is not None and ids.shape != pixels.shape[:2]:
         sizes = f"{ids.shape[1]}×{ids.shape[0]}, the image {pixels.shape[1]}×{pixels.shape[0]}"
-        findings.append((SIZES_DIFFER, f"{mask}: the mask is {sizes}"))
+        findings.append((SIZES_DIFFER, f"{shown(mask)}: the mask is {sizes}"))
     return findings, pixels, ids
 
 

@@ -16,10 +16,11 @@ from tqdm.auto import tqdm
 
 from mula_lib.anatomy import PASCAL
 from mula_lib.commands import exit_status
-from mula_lib.data.lip import load_mask
 from mula_lib.data.pascal import OTHER_LOOKUP
+from mula_lib.data.pictures import load_mask
 from mula_lib.errors import DataError
 from mula_lib.files import write_bytes
+from mula_lib.regular import shown, visible_names
 
 
 def convert(masks: Path, out: Path) -> int:
@@ -27,11 +28,12 @@ def convert(masks: Path, out: Path) -> int:
 
     Raises :class:`DataError` if there are none, one is not a mask of seven ids, or both folders are the same.
     """
-    paths = sorted(masks.glob("*.png"))
+    names = visible_names(masks) if masks.is_dir() else []
+    paths = [masks / name for name in names if name.endswith(".png")]
     if not paths:
-        raise DataError(f"{masks}: no PNG in this folder; give the folder of part masks")
+        raise DataError(f"{shown(masks)}: no PNG in this folder; give the folder of part masks")
     if out.resolve() == masks.resolve():
-        raise DataError(f"{out}: the same folder as the masks', whose numbers would be lost; give another one")
+        raise DataError(f"{shown(out)}: the same folder as the masks', whose numbers would be lost; give another one")
     for path in tqdm(paths, desc="renumbering parts", unit="mask", leave=False, disable=None):
         mask = cv2.LUT(load_mask(path, classes=len(PASCAL.parts)), OTHER_LOOKUP)
         write_bytes(out / path.name, cv2.imencode(".png", mask)[1].tobytes(), durable=False)

@@ -48,10 +48,10 @@ def crowd_targets(
 ) -> CrowdTargets:
     """Draw the targets of a batch, float32, on the joints' device.
 
-    ``joints`` (B, P, N, 2) of up to P people an image, P at least 1, (column, row) in crop pixels; ``present`` (B, P, N) bool;
-    ``centres`` (B, P, 2) in the same pixels, inside the crop or not. ``grid`` is (h, w), ``stride`` the crop pixels
-    per cell, ``sigma`` and ``crop`` in pixels. People's heatmaps are added up and cut off at 1. An offset is
-    (centroid - cell's centre) / (crop / 2), defined where a heatmap is not zero; where discs overlap, the nearest
+    ``joints`` (B, P, N, 2) of up to P people an image, P at least 1, (column, row) in crop pixels; ``present``
+    (B, P, N) bool; ``centres`` (B, P, 2) in the same pixels, inside the crop or not. ``grid`` is (h, w), ``stride`` the
+    crop pixels per cell, ``sigma`` and ``crop`` in pixels. People's heatmaps are added up and cut off at 1. An offset
+    is (centroid - cell's centre) / (crop / 2), defined where a heatmap is not zero; where discs overlap, the nearest
     joint's person wins.
     """
     here = present.any(dim=2)

@@ -21,21 +21,33 @@ may lie outside the image. Rows belong to images by file name only; their order 
 
 from __future__ import annotations
 
-import io
 import os
+import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
-from PIL import Image  # comes with matplotlib; OpenCV cannot give a palette PNG's stored indices, only its colours
 
-from mula_lib.anatomy import IGNORE, LIP
+from mula_lib.anatomy import LIP
+from mula_lib.data.pictures import decode_mask, load_image, load_mask, stray_ids
 from mula_lib.errors import DataError
+from mula_lib.regular import read_lines, shown, visible_names
+
+__all__ = [
+    "CSV_COLUMNS", "JOINTS", "LARGEST_COORDINATE", "OCCLUDED", "SPLITS", "LipLayout", "LipRecord", "LipSplit",
+    "decode_mask", "find_layout", "load_image", "load_mask", "read_ids", "read_pose_csv", "read_rows", "read_split",
+    "require_name", "stray_ids",
+]  # fmt: skip
 
 SPLITS = ("train", "val", "test")
 JOINTS = len(LIP.joints)
 CSV_COLUMNS = 1 + 3 * JOINTS
+LONGEST_NAME = 200  # bytes of a stem: file systems take 255, and what is made of an image adds to its name
+_NOT_IN_NAMES = re.compile(r"[/\\\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_A_NAME = re.compile(r"\w[\w\- ]{0,40}")  # what nearly all names are; others are looked at more closely
+_IMAGE_SUFFIX = re.compile(r"\.(jpe?g|png)$", re.IGNORECASE)
+LARGEST_COORDINATE = 1e6  # pixels; no picture is as large, and a joint beyond is a slip
 OCCLUDED = 1  # the visibility flag of a joint that was annotated although it cannot be seen
 
 
@@ -84,7 +96,7 @@ def find_layout(root: str | Path, split: str) -> LipLayout | None:
         raise ValueError(f"unknown LIP split {split!r}: use one of {', '.join(SPLITS)}")
     root = Path(root)
     if not root.is_dir():
-        raise DataError(f"{root}: no such folder; give the folder that LIP was unzipped into")
+        raise DataError(f"{shown(root)}: no such folder; give the folder that LIP was unzipped into")
     archive = "Testing_images" if split == "test" else "TrainVal_images"
     image_folder = "testing_images" if split == "test" else f"{split}_images"
     prefix = "Test" if split == "test" else "TrainVal"
@@ -93,16 +105,24 @@ def find_layout(root: str | Path, split: str) -> LipLayout | None:
         return None
     return LipLayout(
         ids=ids,
-        images=_first(root, (archive, "images"), image_folder, f"{split}_images"),
-        masks=_first(root, (f"{prefix}_parsing_annotations", "parsing_annotations"), f"{split}_segmentations"),
+        images=_first(root, (archive, "images"), image_folder, f"{split}_images", exists=os.path.isdir),
+        masks=_first(
+            root, (f"{prefix}_parsing_annotations", "parsing_annotations"), f"{split}_segmentations",
+            exists=os.path.isdir,
+        ),
         poses=_first(root, (f"{prefix}_pose_annotations", "pose_annotations"), f"lip_{split}_set.csv"),
-    )
+    )  # fmt: skip
 
 
-def _first(root: Path, archives: tuple[str, ...], *names: str) -> Path | None:
-    """The first of ``names`` that exists in ``root`` itself or in an archive's folder, nested once or twice."""
+def _first(
+    root: Path, archives: tuple[str, ...], *names: str, exists: Callable[[Path], bool] = os.path.lexists
+) -> Path | None:
+    """The first of ``names`` that exists in ``root`` itself or in an archive's folder, nested once or twice.
+
+    A link to nothing counts as existing: whoever reads it will name it.
+    """
     folders = [root] + [folder for archive in archives for folder in (root / archive, root / archive / archive)]
-    return next((folder / name for folder in folders for name in names if (folder / name).exists()), None)
+    return next((folder / name for folder in folders for name in names if exists(folder / name)), None)
 
 
 def read_split(root: str | Path, split: str, *, limit: int | None = None) -> LipSplit:
@@ -116,24 +136,28 @@ def read_split(root: str | Path, split: str, *, limit: int | None = None) -> Lip
     """
     if limit is not None and limit < 1:
         raise ValueError(f"limit is {limit}: keep at least one record, or None for all")
-    layout = find_layout(root, split)
+    layout, where = find_layout(root, split), shown(root)
     if layout is None:
-        raise DataError(f"{root}: no {split}_id.txt here or in the unzipped folders; is this a LIP tree?")
+        raise DataError(f"{where}: no {split}_id.txt here or in the unzipped folders; is this a LIP tree?")
     if layout.images is None:
-        raise DataError(f"{root}: there is a {layout.ids.name} but no folder of {split} images; unzip them there")
+        folder = "testing_images" if split == "test" else f"{split}_images"
+        raise DataError(
+            f"{where}: there is a {layout.ids.name} but no folder of {split} images ({folder}); unzip them there"
+        )
     if split != "test" and layout.masks is None:
-        raise DataError(f"{root}: no {split}_segmentations folder; unzip TrainVal_parsing_annotations.zip there")
+        raise DataError(f"{where}: no {split}_segmentations folder; unzip TrainVal_parsing_annotations.zip there")
     if split != "test" and layout.poses is None:
-        raise DataError(f"{root}: no lip_{split}_set.csv; unzip TrainVal_pose_annotations.zip there")
+        raise DataError(f"{where}: no lip_{split}_set.csv; unzip TrainVal_pose_annotations.zip there")
 
     names = read_ids(layout.ids)[:limit]
     poses = read_pose_csv(layout.poses) if layout.poses else None
-    masks = set(os.listdir(layout.masks)) if layout.masks else set()
+    masks = set(visible_names(layout.masks)) if layout.masks else set()
     unannotated = np.full((JOINTS, 3), np.nan)
     records = []
     for name in names:
         if poses is not None and name not in poses:
-            raise DataError(f"{layout.poses}: no row for {name}.jpg, which {layout.ids} lists; unzip both again")
+            csv, ids = shown(layout.poses), shown(layout.ids)
+            raise DataError(f"{csv}: no row for {shown(name)}.jpg, which {ids} lists; unzip both again")
         pose = unannotated if poses is None else poses[name]
         records.append(
             LipRecord(
@@ -150,29 +174,56 @@ def read_split(root: str | Path, split: str, *, limit: int | None = None) -> Lip
 def read_ids(path: str | Path) -> list[str]:
     """Read an id file: one stem a line, blank lines skipped.
 
-    Raises :class:`DataError` if it cannot be read, is empty, or lists an id twice.
+    Raises :class:`DataError` if it cannot be read, is empty, or lists an id twice or one that cannot be the name of a
+    file in the data set's folders.
     """
     line_of: dict[str, int] = {}
-    for number, line in enumerate(_read_text(path).splitlines(), start=1):
+    for number, line in enumerate(read_lines(path), start=1):
         name = line.strip()
         if not name:
             continue
+        if _A_NAME.fullmatch(name) is None:
+            require_name(name, f"{shown(path)}, line {number}")
         if name in line_of:
-            raise DataError(f"{path}, line {number}: {name} was already listed in line {line_of[name]}; remove one")
+            where = f"{shown(path)}, line {number}"
+            raise DataError(f"{where}: {shown(name)} was already listed in line {line_of[name]}; remove one")
         line_of[name] = number
     if not line_of:
-        raise DataError(f"{path}: the file lists no ids; unzip or copy it again")
+        raise DataError(f"{shown(path)}: the file lists no ids; unzip or copy it again")
     return list(line_of)
+
+
+def require_name(name: str, where: str) -> None:
+    """Raises :class:`DataError`, beginning with ``where``, unless ``name`` is that of a file in a folder of ours.
+
+    Files are read and written by such names: one such as ``../x`` would lead out of the folder, and hidden files,
+    which begin with a dot, are passed over.
+    """
+    readable = shown(name)
+    quoted = f"'{readable[:60]}…'" if len(readable) > 60 else f"'{readable}'"
+    if not name or name.startswith("."):
+        raise DataError(f"{where}: {quoted} is no name of an image: it is empty or begins with a dot")
+    if len(name.encode()) > LONGEST_NAME:
+        raise DataError(f"{where}: {quoted} has more than {LONGEST_NAME} bytes; shorten the name of the image")
+    if _NOT_IN_NAMES.search(name):
+        raise DataError(f"{where}: {quoted} is no name of an image: slashes and control characters are not allowed")
 
 
 def read_pose_csv(path: str | Path) -> dict[str, np.ndarray]:
     """Read a LIP pose CSV into ``{stem: (16, 3) float64}`` of x, y (image pixels) and v (0 visible, 1 occluded).
 
-    A joint without both coordinates is missing and all nan. Raises :class:`DataError`, naming the file and line, for
-    a file that cannot be read, a row without 49 columns, a cell that is no number, or a second row for one image.
+    A joint without both coordinates is missing and all nan; one without v counts as visible. Raises
+    :class:`DataError`, naming the file and line, for a file that cannot be read, a row without 49 columns, a cell that
+    is no number, a v that is not 0, 1 or nan, a second row for one image, or a name that is none.
     """
     rows = read_rows(path, CSV_COLUMNS, f"image, then x,y,v of {JOINTS} joints")
     poses = np.array(list(rows.values())).reshape(len(rows), JOINTS, 3)
+    flags = poses[:, :, 2]
+    strange = ~((flags == 0) | (flags == OCCLUDED) | np.isnan(flags))
+    if strange.any():
+        row, joint = np.argwhere(strange)[0]
+        found = f"v of {LIP.joints[joint]} is {flags[row, joint]:g}"
+        raise DataError(f"{shown(path)}: {shown(list(rows)[row])}: {found}; write 0 (visible), 1 (occluded) or nan")
     poses[np.isnan(poses[:, :, :2]).any(axis=2)] = np.nan
     return dict(zip(rows, poses, strict=True))
 
@@ -180,122 +231,55 @@ def read_pose_csv(path: str | Path) -> dict[str, np.ndarray]:
 def read_rows(path: str | Path, columns: int, what: str) -> dict[str, np.ndarray]:
     """Read a CSV without header, ``stem.jpg`` and numbers, into ``{stem: (columns - 1,) float64}``.
 
-    ``what`` says in an error what the columns hold. Raises :class:`DataError` as :func:`read_pose_csv` does.
+    ``what`` says in an error what the columns hold. Numbers are decimal and below ``LARGEST_COORDINATE``. Raises
+    :class:`DataError` as :func:`read_pose_csv` does.
     """
     names: list[str] = []
     lines: list[int] = []
     rows: list[list[float]] = []
-    for number, line in enumerate(_read_text(path).splitlines(), start=1):
+    file = shown(path)
+    for number, line in enumerate(read_lines(path), start=1):
         if not line.strip():
             continue
         file_name, *cells = line.split(",")
         if len(cells) + 1 != columns:
-            raise DataError(f"{path}, line {number}: {len(cells) + 1} columns instead of {columns} ({what})")
+            raise DataError(f"{file}, line {number}: {len(cells) + 1} columns instead of {columns} ({what})")
+        numbers = line[len(file_name) :]
+        if not numbers.isascii() or "_" in numbers:  # which float() would take
+            raise DataError(_not_a_number(file, number, cells))
         try:
             rows.append(list(map(float, cells)))
         except ValueError:
-            raise DataError(_not_a_number(path, number, cells)) from None
-        names.append(Path(file_name.strip()).stem)
+            raise DataError(_not_a_number(file, number, cells)) from None
+        name = _IMAGE_SUFFIX.sub("", file_name.strip())
+        if _A_NAME.fullmatch(name) is None:
+            require_name(name, f"{file}, line {number}")
+        names.append(name)
         lines.append(number)
 
     if len(set(names)) != len(names):
         first: dict[str, int] = {}
         for name, number in zip(names, lines, strict=True):
             if name in first:
-                raise DataError(f"{path}, line {number}: {name} already has a row in line {first[name]}; remove one")
+                found = f"{shown(name)} already has a row in line {first[name]}"
+                raise DataError(f"{file}, line {number}: {found}; remove one")
             first[name] = number
 
     table = np.array(rows, dtype=np.float64).reshape(len(rows), columns - 1)
-    infinite = np.isinf(table).any(axis=1)
-    if infinite.any():
-        raise DataError(f"{path}, line {lines[int(infinite.argmax())]}: an infinite number; write nan if it is missing")
+    for wrong, found in (
+        (np.isinf(table), "an infinite number; write nan if it is missing"),
+        (np.abs(table) >= LARGEST_COORDINATE, "a coordinate that no picture has; write nan if it is missing"),
+    ):
+        if wrong.any():
+            raise DataError(f"{file}, line {lines[int(wrong.any(axis=1).argmax())]}: {found}")
     return dict(zip(names, table, strict=True))
 
 
-def _not_a_number(path: str | Path, number: int, cells: list[str]) -> str:
+def _not_a_number(file: str, number: int, cells: list[str]) -> str:
     for column, cell in enumerate(cells, start=2):
         try:
-            float(cell)
+            float(cell if cell.isascii() and "_" not in cell else "none")
         except ValueError:
-            return f"{path}, line {number}, column {column}: {cell.strip()!r} is not a number; write nan if missing"
+            found = shown(cell.strip())[:40]
+            return f"{file}, line {number}, column {column}: '{found}' is not a number; write nan if missing"
     raise AssertionError("called for a row of numbers")
-
-
-def _read_text(path: str | Path) -> str:
-    try:
-        return Path(path).read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read as text ({error}); unzip or copy it again") from None
-
-
-def load_image(path: str | Path, *, upright: bool = False) -> np.ndarray:
-    """Decode an image file to (H, W, 3) uint8 **RGB**, in the order in which its pixels are stored.
-
-    Grey images become RGB, 16 bits become 8, transparency is dropped. An EXIF orientation is ignored, because LIP's
-    masks and joints follow the stored pixels; ``upright`` follows it, as a photograph should. Raises :class:`DataError` for a missing or unreadable file.
-    """
-    try:
-        encoded = np.frombuffer(Path(path).read_bytes(), dtype=np.uint8)
-    except OSError as error:
-        raise DataError(f"{path}: the image cannot be opened ({error.strerror})") from None
-    kind = cv2.IMREAD_COLOR if upright else cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
-    image = cv2.imdecode(encoded, kind) if encoded.size else None
-    if image is None:
-        raise DataError(f"{path}: the image cannot be decoded; unzip or download it again")
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
-
-
-def load_mask(path: str | Path, *, classes: int = len(LIP.parts)) -> np.ndarray:
-    """Decode a mask to (H, W) uint8 part ids, each below ``classes`` or 255 (ignore).
-
-    Raises :class:`DataError` for a missing or unreadable file, a picture in colours, or any other id.
-    """
-    mask = decode_mask(path)
-    stray = stray_ids(mask, classes)
-    if stray:
-        shown = ", ".join(map(str, stray[:5])) + (", …" if len(stray) > 5 else "")
-        raise DataError(f"{path}: ids {shown} in a mask of parts 0 to {classes - 1}; is it a mask of this data set?")
-    return mask.astype(np.uint8, copy=False)
-
-
-def decode_mask(path: str | Path) -> np.ndarray:
-    """Decode a mask to its stored (H, W) integers, unchecked: a palette PNG gives indices, not colours.
-
-    Raises :class:`DataError` for a missing or unreadable file, or a picture in colours.
-    """
-    try:
-        content = Path(path).read_bytes()
-        if _is_plain_grey(content):  # as most masks are; OpenCV takes two thirds of Pillow's time
-            stored = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
-            if stored is not None and stored.ndim == 2:
-                return stored
-        with Image.open(io.BytesIO(content)) as picture:
-            stored = np.asarray(picture)
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such mask; unzip or copy the part masks there again") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):  # what Pillow raises for damaged files
-        raise DataError(f"{path}: the mask cannot be decoded; unzip or copy it again") from None
-    if stored.ndim == 3:  # some tools store the ids as three equal channels
-        colours = stored[:, :, : 3 if stored.shape[2] > 2 else 1]  # without transparency
-        if (colours != colours[:, :, :1]).any():
-            raise DataError(f"{path}: a picture in colours, not a mask of part ids; use the data set's own PNGs")
-        stored = stored[:, :, 0]
-    if stored.dtype.kind == "f":
-        raise DataError(f"{path}: floating-point numbers, not part ids; use the data set's own PNGs")
-    return stored.astype(np.int32) if stored.dtype.itemsize > 1 else stored.astype(np.uint8)
-
-
-def _is_plain_grey(png: bytes) -> bool:
-    """Whether the bytes are of a whole PNG of one channel of 8 bits, without a palette."""
-    return png.startswith(b"\x89PNG\r\n\x1a\n") and png[24:26] == b"\x08\x00" and png.endswith(b"IEND\xaeB`\x82")
-
-
-def stray_ids(mask: np.ndarray, classes: int) -> list[int]:
-    """The ids in ``mask``, sorted, that are neither one of ``classes`` parts nor 255 (ignore)."""
-    # In bytes, 255 + 1 is 0: one maximum tells whether there is anything to list.
-    if mask.dtype == np.uint8 and (mask + np.uint8(1)).max(initial=0) <= classes:
-        return []
-    ids = np.flatnonzero(np.bincount(mask.ravel())) if mask.dtype == np.uint8 else np.unique(mask)
-    return [int(i) for i in ids if not 0 <= i < classes and i != IGNORE]

@@ -14,18 +14,19 @@ joints 2 to 7 are of. ``python -m mula_lib.data.check`` tells what speaks agains
 
 from __future__ import annotations
 
-import io
 import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from scipy.io import loadmat
 
 from mula_lib.anatomy import PASCAL
-from mula_lib.data.lip import load_mask, read_ids
+from mula_lib.data.lip import LARGEST_COORDINATE, read_ids
+from mula_lib.data.matlab import NotMatlab, OtherVersion, Unread, read_variables
+from mula_lib.data.pictures import load_mask
 from mula_lib.errors import DataError
+from mula_lib.regular import read_regular, shown, visible_names
 
 SPLITS = ("train", "val")  # the papers' "test" is val
 FOLDERS = ("JPEGImages", "SegmentationPart", "PersonJoints")
@@ -37,6 +38,7 @@ JOINTS = len(PASCAL.joints)
 OTHER_PARTS = ("background", "lower_arm", "head", "upper_leg", "torso", "lower_leg", "upper_arm")
 OTHER_LOOKUP = np.arange(256, dtype=np.uint8)
 OTHER_LOOKUP[: len(OTHER_PARTS)] = [PASCAL.part(name) for name in OTHER_PARTS]
+_MOST_BYTES = 2**26  # of one .mat, which has some hundred a person
 _LOOKED_AT = 40  # masks of a split whose part numbers are checked when it is opened
 _TELLING = 3  # votes that decide about a single mask
 
@@ -93,19 +95,19 @@ def find_layout(root: str | Path, split: str) -> PascalLayout | None:
         raise ValueError(f"unknown split {split!r}: use one of {', '.join(SPLITS)}")
     root = Path(root)
     if not root.is_dir():
-        raise DataError(f"{root}: no such folder; give the folder that holds JPEGImages and PersonJoints")
+        raise DataError(f"{shown(root)}: no such folder; give the folder that holds JPEGImages and PersonJoints")
     for folder in (root, root / "pascal_data"):
         ids = folder / f"{split}_id.txt"
-        if ids.is_file():
+        if os.path.lexists(ids):
             parts = (folder / name for name in FOLDERS)
-            return PascalLayout(ids, *(part if part.is_dir() else None for part in parts))
+            return PascalLayout(ids, *(part if os.path.isdir(part) else None for part in parts))
     return None
 
 
 def is_pascal(root: str | Path) -> bool:
     """Whether a PASCAL-Person-Part tree lies at ``root``, be it one that lacks some of its folders."""
     root = Path(root)
-    return any((folder / name).is_dir() for folder in (root, root / "pascal_data") for name in FOLDERS)
+    return any(os.path.isdir(folder / name) for folder in (root, root / "pascal_data") for name in FOLDERS)
 
 
 def read_split(root: str | Path, split: str) -> PascalSplit:
@@ -116,26 +118,26 @@ def read_split(root: str | Path, split: str) -> PascalSplit:
     """
     layout = find_layout(root, split)
     if layout is None:
-        raise DataError(f"{root}: no {split}_id.txt here or in pascal_data; is this a PASCAL-Person-Part tree?")
+        raise DataError(f"{shown(root)}: no {split}_id.txt here or in pascal_data; is this a PASCAL-Person-Part tree?")
     for name, folder in zip(FOLDERS, (layout.images, layout.masks, layout.people), strict=True):
         if folder is None:
-            raise DataError(f"{layout.ids.parent}: no {name} folder beside {layout.ids.name}; copy it there")
+            raise DataError(f"{shown(layout.ids.parent)}: no {name} folder beside {layout.ids.name}; copy it there")
     names = read_ids(layout.ids)
-    annotated = set(os.listdir(layout.people))
+    annotated = set(visible_names(layout.people))
     kept = [name for name in names if f"{name}.mat" in annotated]
     if not kept:
         raise DataError(
-            f"{layout.people}: no .mat of any of the {len(names)} ids of {layout.ids.name}; copy them there"
+            f"{shown(layout.people)}: no .mat of any of the {len(names)} ids of {layout.ids.name}; copy them there"
         )
     records = [
         PascalRecord(name, layout.images / f"{name}.jpg", layout.masks / f"{name}.png", *read_people(path))
         for name in kept
         for path in (layout.people / f"{name}.mat",)
     ]
-    masks = set(os.listdir(layout.masks))
+    masks = set(visible_names(layout.masks))
     for record in records:
         if record.mask.name not in masks:
-            raise DataError(f"{record.mask}: no such mask; copy the part masks there again")
+            raise DataError(f"{shown(record.mask)}: no such mask; copy the part masks there again")
     kept_names = set(kept)
     result = PascalSplit(Path(root), split, tuple(records), tuple(name for name in names if name not in kept_names))
     _refuse_other_parts(result)
@@ -146,39 +148,41 @@ def read_people(path: str | Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Read one ``.mat``: (M, 14, 2) float32 joints, nan where absent, (M, 14) bool occluded, (M, 4) float32 boxes.
 
     All in pixels counted from 0. Raises :class:`DataError`, naming the file, the person and the joint, for a file
-    that is missing or no MATLAB file, lacks a field, holds other shapes than it should, or coordinates that are no
-    numbers.
+    that is missing or no MATLAB file, lacks a field, holds other shapes than it should, coordinates that are no
+    numbers or that no image has, or a box that ends before it begins.
     """
+    file = shown(path)
     try:
-        encoded = Path(path).read_bytes()
+        content = read_variables(read_regular(path, _MOST_BYTES), ("boxes", "joints"))
     except OSError as error:
-        raise DataError(f"{path}: cannot be opened ({error.strerror}); copy it there again") from None
-    try:
-        content = loadmat(io.BytesIO(encoded))
-    except NotImplementedError:  # scipy's answer to the newer format, which is HDF5
-        raise DataError(f"{path}: a MATLAB file of version 7.3; save it again with -v7") from None
-    except Exception as error:  # scipy raises a different type for nearly every kind of damage
-        raise DataError(f"{path}: not a MATLAB file ({type(error).__name__}); copy it again") from None
+        raise DataError(f"{file}: cannot be opened ({error.strerror}); copy it there again") from None
+    except OtherVersion as version:
+        raise DataError(f"{file}: a MATLAB file of version {version}; save it again with -v7") from None
+    except NotMatlab as reason:
+        raise DataError(f"{file}: not a MATLAB file ({reason}); copy it again") from None
     cells = {}
-    for field in ("boxes", "joints"):
-        if field not in content:
-            there = ", ".join(sorted(name for name in content if not name.startswith("__"))) or "nothing"
-            raise DataError(f"{path}: no field {field!r} (it holds {there}); copy the file again")
-        if content[field].dtype != object and content[field].size:
-            raise DataError(f"{path}: {field!r} is no cell array of people; copy the file again")
-        cells[field] = content[field].ravel().tolist()
+    for name in ("boxes", "joints"):
+        if name not in content:
+            there = shown(", ".join(sorted(content)))[:100] or "nothing"
+            raise DataError(f"{file}: no field {name!r} (it holds {there}); copy the file again")
+        value = content[name]
+        if isinstance(value, Unread) or (value.dtype != object and value.size):
+            raise DataError(f"{file}: {name!r} is no cell array of people; copy the file again")
+        cells[name] = value.ravel().tolist()
     if len(cells["boxes"]) != len(cells["joints"]):
         found = f"{len(cells['boxes'])} boxes but joints of {len(cells['joints'])} people"
-        raise DataError(f"{path}: {found}; copy the file again")
+        raise DataError(f"{file}: {found}; copy the file again")
     count = len(cells["joints"])
     joints = np.full((count, JOINTS, 2), np.nan, np.float32)
     occluded = np.zeros((count, JOINTS), bool)
     boxes = np.zeros((count, 4), np.float32)
     for index, (box, rows) in enumerate(zip(cells["boxes"], cells["joints"], strict=True)):
-        where = f"{path}, person {index + 1}"
+        where = f"{file}, person {index + 1}"
         box, rows = _numbers(box, (4,), f"{where}: the box"), _numbers(rows, (JOINTS, 3), f"{where}: the joints")
         if not np.isfinite(box).all():
             raise DataError(f"{where}: a box of {box.tolist()}; write four numbers")
+        if (np.abs(box) >= LARGEST_COORDINATE).any() or (box[2:] < box[:2]).any():
+            raise DataError(f"{where}: a box of {box.tolist()}; write x1, y1, x2, y2 within the image, in this order")
         states = rows[:, 2]
         unknown = ~np.isin(states, (ABSENT, VISIBLE, OCCLUDED))
         if unknown.any():
@@ -190,14 +194,21 @@ def read_people(path: str | Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         if lost.any():
             name = PASCAL.joints[int(lost.argmax())]
             raise DataError(f"{where}: the coordinates of {name} are no numbers; write state 0 if it is absent")
+        far = there & (np.abs(rows[:, :2]) >= LARGEST_COORDINATE).any(axis=1)
+        if far.any():
+            name = PASCAL.joints[int(far.argmax())]
+            raise DataError(f"{where}: the coordinates of {name} are none of an image; write state 0 if it is absent")
         joints[index, there] = rows[there, :2] - FIRST_PIXEL
         occluded[index] = states == OCCLUDED
         boxes[index] = box - FIRST_PIXEL
     return joints, occluded, boxes
 
 
-def _numbers(value: np.ndarray, shape: tuple[int, ...], what: str) -> np.ndarray:
-    value = np.asarray(value)
+def _numbers(value: np.ndarray | Unread, shape: tuple[int, ...], what: str) -> np.ndarray:
+    if isinstance(value, Unread):
+        raise DataError(
+            f"{what} should be {'×'.join(map(str, shape))} numbers, found {value.kind}; copy the file again"
+        )
     value = value.ravel() if len(shape) == 1 else value
     if value.shape != shape or value.dtype.kind not in "iufb":
         wanted, found = ("×".join(map(str, sizes)) for sizes in (shape, value.shape))
@@ -247,6 +258,6 @@ def _refuse_other_parts(split: PascalSplit) -> None:
         mask = load_mask(record.mask, classes=len(PASCAL.parts))
         if numbered_differently(mask, record.joints, record.occluded):
             raise DataError(
-                f"{record.mask}: its parts are numbered like the other release of PASCAL-Person-Part (1 lower arm, "
-                f"2 head, …); convert the masks: python -m mula_lib.data.convert_parts {record.mask.parent} OUT"
+                f"{shown(record.mask)}: its parts are numbered like the other release of PASCAL-Person-Part (1 lower "
+                f"arm, 2 head, …); convert: python -m mula_lib.data.convert_parts {shown(record.mask.parent)} OUT"
             )

@@ -10,9 +10,11 @@ from torch.utils.data import Dataset
 from mula_lib.anatomy import Anatomy
 from mula_lib.data.augment import Augmentation, augment_sample, draw, training_affine, transform_points
 from mula_lib.data.crowd_targets import centroids
-from mula_lib.data.lip import LipSplit, load_image, load_mask
+from mula_lib.data.lip import LipSplit
 from mula_lib.data.pascal import PascalSplit
+from mula_lib.data.pictures import load_image, load_mask
 from mula_lib.errors import DataError
+from mula_lib.regular import shown
 
 
 class TrainingSamples(Dataset):
@@ -28,8 +30,9 @@ class TrainingSamples(Dataset):
     ) -> None:
         for record in split.records:
             if record.mask is None:
+                mask = f"{shown(record.name)}.png"
                 raise DataError(
-                    f"{record.image}: no mask {record.name}.png to train with; unzip the parsing annotations again"
+                    f"{shown(record.image)}: no mask {mask} to train with; unzip the parsing annotations again"
                 )
         self.split = split
         self.crop = crop
@@ -55,8 +58,8 @@ class TrainingSamples(Dataset):
         mask = load_mask(record.mask, classes=len(self.anatomy.parts))
         if mask.shape != image.shape[:2]:
             raise DataError(
-                f"{record.mask}: the mask is {mask.shape[1]}×{mask.shape[0]} pixels but {record.image} is "
-                f"{image.shape[1]}×{image.shape[0]}; unzip both again"
+                f"{shown(record.mask)}: the mask is {mask.shape[1]}×{mask.shape[0]} pixels but "
+                f"{shown(record.image)} is {image.shape[1]}×{image.shape[0]}; unzip both again"
             )
         size_wh = image.shape[1::-1]
         drawn = draw(self.augmentation, np.random.default_rng((self.seed, epoch, index)))

@@ -59,9 +59,8 @@ def open_source(name: str, *, path: Path | str | None = None) -> Source:
         DataError: the tree is missing or broken.
     """
     if not isinstance(name, str) or name not in SINGLE + CROWDS:  # a notebook may be given anything
-        raise ConfigError(f"unknown data set {name!r}; known: {', '.join(SINGLE + CROWDS)}")
-    if path is not None and (not isinstance(path, (str, Path)) or "\0" in str(path)):
-        raise ConfigError(f"data_path={path!r}: give the path of a folder, or None for the data set's usual place")
+        raise ConfigError(f"unknown data set {name!r:.80}; known: {', '.join(SINGLE + CROWDS)}")
+    _require_path(path)
     if name in ("fixture", "crowd-fixture"):
         root = Path(path or FIXTURES["people" if name == "fixture" else "crowds"])
     elif name in ("people", "crowds"):
@@ -79,6 +78,19 @@ def open_source(name: str, *, path: Path | str | None = None) -> Source:
     reader, anatomy = (lip, LIP) if name in SINGLE else (pascal, PASCAL)
     train, val = reader.read_split(root, "train"), reader.read_split(root, "val")
     return Source(name, root, anatomy, train, val, _fingerprint(root, train, val))
+
+
+def _require_path(path: object) -> None:
+    """ConfigError for what cannot be the name of a folder, whether there is one or not."""
+    wrong = f"data_path={str(path)!r:.80}: give the path of a folder, or None for the data set's usual place"
+    if path is None:
+        return
+    if not isinstance(path, (str, Path)) or "\0" in str(path):
+        raise ConfigError(wrong)
+    try:
+        Path(path).is_dir()
+    except OSError as error:  # a name that is too long
+        raise ConfigError(f"{wrong} ({error.strerror})") from None
 
 
 def _fingerprint(root: Path, *splits: LipSplit | PascalSplit) -> str:

@@ -42,6 +42,10 @@ class ModelConfig:
     released: bool = False
 
     def __post_init__(self) -> None:
+        for name in ("width", "parts", "joints", "units"):
+            number = getattr(self, name)
+            if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+                raise ConfigError(f"{name}={number!r}: a whole number from 1 is needed")
         if self.backbone not in BACKBONES:
             raise ConfigError(f"unknown backbone {self.backbone!r}; known: {', '.join(BACKBONES)}")
         if not self.interactions:
