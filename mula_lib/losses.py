@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 
 import torch
 import torch.nn.functional as F
@@ -32,6 +33,11 @@ class Truth:
         self._batch = batch
         self._targets: dict[tuple[int, int], Tensor | CrowdTargets] = {}
 
+    @cached_property
+    def labelled(self) -> bool:
+        """Whether any pixel of the batch counts: a mean over none would be nan, and so would all weights after it."""
+        return bool((self.mask != IGNORE).any())
+
     def pose_targets(self, maps: Tensor) -> Tensor | CrowdTargets:
         """What joint ``maps`` (B, N, h, w) are trained towards, at their size: of one person, or of several.
 
@@ -58,9 +64,11 @@ def supervise(outputs: Sequence[StageOutput], truth: Truth, *, align_corners: bo
     """
     total = truth.images.new_zeros((), dtype=torch.float32)
     for stage in outputs:
-        if stage.parsing is not None:
+        if stage.parsing is not None and truth.labelled:
             enlarged = upsampled_cross_entropy(stage.parsing, truth.mask, IGNORE, align_corners=align_corners)
             total = total + truth.parsing_weight * enlarged
+        elif stage.parsing is not None:
+            total = total + 0.0 * stage.parsing.sum()  # so that every parameter has its gradient, of zero
         if stage.pose is not None:
             total = total + truth.pose_weight * pose_loss(stage, truth.pose_targets(stage.pose))
     return total

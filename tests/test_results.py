@@ -1,6 +1,8 @@
 """The tables: the contract of their columns, and figures that come from runs or are plainly quoted."""
 
 import json
+import math
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -9,10 +11,12 @@ import pytest
 from conftest import REPOSITORY
 
 import mula_lib.results as results_module
+from mula_lib.comparison import side_by_side
+from mula_lib.data.sources import open_source
 from mula_lib.experiments import find_experiment
 from mula_lib.profiles import SMOKE, find_profile
 from mula_lib.results import COLUMNS, build_table, results_folder, write_table
-from mula_lib.runs import Run
+from mula_lib.runs import Run, do_run
 from mula_lib.tables import METRICS, TABLES, table_rows
 
 
@@ -145,3 +149,30 @@ def test_the_smoke_run_filled_every_row():
         assert (ours.source == "ran").all()
         assert ours.ours.notna().all()
         assert len(ours) >= 4
+
+
+def test_what_is_annotated_nowhere_is_nan_in_the_table_and_neither_0_nor_100(fake_run, source, tiny_profile):
+    """A row was run, and its score has no value: an empty cell that is told from a row that was not run."""
+    for name in ("VGG16-FCN", "VGG16-FCN-MuLA"):
+        fake_run(name, 0, None, 20.0)
+    table = build_table(1, tiny_profile, source)
+    found = row(table, "VGG16-FCN-MuLA", "PCK")
+    assert found.source == "ran"
+    assert pd.isna(found.ours)
+    assert pd.isna(found.delta_vs_baseline)
+    assert row(table, "VGG16-FCN-MuLA", "mIoU").ours == 20.0
+    cells = table.to_csv(index=False).splitlines()[1 + table.index[(table.method == "VGG16-FCN-MuLA")][0]].split(",")
+    assert cells[:4] == ["VGG16-FCN-MuLA", "PCK", "76.0", ""]
+    assert "nan" not in side_by_side(table).to_string()
+
+
+def test_a_data_set_without_joints_is_run_and_its_pose_scores_are_nan(source, tiny_profile, tmp_path):
+    tree = shutil.copytree(source.root, tmp_path / "tree")
+    for path in tree.rglob("*.csv"):
+        rows = [line.split(",")[0] for line in path.read_text().splitlines()]
+        path.write_text("".join(f"{name}{',nan' * 48}\n" for name in rows))
+    run = Run(find_experiment("VGG16-FCN"), tiny_profile, open_source("fixture", path=tree), 0, base=tmp_path / "runs")
+    result = do_run(run)
+    assert result.trouble is None
+    assert all(math.isnan(result.scores[name]) for name in ("PCK", "Head", "Wri.", "U.Body"))
+    assert 0 < result.scores["mIoU"] < 100

@@ -280,6 +280,21 @@ def test_a_run_that_diverges_at_once_is_left_as_it_began(source, make_run, tmp_p
     assert_same_tensors(build_model(config, 0).state_dict(), model.state_dict())
 
 
+def test_a_batch_without_an_annotated_pixel_or_joint_is_no_reason_to_diverge(make_run):
+    model = build_model(make_run("VGG16-FCN-MuLA").model_config, 0)
+    nothing = {
+        "image": torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8),
+        "mask": torch.full((2, 64, 64), 255, dtype=torch.uint8),
+        "joints": torch.full((2, 16, 2), float("nan")),
+        "present": torch.zeros(2, 16, dtype=torch.bool),
+    }
+    loss = training.Objective(model, Recipe(epochs=1, batch=2))(nothing)
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert all(parameter.grad is not None for parameter in model.parameters())
+    assert all(torch.isfinite(parameter.grad).all() for parameter in model.parameters())
+
+
 def test_weights_that_an_epochs_last_update_spoils_are_not_kept_although_no_loss_felt_it(source, make_run, tmp_path):
     """The third epoch's loss is that of a healthy network; only its last update leaves weights that are no numbers."""
     config, recipe = make_run("VGG16-FCN-MuLA").model_config, Recipe(epochs=4, batch=8, drop_at=())
