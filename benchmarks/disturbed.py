@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import csv
-import json
 import os
 import shutil
 import signal
@@ -18,24 +16,17 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import psutil
-from PIL import Image
 
-from mula_lib.checkpoint import load_checkpoint, read_facts
 from mula_lib.data.sources import REPOSITORY
-from mula_lib.errors import MulaError
-from mula_lib.files import PARTIAL
 
 COPIED = (
     "mula_lib", "notebooks", "tests/fixture", "tools", "run_all.sh", "pyproject.toml", "requirements.lock", "README.md",
     "results/demo/learning_rates.csv",
 )  # fmt: skip
-TIMES = ("train_seconds", "images_per_second")  # columns that no two runs share
 DISK = "400m"  # of the file system that is filled up
 GONE_WITHIN = 20  # seconds until nothing may be left of a stopped run
 STILL_RUNNING = 1000  # in place of an exit status
-PATIENCE = 300  # seconds that a run with a full disk or without its results folder goes on at most
 
 
 @dataclass(frozen=True)
@@ -91,7 +82,7 @@ class Checkout:
     @contextlib.contextmanager
     def on_a_small_disk(cls, folder: Path) -> Iterator[Checkout]:
         """A copy below ``folder``, on a file system of its own where this process may mount one."""
-        mounted = _mount("-t", "tmpfs", "-o", f"size={DISK}", "none", folder)
+        mounted = mount("-t", "tmpfs", "-o", f"size={DISK}", "none", folder)
         try:
             checkout = cls(folder / "checkout")
             checkout.disk = f"a disk of {DISK}" if mounted else checkout.disk
@@ -198,162 +189,8 @@ class Checkout:
             shutil.rmtree(self.root / folder, ignore_errors=True)
 
 
-def _mount(*arguments: str | Path) -> bool:
+def mount(*arguments: str | Path) -> bool:
     """Whether this could be mounted: it takes Linux, and root."""
     if not sys.platform.startswith("linux") or os.geteuid() != 0 or not shutil.which("mount"):
         return False
     return subprocess.run(["mount", *arguments], capture_output=True, check=False).returncode == 0
-
-
-def _one_line(status: int, said: str) -> bool:
-    """Ended as an error that is the user's to mend."""
-    return status == 2 and "Traceback" not in said and "error: " in said
-
-
-def killed(checkout: Checkout) -> Stopped:
-    """SIGKILL to the command alone: whatever it had started must notice."""
-    checkout.signal(signal.SIGKILL, everybody=False)
-    return checkout.ended(60, lambda status, said: status == -signal.SIGKILL and "Traceback" not in said)
-
-
-def powered_off(checkout: Checkout) -> Stopped:
-    """SIGKILL to every process."""
-    checkout.signal(signal.SIGKILL, everybody=True)
-    return checkout.ended(60, lambda status, said: status == -signal.SIGKILL)
-
-
-def interrupted(checkout: Checkout) -> Stopped:
-    """SIGINT to the group: Ctrl-C in a terminal."""
-    checkout.signal(signal.SIGINT, everybody=True)
-    return checkout.ended(
-        60, lambda status, said: status == 130 and "interrupted: nothing is lost" in said and "Traceback" not in said
-    )
-
-
-def terminated(checkout: Checkout) -> Stopped:
-    """SIGTERM to the command alone, as a scheduler sends it."""
-    checkout.signal(signal.SIGTERM, everybody=False)
-    return checkout.ended(60, lambda status, said: status == -signal.SIGTERM and "Traceback" not in said)
-
-
-def disk_full(checkout: Checkout) -> Stopped:
-    """No byte more: the disk filled up, or, where it is not the copy's own, a quota of no bytes for its processes."""
-    ballast = checkout.root / "ballast"
-    try:
-        if checkout.disk.startswith("a disk"):
-            _fill(ballast)
-        else:
-            _forbid_writing(checkout)
-        return checkout.ended(PATIENCE, _one_line)
-    finally:
-        ballast.unlink(missing_ok=True)
-
-
-def _fill(path: Path) -> None:
-    with contextlib.suppress(OSError), open(path, "wb", buffering=0) as file:
-        while True:
-            file.write(bytes(2**20))
-    with contextlib.suppress(OSError), open(path, "ab", buffering=0) as file:
-        while True:
-            file.write(bytes(2**9))
-
-
-def _forbid_writing(checkout: Checkout) -> None:
-    import resource
-
-    for process in checkout.processes():
-        with contextlib.suppress(psutil.Error, OSError):
-            resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (0, 0))
-
-
-def results_read_only(checkout: Checkout) -> Stopped:
-    """The results folder cannot be written any more: mounted or made read-only, or a file is in its place."""
-    folder = checkout.root / "results"
-    with _read_only(folder):
-        stopped = checkout.ended(PATIENCE, _one_line)
-    return stopped
-
-
-@contextlib.contextmanager
-def _read_only(folder: Path) -> Iterator[None]:
-    if _mount("--bind", folder, folder):
-        _mount("-o", "remount,bind,ro", folder)
-        try:
-            yield
-        finally:
-            subprocess.run(["umount", "--lazy", folder], check=True)
-    elif os.geteuid() != 0:
-        modes = {path: path.stat().st_mode for path in (folder, *folder.rglob("*")) if path.is_dir()}
-        for path in modes:
-            path.chmod(0o555)
-        try:
-            yield
-        finally:
-            for path, mode in modes.items():
-                path.chmod(mode)
-    else:  # root may write everywhere
-        away = folder.rename(folder.with_name("results-away"))
-        folder.write_text("in the way")
-        try:
-            yield
-        finally:
-            folder.unlink()
-            away.rename(folder)
-
-
-FAULTS: dict[str, Callable[[Checkout], Stopped]] = {
-    "SIGKILL": killed,
-    "Ctrl-C": interrupted,
-    "full disk": disk_full,
-    "read-only results": results_read_only,
-    "SIGKILL of all": powered_off,
-    "SIGTERM": terminated,
-}
-
-
-def tables(root: Path) -> dict[str, str]:
-    """Every CSV of the results, without the columns of times."""
-    found = {}
-    for path in sorted((root / "results" / "smoke").glob("*.csv")):
-        with open(path, encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file))
-        kept = [{name: value for name, value in row.items() if name not in TIMES} for row in rows]
-        found[path.name] = json.dumps(kept)
-    return found
-
-
-def damaged_files(root: Path) -> list[str]:
-    """Files of runs and results that are not whole and not marked as partial: there must be none."""
-    readers: dict[str, Callable[[Path], object]] = {
-        ".json": lambda path: json.loads(path.read_text(encoding="utf-8")),
-        ".jsonl": lambda path: [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()],
-        ".ipynb": lambda path: json.loads(path.read_text(encoding="utf-8")),
-        ".csv": _read_csv,
-        ".png": lambda path: Image.open(path).load(),
-        ".npz": lambda path: [value.shape for value in np.load(path, allow_pickle=False).values()],
-        ".safetensors": read_facts,
-        ".ckpt": load_checkpoint,
-        ".html": _read_page,
-    }
-    found = []
-    for folder in ("runs", "results"):
-        for path in (root / folder).rglob("*"):
-            if path.name.endswith(PARTIAL) or ".unfinished" in path.parts or path.suffix not in readers:
-                continue
-            try:
-                readers[path.suffix](path)
-            except (OSError, ValueError, EOFError, LookupError, SyntaxError, MulaError) as error:
-                found.append(f"{path.relative_to(root)}: {error}")
-    return found
-
-
-def _read_csv(path: Path) -> None:
-    with open(path, encoding="utf-8", newline="") as file:
-        widths = {len(row) for row in csv.reader(file)}
-    if len(widths) != 1:
-        raise ValueError(f"rows of {widths} cells")
-
-
-def _read_page(path: Path) -> None:
-    if not path.read_text(encoding="utf-8").rstrip().endswith("</html>"):
-        raise ValueError("half a page")

@@ -23,7 +23,9 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.disturbed import FAULTS, Checkout, Stopped, damaged_files, tables
+from benchmarks.disturbances import FAULTS
+from benchmarks.disturbed import Checkout, Stopped
+from benchmarks.left_behind import damaged_files, tables
 from mula_lib.files import write_text
 
 RESULTS = Path(__file__).with_name("faults.csv")

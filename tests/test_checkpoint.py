@@ -1,15 +1,19 @@
 """Files that outlive a run: atomic, self-describing, and loaded without trust."""
 
+import json
 import os
 import pickle
 from dataclasses import replace
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 from mula_lib.checkpoint import load_checkpoint, load_model, read_facts, save_checkpoint, save_weights
 from mula_lib.errors import CheckpointError
 from mula_lib.files import atomic_path, write_text
+from mula_lib.models.build import build_model
 from mula_lib.models.config import ModelConfig
 from mula_lib.models.convention import ImageConvention
 from mula_lib.models.interaction import AdaptationConfig
@@ -121,3 +125,56 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_litter(tmp_path):
 def test_an_atomic_write_makes_the_folders_it_needs(tmp_path):
     write_text(tmp_path / "a" / "b" / "c.txt", "x")
     assert (tmp_path / "a" / "b" / "c.txt").read_text() == "x"
+
+
+def test_a_flipped_bit_in_weights_is_noticed_wherever_it_is(tmp_path, make_run):
+    path = tmp_path / "weights.safetensors"
+    save_weights(path, build_model(make_run().model_config, 0), {"fingerprint": "x"})
+    content = path.read_bytes()
+    for place in (8, 200, len(content) // 2, len(content) - 1):
+        path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+        with pytest.raises(CheckpointError, match=r"weights\.safetensors: "):
+            load_model(path)
+    path.write_bytes(content)
+    load_model(path)
+
+
+def test_weights_of_the_time_before_there_were_digests_are_read(tmp_path, make_run):
+    path = tmp_path / "weights.safetensors"
+    model = build_model(make_run().model_config, 0)
+    save_weights(path, model, {"fingerprint": "x"})
+    with safe_open(path, framework="pt") as file:
+        header = {name: text for name, text in file.metadata().items() if name != "sha256"}
+    save_file(dict(model.state_dict()), path, metadata=header)
+    assert_same(load_model(path), model)
+
+
+def assert_same(first, second):
+    theirs = second.state_dict()
+    assert all(torch.equal(value, theirs[name]) for name, value in first.state_dict().items())
+
+
+def test_a_file_that_describes_more_than_it_holds_is_refused_before_memory_is_taken(tmp_path, make_run):
+    path = tmp_path / "weights.safetensors"
+    config = make_run().model_config.to_json()
+    header = {"model": json.dumps({**config, "width": 8_000_000}), "facts": "{}"}
+    save_file({"a": torch.zeros(3)}, path, metadata=header)
+    with pytest.raises(CheckpointError, match=r"it holds 3 weights, which takes 1,600,000,000,000,000 or more"):
+        load_model(path)
+
+
+def test_tensors_that_do_not_fit_are_named_with_both_shapes_in_one_line(tmp_path, make_run):
+    path = tmp_path / "weights.safetensors"
+    model = build_model(make_run("VGG16-FCN").model_config, 0)
+    save_weights(path, model, {"fingerprint": "x"})
+    with safe_open(path, framework="pt") as file:
+        header = {name: text for name, text in file.metadata().items() if name != "sha256"}
+    name = "pose.classifier.0.weight"
+    state = dict(model.state_dict())
+    save_file({**state, name: torch.zeros(3, 8, 1, 1)}, path, metadata=header)
+    with pytest.raises(CheckpointError, match=rf"{name} is 3×8×1×1, wanted 16×8×1×1") as caught:
+        load_model(path)
+    assert "\n" not in str(caught.value)
+    save_file({each: value for each, value in state.items() if each != name}, path, metadata=header)
+    with pytest.raises(CheckpointError, match=rf"does not fit the network it describes: without {name}"):
+        load_model(path)

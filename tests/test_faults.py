@@ -5,8 +5,10 @@ A small part of ``python -m benchmarks.faults``: one notebook and the nine rows 
 
 import pytest
 
-from benchmarks.disturbed import FAULTS, Checkout, damaged_files, tables
+from benchmarks.disturbances import FAULTS
+from benchmarks.disturbed import Checkout
 from benchmarks.faults import Moment, stop_and_go
+from benchmarks.left_behind import damaged_files, tables
 
 WORK = ("smoke", "--tables", "1")
 PATIENCE = 300

@@ -6,6 +6,8 @@ import json
 import shutil
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import cv2
@@ -257,6 +259,39 @@ def test_an_interrupted_run_goes_on_where_it_stopped(small_tree, tmp_path, monke
     assert len(calls) == 6 + 3  # five were whole; the sixth again and the two after it
     assert tree_bytes(root) == tree_bytes(small_tree)
     assert "sunglasses" in capsys.readouterr().out
+
+
+def test_of_two_renderings_at_once_one_waits_and_goes_on_when_the_other_is_killed(small_tree, tmp_path):
+    root = tmp_path / "both"
+    command = [sys.executable, "-m", "mula_lib.data.people", str(root), "--train", "5", "--val", "3", "--size", "48"]
+    first, second = (
+        subprocess.Popen(
+            [*command, "--seed", "7", "--workers", "2"], cwd=FIXTURE.parents[2], stderr=subprocess.PIPE, text=True
+        )
+        for _ in range(2)
+    )
+    said = {process: [] for process in (first, second)}
+    listeners = [
+        threading.Thread(target=lambda process=process: said[process].extend(iter(process.stderr.readline, "")))
+        for process in said
+    ]
+    for listener in listeners:
+        listener.start()
+    deadline = time.monotonic() + 60
+    while not (waiting := [each for each in said if "waiting for it to end" in "".join(said[each])]):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    working = second if waiting == [first] else first
+    while not list(root.rglob("*.jpg")):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    working.kill()
+    statuses = [process.wait(60) for process in (working, *waiting)]
+    for listener in listeners:
+        listener.join(10)
+    assert statuses == [-9, 0]
+    assert tree_bytes(root) == tree_bytes(small_tree)
+    assert [path.name for path in tmp_path.iterdir()] == ["both"]
 
 
 def test_a_finished_tree_returns_at_once(small_tree, monkeypatch):

@@ -2,13 +2,9 @@
 
 import json
 import shutil
-import subprocess
-import sys
-import textwrap
 from dataclasses import replace
 
 import pytest
-from conftest import REPOSITORY
 
 import mula_lib.runs as runs_module
 from mula_lib import locks, processes, run_steps
@@ -165,41 +161,13 @@ def test_the_configuration_file_says_what_decided_the_result(make_run):
     assert config["training"]["data"] == run.source.fingerprint
 
 
-def test_two_processes_that_want_the_same_row_train_it_once(make_run, tmp_path):
+def test_two_processes_that_want_the_same_row_train_it_once(make_run, do_run_elsewhere, tmp_path):
     """As two notebooks would: the second says that it waits, and reads what the first one found."""
-    script = textwrap.dedent(
-        f"""
-        import sys
-        from dataclasses import replace
-        from pathlib import Path
-        sys.path.insert(0, {str(REPOSITORY)!r})
-        from mula_lib.data.sources import open_source
-        from mula_lib.experiments import find_experiment
-        from mula_lib.profiles import SMOKE
-        from mula_lib.runs import Run, do_run
-        profile = replace(SMOKE, name="tiny", vgg_width=8, hourglass_width=8, watch=2,
-                          recipe=replace(SMOKE.recipe, epochs=3))
-        run = Run(find_experiment("HG-1s-1u-MuLA"), profile, open_source("fixture"), 0, base=Path(sys.argv[1]))
-        print("ready", flush=True)
-        sys.stdin.readline()
-        print(do_run(run).metrics["images_per_second"])
-        """
-    )
-    both = [
-        subprocess.Popen(
-            [sys.executable, "-c", script, str(tmp_path)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        )
-        for _ in range(2)
-    ]  # fmt: skip
-    for process in both:
-        assert process.stdout.readline() == "ready\n"
-    answers = []
+    both = [do_run_elsewhere(tmp_path) for _ in range(2)]
     for process in both:
         process.stdin.write("go\n")
         process.stdin.flush()
-    for process in both:
-        answers.append(process.communicate(timeout=120))
+    answers = [process.communicate(timeout=120) for process in both]
     said = "".join(error for _, error in answers)
     assert len({found for found, _ in answers}) == 1  # a second test would have taken another time
     assert said.count("HG-1s-1u-MuLA (fixture), seed 0; waiting for it to end") == 1

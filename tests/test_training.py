@@ -3,9 +3,6 @@
 import itertools
 import json
 import signal
-import subprocess
-import sys
-import textwrap
 import time
 from dataclasses import replace
 from typing import ClassVar
@@ -13,7 +10,6 @@ from typing import ClassVar
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import REPOSITORY
 
 from mula_lib import training
 from mula_lib.data.augment import Augmentation
@@ -88,35 +84,16 @@ def assert_same_tensors(first, second):
         assert torch.equal(first[name], second[name]), name
 
 
-def test_a_run_killed_again_and_again_ends_with_the_same_weights_and_metrics(make_run, tmp_path):
+def test_a_run_killed_again_and_again_ends_with_the_same_weights_and_metrics(make_run, do_run_elsewhere, tmp_path):
     """SIGKILL at arbitrary moments; the last sitting finishes what is left."""
     undisturbed = make_run()
     expected = do_run(undisturbed)
-    script = textwrap.dedent(
-        f"""
-        import sys
-        from dataclasses import replace
-        from pathlib import Path
-        sys.path.insert(0, {str(REPOSITORY)!r})
-        from mula_lib.data.sources import open_source
-        from mula_lib.experiments import find_experiment
-        from mula_lib.profiles import SMOKE
-        from mula_lib.runs import Run, do_run
-        profile = replace(SMOKE, name="tiny", vgg_width=8, hourglass_width=8, watch=2,
-                          recipe=replace(SMOKE.recipe, epochs=3))
-        run = Run(find_experiment("HG-1s-1u-MuLA"), profile, open_source("fixture"), 0, base=Path(sys.argv[1]))
-        print("ready", flush=True)
-        do_run(run)
-        """
-    )
     killed = replace(undisturbed, base=tmp_path / "killed")
     log = killed.folder / "log.jsonl"
     kills = 0
     for epochs_before_the_kill in (1, 2):
-        process = subprocess.Popen(
-            [sys.executable, "-c", script, str(killed.base)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-        )
-        process.stdout.readline()
+        process = do_run_elsewhere(killed.base)
+        process.stdin.close()
         deadline = time.monotonic() + 60
         while process.poll() is None and time.monotonic() < deadline:
             if log.is_file() and len(log.read_text().splitlines()) >= epochs_before_the_kill:

@@ -69,7 +69,7 @@ def embeddings(
         members: of each image, the indices of every person's candidates.
         titles: of the panels.
     """
-    figure, grid = plt.subplots(1, len(images), figsize=(4.4 * len(images), 4.7), squeeze=False, layout="constrained")
+    figure, grid = plt.subplots(1, len(images), figsize=(3.4 * len(images), 3.7), squeeze=False, layout="constrained")
     for number, (axes, image, candidates, people) in enumerate(zip(grid[0], images, found, members, strict=True)):
         axes.imshow(image.mean(axis=2), cmap="gray", vmin=-80, vmax=335, interpolation="nearest")
         colours = np.full(len(candidates), LEFT_OVER, dtype=object)
