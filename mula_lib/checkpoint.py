@@ -99,7 +99,7 @@ def save_weights(path: Path, model: Network, facts: Mapping[str, object], *, hal
     a running variance may leave fp16's range and they weigh nothing.
     """
     tensors = {
-        name: (value.half() if half and value.is_floating_point() and value.ndim > 1 else value).contiguous()
+        name: (value.half() if half and value.is_floating_point() and value.ndim > 1 else value).cpu().contiguous()
         for name, value in model.state_dict().items()
     }
     header = {"model": json.dumps(model.config.to_json()), "facts": json.dumps(dict(facts))}
