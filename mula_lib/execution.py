@@ -72,7 +72,7 @@ def _execute(notebook: Path, output: Path, given: dict[str, object], cell_timeou
                 )
             )
         finally:
-            if unfinished.is_file():
+            if _is_whole(unfinished):  # which it is not where the disk was full
                 os.replace(unfinished, output)
     except PapermillExecutionError as error:
         what = f"{notebook.name}, cell {error.exec_count}: {error.ename}: {error.evalue}"
@@ -84,6 +84,14 @@ def _execute(notebook: Path, output: Path, given: dict[str, object], cell_timeou
         raise MulaError(f"{what} (executed copy: {output})") from error
     except OSError as error:
         raise storage_error(output, error) from error
+
+
+def _is_whole(notebook: Path) -> bool:
+    try:
+        json.loads(notebook.read_bytes())
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def _leaving_interrupts_alone(task: Callable[[], object]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import multiprocessing
+import threading
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -53,7 +54,7 @@ def train_rows(
         except KeyboardInterrupt:  # whatever a worker is doing, its last whole epoch is on disk
             for worker in multiprocessing.active_children():
                 worker.terminate()
-            pool.shutdown(wait=False, cancel_futures=True)
+            pool.shutdown(cancel_futures=True)
             raise
     if failures:
         if isinstance(failures[0], BrokenProcessPool):
@@ -83,5 +84,6 @@ def _announce(result: RunResult, number: int, total: int) -> None:
 def _begin_worker(lines: multiprocessing.Queue) -> None:
     """One line for this process's progress bars, one thread for its arithmetic."""
     end_with_parent()
+    tqdm.set_lock(threading.RLock())  # its usual one is of the system, and outlives a worker that is ended
     training.show_bars_on_line(lines.get())
     torch.set_num_threads(1)

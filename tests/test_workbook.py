@@ -166,6 +166,22 @@ def test_a_notebook_in_work_leaves_the_last_whole_one_in_its_place(execute, tmp_
     assert files == {"00_tried.ipynb", "seconds.json"}
 
 
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="other systems have no such limits")
+def test_an_executed_notebook_that_finds_no_room_does_not_take_the_last_ones_place(execute):
+    import resource
+
+    before = execute("print('first')")
+    (executed,) = execution.EXECUTED.rglob("00_tried.ipynb")
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4000, limit[1]))
+    try:
+        with pytest.raises(StorageError, match=r"00_tried\.ipynb cannot be written: File too large"):
+            execute("print('x' * 9000)")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    assert json.loads(executed.read_text()) == before
+
+
 def test_a_damaged_notebook_is_named(tmp_path, monkeypatch, source):
     folder = notebook_with("pass", tmp_path)
     (folder / "00_tried.ipynb").write_text('{"cells": [<<<<<<<')
