@@ -87,7 +87,7 @@ def _is_still(path: Path, handle: int) -> bool:
     """Whether the file that was locked has not been removed meanwhile by the one who held it before."""
     try:
         return os.path.samestat(os.stat(path), os.fstat(handle))
-    except FileNotFoundError:
+    except OSError:  # gone, or, on a network's disk, stale
         return False
 
 

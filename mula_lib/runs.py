@@ -237,10 +237,15 @@ def shipped_result(experiment: Experiment, source: Source) -> RunResult:
     if trained_as == run.fingerprint:
         return do_run(run)
     elsewhere = replace(run, base=RUNS / "elsewhere")
-    with _alone(elsewhere):
-        tested = elsewhere.result()
-        if tested is None or tested.metrics["trained_as"] != trained_as:
-            run_steps.test(elsewhere, run.shipped_weights)
+
+    def tested() -> RunResult | None:
+        result = elsewhere.result()
+        return result if result is not None and result.metrics["trained_as"] == trained_as else None
+
+    if tested() is None:
+        with _alone(elsewhere):
+            if tested() is None:  # somebody else may have done it meanwhile
+                run_steps.test(elsewhere, run.shipped_weights)
     return elsewhere.result()
 
 

@@ -5,6 +5,7 @@ JSON and CSV have no checksums: a digit that became another digit cannot be noti
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import functools
 import io
@@ -61,6 +62,7 @@ def _finished() -> tuple[Run, RunResult]:
     """A run of a second, in a folder that is left for the other cases."""
     profile = replace(SMOKE, name="hostile", vgg_width=8, recipe=Recipe(epochs=1, batch=12), watch=0)
     base = Path(tempfile.mkdtemp(prefix="hostile-run"))
+    atexit.register(shutil.rmtree, base, ignore_errors=True)
     run = Run(find_experiment("VGG16-FCN-MuLA"), profile, open_source("fixture"), base=base)
     return run, do_run(run)
 
