@@ -3,7 +3,10 @@
 A small part of ``python -m benchmarks.faults``: one notebook and the nine rows of Table 1.
 """
 
+import csv
+
 import pytest
+from conftest import REPOSITORY
 
 from benchmarks.disturbances import FAULTS
 from benchmarks.disturbed import Checkout
@@ -56,3 +59,14 @@ def test_a_run_stopped_in_every_way_ends_with_the_tables_of_an_undisturbed_one(c
         assert damaged == [], fault
     assert tables(checkout.root) == expected
     assert damaged_files(checkout.root) == []
+
+
+def test_the_page_has_the_twenty_moments_that_are_published_and_nothing_was_lost_at_any():
+    page = (REPOSITORY / "docs" / "robustness.md").read_text(encoding="utf-8")
+    with open(REPOSITORY / "benchmarks" / "faults.csv", newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) >= 20
+    assert {row["fault"] for row in rows} == set(FAULTS)
+    for number, row in enumerate(rows, start=1):
+        assert (row["as it should"], row["left running"], row["damaged files"]) == ("yes", "0", "0")
+        assert f"\n| {number} | {row['fault']} | {row['moment']} | {row['status']} | 0 | 0 |\n" in page

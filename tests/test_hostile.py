@@ -143,6 +143,16 @@ def test_what_is_published_has_10000_cases_of_every_kind_without_a_violation():
     assert all(int(row["right samples"]) + int(row["clear errors"]) == int(row["cases"]) for row in rows)
 
 
+def test_the_page_has_the_numbers_that_are_published():
+    page = (REPOSITORY / "docs" / "robustness.md").read_text(encoding="utf-8")
+    with open(REPOSITORY / "benchmarks" / "hostile.csv", newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    for kind in (*all_kinds(), "all"):
+        own = [row for row in rows if kind in (row["kind"], "all")]
+        sums = [sum(int(row[name]) for row in own) for name in ("cases", "right samples", "clear errors", "violations")]
+        assert f"\n| {kind} | {' | '.join(f'{number:,}' for number in (len(own), *sums))} |\n" in page
+
+
 def test_the_command_says_of_a_part_what_became_of_it(capsys):
     assert benchmark.main(["--kind", "list of ids", "--cases", "20", "--seed", "5"]) == 0
     out = capsys.readouterr().out
