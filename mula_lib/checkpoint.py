@@ -20,7 +20,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from mula_lib.errors import CheckpointError, ConfigError
-from mula_lib.files import atomic_path, write_bytes
+from mula_lib.files import write_bytes
 from mula_lib.models.build import network_of
 from mula_lib.models.config import ModelConfig
 from mula_lib.models.network import Network
@@ -36,8 +36,7 @@ def save_checkpoint(path: Path, state: Mapping[str, object]) -> None:
     """Write tensors, numbers and strings in nested dicts and lists to ``path``, atomically."""
     content = io.BytesIO()  # written by Python: of a full disk PyTorch's own writer says "unexpected pos 576 vs 534"
     torch.save(dict(state), content)
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(content.getbuffer())
+    write_bytes(path, content.getbuffer())
 
 
 def load_checkpoint(path: Path) -> dict:

@@ -14,6 +14,7 @@ from mula_lib.data.sources import CROWDS, REPOSITORY, Source
 from mula_lib.errors import ConfigError, MulaError
 from mula_lib.files import storage_error, write_json
 from mula_lib.profiles import Profile
+from mula_lib.workers import environment
 
 NOTEBOOKS = REPOSITORY / "notebooks"
 EXECUTED = REPOSITORY / "runs" / "notebooks"
@@ -43,7 +44,7 @@ def execute_notebooks(profile: Profile, sources: Sequence[Source], seeds: Sequen
         root = str(source.root.resolve())  # notebooks are executed in their own folder
         given = {"profile": profile.name, "dataset": source.name, "data_path": root, "seeds": list(seeds)}
         started = time.perf_counter()
-        with _library_of_this_checkout():
+        with environment(_library_of_this_checkout()):
             _execute(notebook, EXECUTED / profile.name / notebook.name, given, profile.cell_timeout)
         took.note(notebook.name, time.perf_counter() - started)
 
@@ -114,18 +115,9 @@ def _leaving_interrupts_alone(task: Callable[[], object]) -> None:
         raise raised[0]
 
 
-@contextlib.contextmanager
-def _library_of_this_checkout() -> Iterator[None]:
-    """Kernels started within import this checkout's library, though an environment may be shared by several."""
-    before = os.environ.get("PYTHONPATH")
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(REPOSITORY), before)))
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["PYTHONPATH"]
-        else:
-            os.environ["PYTHONPATH"] = before
+def _library_of_this_checkout() -> dict[str, str]:
+    """The variables by which kernels import this checkout's library, though an environment may be shared by several."""
+    return {"PYTHONPATH": os.pathsep.join(filter(None, (str(REPOSITORY), os.environ.get("PYTHONPATH"))))}
 
 
 def _with_sources(sources: Sequence[Source]) -> Iterator[tuple[Path, Source]]:

@@ -105,7 +105,7 @@ def remove(path: Path) -> None:
         raise storage_error(path, error) from error
 
 
-def write_bytes(path: Path, content: bytes, *, durable: bool = True) -> None:
+def write_bytes(path: Path, content: bytes | memoryview, *, durable: bool = True) -> None:
     """Write ``content`` atomically; raises :class:`StorageError` as :func:`atomic_path` does."""
     with atomic_path(path, durable=durable) as temporary:
         temporary.write_bytes(content)

@@ -1,4 +1,4 @@
-"""Worker processes: one thread each, Ctrl-C left to their parent, and gone when it is gone."""
+"""What worker processes have in common: their environment, Ctrl-C left to their parent, and gone when it is gone."""
 
 from __future__ import annotations
 
@@ -6,9 +6,21 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from multiprocessing.connection import wait
+
+
+@contextmanager
+def environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Processes started within this context find these environment variables; afterwards all is as it was."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.__setitem__(name, value)
 
 
 @contextmanager

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays_of
-from scipy.io import loadmat, savemat
+from scipy.io import loadmat
 from scipy.sparse import csc_matrix
 
+from benchmarks.hostile.mats import by_scipy, cells
 from mula_lib.data import matlab
 from mula_lib.data.matlab import NotMatlab, OtherVersion, Unread, read_variables
 
@@ -19,19 +20,6 @@ DTYPES = ("i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8", "f4", "f8")
 numbers = st.sampled_from(DTYPES).flatmap(
     lambda dtype: arrays_of.arrays(dtype, arrays_of.array_shapes(min_dims=1, max_dims=4, min_side=0, max_side=4))
 )
-
-
-def cells(values: list) -> np.ndarray:
-    array = np.empty((1, len(values)), object)
-    for index, value in enumerate(values):
-        array[0, index] = value
-    return array
-
-
-def written(content: dict, **options) -> bytes:
-    file = io.BytesIO()
-    savemat(file, content, **options)
-    return file.getvalue()
 
 
 def require_same(found, wanted) -> None:
@@ -50,7 +38,7 @@ def require_same(found, wanted) -> None:
     compressed=st.booleans(), oned_as=st.sampled_from(["row", "column"]),
 )  # fmt: skip
 def test_numbers_and_cells_are_read_as_scipy_reads_them(values, compressed, oned_as):
-    content = written({"wanted": values, "other": 1.0}, do_compression=compressed, oned_as=oned_as)
+    content = by_scipy({"wanted": values, "other": 1.0}, do_compression=compressed, oned_as=oned_as)
     found = read_variables(content, ("wanted",))
     assert found["other"] is None
     require_same(found["wanted"], loadmat(io.BytesIO(content))["wanted"])
@@ -87,7 +75,7 @@ def test_doubles_are_read_whatever_they_are_stored_as_in_both_byte_orders(order,
 
 
 def test_small_elements_hold_their_numbers_in_place_of_a_length():
-    content = written({"x": np.array([[7]], np.int16)})
+    content = by_scipy({"x": np.array([[7]], np.int16)})
     assert struct.pack("<HHh", 3, 2, 7) in content
     assert read_variables(content, ("x",))["x"].tolist() == [[7]]
 
@@ -98,19 +86,19 @@ def test_small_elements_hold_their_numbers_in_place_of_a_length():
     ids=["text", "struct", "sparse"],
 )
 def test_what_is_neither_numbers_nor_cells_is_named(value, kind):
-    assert read_variables(written({"x": value}), ("x",))["x"] == Unread(kind)
-    assert read_variables(written({"x": value}), ())["x"] is None
+    assert read_variables(by_scipy({"x": value}), ("x",))["x"] == Unread(kind)
+    assert read_variables(by_scipy({"x": value}), ())["x"] is None
 
 
 @pytest.mark.parametrize("value", [np.arange(6).reshape(2, 3) * (1 + 2j), np.array([True, False])])
 def test_complex_and_logical_numbers_are_read_as_scipy_reads_them(value):
-    content = written({"x": value})
+    content = by_scipy({"x": value})
     require_same(read_variables(content, ("x",))["x"], loadmat(io.BytesIO(content))["x"])
 
 
 def test_other_versions_are_told_apart():
     with pytest.raises(OtherVersion, match=r"^4$"):
-        read_variables(written({"x": np.ones((14, 3))}, format="4"), ("x",))
+        read_variables(by_scipy({"x": np.ones((14, 3))}, format="4"), ("x",))
     for content in (b"MATLAB 7.3 MAT-file".ljust(124) + b"\x00\x02IM", b"\x89HDF\r\n\x1a\n" + bytes(600)):
         with pytest.raises(OtherVersion, match=r"^7\.3$"):
             read_variables(content, ("x",))
@@ -144,12 +132,12 @@ def test_cells_deep_within_each_other_are_refused():
     for _ in range(matlab.DEEPEST + 1):
         value = cells([value])
     with pytest.raises(NotMatlab, match="more than 8 cells within each other"):
-        read_variables(written({"x": value}), ("x",))
+        read_variables(by_scipy({"x": value}), ("x",))
 
 
 def test_a_small_file_that_unpacks_to_a_vast_one_is_refused():
     half = np.zeros(matlab.MOST_INFLATED // 16)
-    content = written({"x": half, "y": half}, do_compression=True)
+    content = by_scipy({"x": half, "y": half}, do_compression=True)
     assert len(content) < matlab.MOST_INFLATED // 500
     with pytest.raises(NotMatlab, match="more than 67,108,864 bytes when unpacked"):
         read_variables(content, ("x",))
@@ -158,7 +146,7 @@ def test_a_small_file_that_unpacks_to_a_vast_one_is_refused():
 @settings(max_examples=300, deadline=None)
 @given(data=st.data())
 def test_no_damage_whatever_does_more_than_be_refused(data):
-    content = bytearray(written({"joints": cells([np.arange(42.0).reshape(14, 3)] * 2), "name": "x"}))
+    content = bytearray(by_scipy({"joints": cells([np.arange(42.0).reshape(14, 3)] * 2), "name": "x"}))
     for _ in range(data.draw(st.integers(1, 6))):
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
     cut = data.draw(st.integers(0, len(content)))
@@ -171,7 +159,7 @@ def test_no_damage_whatever_does_more_than_be_refused(data):
 
 
 def test_a_checksum_notices_every_flipped_bit_of_a_compressed_variable():
-    content = written({"x": np.arange(99.0)}, do_compression=True)
+    content = by_scipy({"x": np.arange(99.0)}, do_compression=True)
     wanted = read_variables(content, ("x",))["x"]
     for at in range(136, len(content)):
         damaged = bytearray(content)

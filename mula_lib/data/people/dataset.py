@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import multiprocessing
-import os
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -30,7 +29,7 @@ from mula_lib.data.people.tree import Tree
 from mula_lib.errors import ConfigError, DataError
 from mula_lib.files import read_json, write_text
 from mula_lib.machine import keep_freed_memory, usable_cores
-from mula_lib.workers import end_with_parent, interrupts_waiting
+from mula_lib.workers import end_with_parent, environment, interrupts_waiting
 
 if TYPE_CHECKING:
     import pandas
@@ -39,7 +38,7 @@ RECIPE = 1  # raise whenever any picture of a single person changes
 CROWD_RECIPE = 1  # the same for crowds
 RECIPE_FILE = "people.json"
 _BATCH = 4  # pictures a worker takes at a time
-_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+_ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
 
 @dataclass(frozen=True)
@@ -215,7 +214,7 @@ def _rendered(
 def worker_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
     """Processes for :func:`render_batch`, each of one thread; the first jobs start them."""
     context = multiprocessing.get_context("spawn")  # a fork after torch or OpenCV began threads may hang
-    with _single_threads(), ProcessPoolExecutor(workers, context, initializer=_start_worker) as pool:
+    with environment(_ONE_THREAD), ProcessPoolExecutor(workers, context, initializer=_start_worker) as pool:
         yield pool
 
 
@@ -223,18 +222,6 @@ def _start_worker() -> None:
     end_with_parent()
     cv2.setNumThreads(1)
     keep_freed_memory()
-
-
-@contextmanager
-def _single_threads() -> Iterator[None]:
-    """Processes started within use one thread each."""
-    before = {name: os.environ.get(name) for name in _THREADS}
-    os.environ.update(dict.fromkeys(_THREADS, "1"))
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name) if value is None else os.environ.__setitem__(name, value)
 
 
 def render_batch(root: Path, config: PeopleConfig, batch: list[tuple[str, int]]) -> int:
