@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from mula_lib.anatomy import Anatomy
 from mula_lib.errors import ConfigError
 from mula_lib.models import convention
-from mula_lib.models.config import ModelConfig, RivalConfig
+from mula_lib.models.config import ModelConfig
 from mula_lib.models.convention import ImageConvention
 from mula_lib.models.interaction import AdaptationConfig, released_adaptation
 from mula_lib.profiles import Profile, Recipe
@@ -51,7 +51,9 @@ class Experiment:
             batch_norm=profile.vgg_batch_norm and vgg,
             adaptation=released_adaptation(kernel_size, vgg=vgg) if released else AdaptationConfig(kernel_size),
             offsets=anatomy.crowds,
-            rival=RivalConfig(self.system, profile.crop, anatomy.name) if self.system else None,
+            rival=self.system,
+            crop=profile.crop if self.system else None,
+            anatomy=anatomy.name,
             image=convention.RELEASED if released else ImageConvention(),
             released=released,
         )

@@ -5,26 +5,14 @@ A profile is independent of the data set. ``docs/paper_scale.md`` says where eac
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields, replace
+import math
+from dataclasses import dataclass, field, replace
 
 from mula_lib.data.augmentation import Augmentation
 from mula_lib.errors import ConfigError
 
 PAPER_EPOCHS = 250
 PAPER_DROPS = (150, 170, 200, 230)  # Sec. 4.1: the epochs at which the learning rate halves
-
-
-# Of a field that was added when results were there already: at its default it is left out of fingerprints.
-LATER = {"later": True}
-
-
-def spec(settings: Recipe | Testing | Augmentation) -> dict:
-    """The fields of ``settings`` as far as they decide a result: for files and fingerprints."""
-    return {
-        each.name: getattr(settings, each.name)
-        for each in fields(settings)
-        if not (each.metadata.get("later") and getattr(settings, each.name) == each.default)
-    }
 
 
 @dataclass(frozen=True)
@@ -34,19 +22,26 @@ class Recipe:
     epochs: int
     batch: int
     learning_rate: float = 0.0025  # RMSProp, Sec. 4.1
+    optimizer: str = "rmsprop"  # or "adamw"
+    schedule: str = "drops"  # or "cosine": one half wave from the rate to zero
     drop_at: tuple[float, ...] = tuple(epoch / PAPER_EPOCHS for epoch in PAPER_DROPS)  # as shares of the epochs
     drop_factor: float = 0.5
     # shares of the first rate after each drop, where they are not powers of ``drop_factor``
-    drop_to: tuple[float, ...] = field(default=(), metadata=LATER)
+    drop_to: tuple[float, ...] = ()
     pose_weight: float = 100.0  # β; not in the paper, and 100 in the released code (MSE + 0.01 CE)
     clip_norm: float = 1.0  # of the whole gradient; 0: not clipped
     warmup: float = 0.0  # share of the steps over which the learning rate rises from zero
+    weight_decay: float = 0.0  # of AdamW
+    average: float = 0.0  # decay of a running mean of the weights, which is then what is tested; 0: none
     bf16: bool = False  # autocast; gains only where the machine has bf16 arithmetic
 
     def learning_rate_at(self, step: int, steps_per_epoch: int) -> float:
         """Learning rate of the ``step``-th update (from 0)."""
         total = self.epochs * steps_per_epoch
         warm = min(1.0, (step + 1) / (self.warmup * total)) if self.warmup else 1.0
+        if self.schedule == "cosine":
+            done = max(0.0, (step - self.warmup * total) / ((1 - self.warmup) * total))
+            return self.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * done))
         drops = sum(step >= round(share * total) for share in self.drop_at)
         share = (1.0, *self.drop_to)[drops] if self.drop_to else self.drop_factor**drops
         return self.learning_rate * warm * share
@@ -61,7 +56,7 @@ class Testing:
     scales: tuple[float, ...] = (1.0,)
     mirror: bool = True
     batch: int = 32
-    mirror_parts: bool = field(default=True, metadata=LATER)  # or, of the mirrored image, joints only, as released
+    mirror_parts: bool = True  # or, of the mirrored image, joints only, as released
 
     def __post_init__(self) -> None:
         if not self.scales or min(self.scales) > 1 or min(self.scales) <= 0:
@@ -176,7 +171,7 @@ PAPER_RELEASED = replace(
         clip_norm=0.0,
     ),
     vgg_learning_rate=0.0001,
-    augmentation=Augmentation(outside=0),
+    augmentation=Augmentation(outside=0, joints_outside=True),
     testing=Testing(scales=(1.0,), mirror=True, mirror_parts=False),
 )
 

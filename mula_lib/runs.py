@@ -18,7 +18,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -31,7 +31,7 @@ from mula_lib.experiments import Experiment
 from mula_lib.files import read_json, remove_partials, write_json
 from mula_lib.models.config import ModelConfig
 from mula_lib.models.network import Network
-from mula_lib.profiles import Profile, Recipe, find_profile, spec
+from mula_lib.profiles import Profile, Recipe, find_profile
 from mula_lib.tables import table_experiments
 
 RUNS = REPOSITORY / "runs"
@@ -42,7 +42,7 @@ METRICS = {  # what a ``metrics.json`` holds at least
     "scores": dict,
     "log": list,
 }
-RECIPE_VERSION = 1  # raise it when a change of code changes what a training gives
+RECIPE_VERSION = 2  # raise it when a change of code changes what a training gives
 
 
 def weights_file(experiment: Experiment, profile: str, seed: int = 0, *, crowds: bool = False) -> Path:
@@ -90,8 +90,8 @@ class Run:
         return {
             "recipe_version": RECIPE_VERSION,
             "model": self.model_config.to_json(),
-            "recipe": spec(self.recipe),
-            "augmentation": spec(self.profile.augmentation),
+            "recipe": asdict(self.recipe),
+            "augmentation": asdict(self.profile.augmentation),
             "crop": self.profile.crop,
             "data": self.source.fingerprint,
             "seed": self.seed,
@@ -105,7 +105,7 @@ class Run:
     @cached_property
     def testing_fingerprint(self) -> str:
         """Of the training and the testing protocol."""
-        return _digest({"training": self.fingerprint, "testing": spec(self.profile.testing)})
+        return _digest({"training": self.fingerprint, "testing": asdict(self.profile.testing)})
 
     def result(self) -> RunResult | None:
         """The finished run, or None; a result of another configuration counts as none.

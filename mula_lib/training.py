@@ -168,7 +168,10 @@ def _what_diverged(loss: float, log: list[dict], model: Network) -> str | None:
 
 
 def make_optimizer(model: Network, recipe: Recipe) -> torch.optim.Optimizer:
-    """RMSProp (Sec. 4.1), with the groups of parameters that the network has."""
+    """RMSProp (Sec. 4.1) or AdamW, with the groups of parameters that the network has."""
+    if recipe.optimizer == "adamw":
+        groups = model.parameter_groups()
+        return torch.optim.AdamW(groups, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, foreach=True)
     return torch.optim.RMSprop(model.parameter_groups(), lr=recipe.learning_rate, foreach=True)
 
 

@@ -16,7 +16,7 @@ from mula_lib.errors import ConfigError
 from mula_lib.experiments import EXPERIMENTS, find_experiment
 from mula_lib.losses import Truth
 from mula_lib.models.build import build_model, network_of
-from mula_lib.models.config import ModelConfig, RivalConfig
+from mula_lib.models.config import ModelConfig
 from mula_lib.models.interaction import AttentionAdapter, build_interaction
 from mula_lib.models.outputs import StageOutput
 from mula_lib.models.rivals import SYSTEMS, pose_guided
@@ -79,7 +79,7 @@ def test_a_systems_configuration_survives_a_file(experiment):
 
 def test_an_unknown_system_is_refused_with_the_known_ones():
     with pytest.raises(ConfigError, match=r"unknown system 'fcn7s'; known: .*fcn8s"):
-        network_of(ModelConfig("vgg", ("none",), 16, rival=RivalConfig("fcn7s", 64, "LIP")))
+        network_of(ModelConfig("vgg", ("none",), 16, rival="fcn7s", crop=64))
 
 
 def test_fcn8s_adds_the_scores_of_three_depths_from_coarse_to_fine():

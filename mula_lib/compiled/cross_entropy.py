@@ -34,6 +34,7 @@ def upsampled_cross_entropy(logits: Tensor, target: Tensor, ignore: int, *, alig
     Pixels whose target is ``ignore`` take no part; nan if none is left. Raises ``ValueError`` for a target that is
     neither a part nor ``ignore``. ``align_corners`` is that of PyTorch's ``interpolate``.
     """
+    logits = logits.float()
     if not align_corners and applies(logits) and target.dtype == torch.uint8 and target.device.type == "cpu":
         return _UpsampledCrossEntropy.apply(logits, target, ignore)
     return reference(logits, target, ignore, align_corners=align_corners)

@@ -38,6 +38,9 @@ def dynamic_depthwise(features: Tensor, kernels: Tensor) -> Tensor:
     Returns:
         (B, C, H, W); channels-last wherever the compiled loops apply: float32 on the CPU and C a multiple of 8.
     """
+    if features.device.type == "cpu" and torch.is_autocast_enabled("cpu"):  # the loops are of float32, and faster
+        with torch.autocast("cpu", enabled=False):
+            return dynamic_depthwise(features.float(), kernels.float())
     if applies(features, kernels) and features.shape[1] % BLOCK == 0 and features.numel():
         return _DynamicDepthwise.apply(features, kernels)
     return reference(features, kernels)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from mula_lib.anatomy import IGNORE
 
@@ -15,7 +15,8 @@ class Augmentation:
     rotation: float = 40.0  # degrees, to either side
     shift: float = 40 / 256  # fraction of the crop, to either side, in x and in y
     mirror: float = 0.5  # probability
-    outside: int = field(default=IGNORE, metadata={"later": True})  # part id beyond the photo; released: background
+    outside: int = IGNORE  # part id beyond the photo; released: background
+    joints_outside: bool = False  # a joint beyond the crop draws what reaches into it, as released
 
 
 @dataclass(frozen=True)

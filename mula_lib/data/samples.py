@@ -17,6 +17,9 @@ from mula_lib.errors import DataError
 from mula_lib.regular import shown
 
 
+KEPT_BYTES = 2**29  # of decoded pictures: all of the demo's
+
+
 class TrainingSamples(Dataset):
     """Augmented samples of ``split``, addressed by (epoch, index).
 
@@ -39,6 +42,8 @@ class TrainingSamples(Dataset):
         self.augmentation = augmentation
         self.anatomy = anatomy
         self.seed = seed
+        self._kept: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+        self._room = KEPT_BYTES
 
     def __len__(self) -> int:
         return len(self.split)
@@ -54,8 +59,7 @@ class TrainingSamples(Dataset):
         """
         epoch, index = epoch_and_index
         record = self.split[index]
-        image = load_image(record.image)
-        mask = load_mask(record.mask, classes=len(self.anatomy.parts))
+        image, mask = self._decoded(index)
         if mask.shape != image.shape[:2]:
             raise DataError(
                 f"{shown(record.mask)}: the mask is {mask.shape[1]}×{mask.shape[0]} pixels but "
@@ -73,8 +77,22 @@ class TrainingSamples(Dataset):
             joints, centres = (_filled_up(each, self.split.most_people) for each in (joints, centres))
             sample["centres"] = torch.from_numpy(centres)
         # a crop covers [-0.5, crop - 0.5): pixel centres are integers; comparisons with nan are False
-        sample["present"] = torch.from_numpy(((joints >= -0.5) & (joints < self.crop - 0.5)).all(axis=-1))
+        inside = (joints >= -0.5) & (joints < self.crop - 0.5) | (self.augmentation.joints_outside & ~np.isnan(joints))
+        sample["present"] = torch.from_numpy(inside.all(axis=-1))
         return {**sample, "joints": torch.from_numpy(joints.astype(np.float32))}
+
+
+    def _decoded(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """Image and mask of a record, from memory where there was room for them."""
+        if index in self._kept:
+            return self._kept[index]
+        record = self.split[index]
+        pair = load_image(record.image), load_mask(record.mask, classes=len(self.anatomy.parts))
+        size = pair[0].nbytes + pair[1].nbytes
+        if size <= self._room:
+            self._kept[index] = pair
+            self._room -= size
+        return pair
 
 
 def _filled_up(rows: np.ndarray, count: int) -> np.ndarray:

@@ -13,8 +13,12 @@ LOG_CUTOFF = -4.6  # values below exp(-4.6), about 0.01, are zero: the Gaussian'
 
 
 def heatmap_sigma(crop: int, stride: float) -> float:
-    """Sigma in crop pixels: the paper's 7 at 256, in proportion at other crops, but never under 1.2 heatmap cells."""
-    return max(PAPER_SIGMA * crop / PAPER_CROP, THINNEST * stride)
+    """Sigma in crop pixels: the paper's 7 at 256 whatever the stride, in proportion at other crops.
+
+    At crops below the paper's it is never under 1.2 heatmap cells.
+    """
+    sigma = PAPER_SIGMA * crop / PAPER_CROP
+    return sigma if crop >= PAPER_CROP else max(sigma, THINNEST * stride)
 
 
 def gaussian_heatmaps(

@@ -15,9 +15,9 @@ def network_of(config: ModelConfig) -> Network:
     """The network that ``config`` describes; ConfigError lists the known systems."""
     if config.rival is None:
         return JointModel(config)
-    if config.rival.system not in SYSTEMS:
-        raise ConfigError(f"unknown system {config.rival.system!r}; known: {', '.join(SYSTEMS)}")
-    return SYSTEMS[config.rival.system](config)
+    if config.rival not in SYSTEMS:
+        raise ConfigError(f"unknown system {config.rival!r}; known: {', '.join(SYSTEMS)}")
+    return SYSTEMS[config.rival](config)
 
 
 def build_model(config: ModelConfig, seed: int) -> Network:

@@ -13,15 +13,6 @@ BACKBONES = ("vgg", "hourglass")
 
 
 @dataclass(frozen=True)
-class RivalConfig:
-    """What a compared system needs to know beyond :class:`ModelConfig`."""
-
-    system: str  # a name in ``mula_lib.models.rivals.SYSTEMS``
-    crop: int  # side of its crops, to which whatever its authors give in cells is scaled
-    anatomy: str  # whose joints, parts and limbs, by :func:`mula_lib.anatomy.find_anatomy`
-
-
-@dataclass(frozen=True)
 class ModelConfig:
     """Everything that decides a network's shape; stored with its weights and compared when they are loaded."""
 
@@ -33,10 +24,14 @@ class ModelConfig:
     units: int = 1  # residual units in each group of an hourglass
     shared_encoder: bool = False  # MTL: one encoder, two classifiers
     batch_norm: bool = False  # in the VGG trunk
+    context: int = 6  # of the VGG trunk's last six convolutions, how many are 3×3 and not 1×1: each sees 16 px more
+    residual: bool = False  # F(t) is added to F(t+1), as in stacked hourglasses [15]; Eq. 3 as printed has no such term
     adaptation: AdaptationConfig = field(default_factory=AdaptationConfig)
     image: ImageConvention = field(default_factory=ImageConvention)
     offsets: bool = False  # several people: the pose branch also regresses each joint's offset to its centroid
-    rival: RivalConfig | None = None  # a compared system on this trunk instead of the joint model
+    rival: str | None = None  # a compared system on this trunk instead of the joint model: a name in ``SYSTEMS``
+    crop: int | None = None  # of a compared system: side of its crops, to which its authors' cells are scaled
+    anatomy: str = "LIP"  # of a compared system: whose joints, parts and limbs (:func:`mula_lib.anatomy.find_anatomy`)
     # The structure of the authors' released code where it differs from the paper: R, not R̄, and F go on to the next
     # stage, the pose branch has a last map of the background, and bilinear enlarging aligns the corners.
     released: bool = False
@@ -77,12 +72,8 @@ class ModelConfig:
         return vgg.STRIDE if self.backbone == "vgg" else hourglass.STRIDE
 
     def to_json(self) -> dict:
-        """Plain lists and numbers, for files; what few networks have is named by these only."""
-        values = {**asdict(self), "interactions": list(self.interactions)}
-        for name in ("offsets", "rival", "released"):
-            if not values[name]:  # so that files of other networks are what they were before there were these
-                del values[name]
-        return values
+        """Plain lists and numbers, for files and fingerprints."""
+        return {**asdict(self), "interactions": list(self.interactions)}
 
     @classmethod
     def from_json(cls, values: dict) -> ModelConfig:
@@ -93,6 +84,5 @@ class ModelConfig:
                 "interactions": tuple(values["interactions"]),
                 "adaptation": AdaptationConfig(**values["adaptation"]),
                 "image": ImageConvention(**values["image"]),
-                "rival": RivalConfig(**values["rival"]) if "rival" in values else None,
             }
         )

@@ -133,15 +133,18 @@ class Adapt(Interaction):
     """MuLA, and its one-way variants LA-Pose (``to_pose`` only) and LA-Parsing (``to_parsing`` only)."""
 
     def __init__(
-        self, channels: int, config: AdaptationConfig, *, to_parsing: bool = True, to_pose: bool = True
+        self, channels: int, config: AdaptationConfig, *, to_parsing: bool = True, to_pose: bool = True,
+        detach: bool = False,
     ) -> None:
         super().__init__(channels, config)
+        self.detach = detach
         self.to_parsing = Adaptation(channels, config) if to_parsing else None
         self.to_pose = Adaptation(channels, config) if to_pose else None
 
     def forward(self, r_parsing: Tensor, r_pose: Tensor) -> Pair:
-        refined_parsing = self.to_parsing(r_parsing, r_pose) if self.to_parsing else r_parsing
-        refined_pose = self.to_pose(r_pose, r_parsing) if self.to_pose else r_pose
+        from_parsing, from_pose = (r_parsing.detach(), r_pose.detach()) if self.detach else (r_parsing, r_pose)
+        refined_parsing = self.to_parsing(r_parsing, from_pose) if self.to_parsing else r_parsing
+        refined_pose = self.to_pose(r_pose, from_parsing) if self.to_pose else r_pose
         return refined_parsing, refined_pose
 
 
@@ -233,6 +236,7 @@ INTERACTIONS: dict[str, Callable[[int, AdaptationConfig], Interaction]] = {
     "concat": Concat,
     "self_residual": SelfResidual,
     "adapt": Adapt,
+    "adapt_detached": lambda channels, config: Adapt(channels, config, detach=True),
     "adapt_to_pose": lambda channels, config: Adapt(channels, config, to_parsing=False),
     "adapt_to_parsing": lambda channels, config: Adapt(channels, config, to_pose=False),
     "cross_stitch": CrossStitch,

@@ -51,7 +51,7 @@ class Branch(nn.Module):
         super().__init__()
         if with_encoder and config.backbone == "vgg":
             self.stem: nn.Module = nn.Identity()
-            self.encoder = nn.ModuleList([vgg.VGG16Encoder(config.width, batch_norm=config.batch_norm)])
+            self.encoder = nn.ModuleList([vgg.VGG16Encoder(config.width, batch_norm=config.batch_norm, context=config.context)])
         elif with_encoder:
             self.stem = hourglass.Stem(config.width)
             self.encoder = nn.ModuleList(
@@ -132,6 +132,8 @@ class JointModel(Network):
         else:
             next_parsing = self.parsing.mapping[t](refined_parsing, stage.parsing)
             next_pose = self.pose.mapping[t](refined_pose, stage.pose)
+        if self.config.residual:
+            next_parsing, next_pose = next_parsing + f_parsing, next_pose + f_pose
         return stage, next_parsing, next_pose
 
 

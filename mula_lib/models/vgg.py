@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from mula_lib.compiled.convolution import Conv3x3
+from mula_lib.compiled.convolution import Conv1x1, Conv3x3
 
 CONVS_PER_BLOCK = (2, 2, 3, 3, 3)
 POOLED_BLOCKS = 3  # the paper drops the last two of VGG's five poolings
@@ -23,6 +23,8 @@ def conv_relu(
     """A convolution that keeps the map's size, batch normalisation if asked for, and ReLU."""
     if size == 3 and dilation == 1:
         convolution: nn.Conv2d = Conv3x3(in_channels, out_channels, bias=not batch_norm)
+    elif size == 1:
+        convolution = Conv1x1(in_channels, out_channels, bias=not batch_norm)
     else:
         padding = size // 2 * dilation
         convolution = nn.Conv2d(
@@ -31,12 +33,15 @@ def conv_relu(
     return [convolution, *([nn.BatchNorm2d(out_channels)] if batch_norm else []), nn.ReLU(inplace=True)]
 
 
-def block_layers(block: int, channels: tuple[int, ...], *, batch_norm: bool, dilation: int = 1) -> list[nn.Module]:
+def block_layers(
+    block: int, channels: tuple[int, ...], *, batch_norm: bool, dilation: int = 1, wide: int = 3
+) -> list[nn.Module]:
     """The convolutions of one of VGG-16's blocks, 0 to 4, without its pooling."""
     layers: list[nn.Module] = []
     previous = channels[block - 1] if block else 3
-    for _ in range(CONVS_PER_BLOCK[block]):
-        layers += conv_relu(previous, channels[block], batch_norm=batch_norm, dilation=dilation)
+    for number in range(CONVS_PER_BLOCK[block]):
+        size = 3 if number < wide else 1
+        layers += conv_relu(previous, channels[block], batch_norm=batch_norm, dilation=dilation, size=size)
         previous = channels[block]
     return layers
 
@@ -48,16 +53,19 @@ class VGG16Encoder(nn.Module):
         width: channels of the last two blocks; 512 is the paper's. The first three blocks have 1/8, 1/4 and 1/2.
         batch_norm: follow every convolution by batch normalisation. The paper's VGG has none; small training
             budgets need it (see ``docs/adaptation.md``).
+        context: how many of the six convolutions of the last two blocks are 3×3; the others are 1×1. Each 3×3 there
+            adds 16 pixels to what a cell sees: 140 with all six, as in the paper, whose crops have 256.
     """
 
     stride = STRIDE
 
-    def __init__(self, width: int = PAPER_WIDTH, *, batch_norm: bool = False) -> None:
+    def __init__(self, width: int = PAPER_WIDTH, *, batch_norm: bool = False, context: int = 6) -> None:
         super().__init__()
         channels = block_channels(width)
         layers: list[nn.Module] = []
         for block in range(len(channels)):
-            layers += block_layers(block, channels, batch_norm=batch_norm)
+            in_block = (3, 3, 3, (context + 1) // 2, context // 2)[block]
+            layers += block_layers(block, channels, batch_norm=batch_norm, wide=in_block)
             if block < POOLED_BLOCKS:
                 layers.append(nn.MaxPool2d(2))
         self.layers = nn.Sequential(*layers)

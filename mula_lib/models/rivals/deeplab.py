@@ -35,7 +35,7 @@ class DeepLabV2(Network):
                 *conv_relu(width, width, batch_norm=norm, size=1),
                 nn.Conv2d(width, config.parts, 1),
             )
-            for rate in scaled_rates(config.rival.crop)
+            for rate in scaled_rates(config.crop)
         )
         self.initialise(branch[-1] for branch in self.branches)
 

@@ -31,7 +31,7 @@ class PoseGuidedRefinement(JointModel):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)
-        self.anatomy = find_anatomy(config.rival.anatomy)
+        self.anatomy = find_anatomy(config.anatomy)
         width, drawn = config.width, config.joints + len(self.anatomy.limbs)
         layers: list[nn.Module] = []
         for number in range(CONVOLUTIONS - 1):

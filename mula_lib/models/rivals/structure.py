@@ -84,7 +84,7 @@ class AttentionSSL(AttentionToScale):
     def __init__(self, config: ModelConfig, weighting: Callable[[Tensor], Tensor] = as_written) -> None:
         super().__init__(config)
         self.weighting = weighting
-        self.groups = find_anatomy(config.rival.anatomy).structure_groups
+        self.groups = find_anatomy(config.anatomy).structure_groups
 
     def loss(self, outputs: list[StageOutput], truth: Truth) -> Tensor:
         """Σ over outputs of the mean over images of w · CE."""
@@ -101,7 +101,7 @@ class SSNAN(MultiScale):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)
-        self.groups = find_anatomy(config.rival.anatomy).structure_groups
+        self.groups = find_anatomy(config.anatomy).structure_groups
 
     def forward(self, images: Tensor) -> list[StageOutput]:
         """(B, 3, H, W) -> logits (B, parts, H/8, W/8)."""
