@@ -4,4 +4,4 @@ set -euo pipefail
 cd "$(dirname "$0")"
 source tools/environment.sh
 mula_environment
-exec python -m mula_lib.workbook "$@"
+exec python -m workbook.cli "$@"

@@ -13,7 +13,7 @@ echo "== the whole workbook at smoke size, from nothing"
 python - <<'END'
 import shutil
 from mula_lib import locks
-from mula_lib.runs import RUNS
+from workbook.runs import RUNS
 
 with locks.held(RUNS / ".smoke.lock", "profile smoke"):
     for folder in ("runs/smoke", "runs/notebooks/smoke", "results/smoke"):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from mula_lib.data.sources import REPOSITORY
+from workbook.datasets import REPOSITORY
 
 ALL = (
     "dynamic_convolution",

@@ -10,11 +10,11 @@ import torch
 
 from benchmarks.timing import compare, publish
 from mula_lib.anatomy import PASCAL
-from mula_lib.figures import Picture
 from mula_lib.inference import CropMaps, decode
-from mula_lib.inspection import perfect_candidates, perfect_maps
 from mula_lib.models.hourglass import STRIDE
 from mula_lib.partition import partition
+from workbook.figures import Picture
+from workbook.inspection import perfect_candidates, perfect_maps
 
 CROP = 256
 COUNTS = (10, 1, 3, 5)  # the goal is 50 ms for ten

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import psutil
 
-from mula_lib.data.sources import REPOSITORY
+from workbook.datasets import REPOSITORY
 
 COPIED = (
     "mula_lib", "notebooks", "tests/fixture", "tools", "run_all.sh", "pyproject.toml", "requirements.lock", "README.md",

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.timing import compare, publish
-from mula_lib.compiled import depthwise
+from mula_lib.kernels import depthwise
 from mula_lib.machine import keep_freed_memory
 
 PLAIN = "one grouped convolution"

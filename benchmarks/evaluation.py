@@ -17,12 +17,12 @@ from mula_lib.anatomy import IGNORE, LIP
 from mula_lib.checkpoint import load_model
 from mula_lib.data.augment import fit_affine, invert_affine, warp_image
 from mula_lib.data.lip import LipSplit, load_image, load_mask
-from mula_lib.data.sources import REPOSITORY, open_source
 from mula_lib.evaluation import evaluate
 from mula_lib.inference import SMOOTHING
 from mula_lib.metrics.pose import pckh_hits
 from mula_lib.models.joint import JointModel
-from mula_lib.profiles import DEMO
+from workbook.datasets import REPOSITORY, open_source
+from workbook.profiles import DEMO
 
 NETWORKS = ("VGG16-FCN-MuLA", "HG-1s-1u-MuLA")
 CROP, SCALES = DEMO.crop, DEMO.testing.scales

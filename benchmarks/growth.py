@@ -11,8 +11,8 @@ import torch
 
 from benchmarks.timing import compare, publish
 from benchmarks.training_step import CASES, Case, step_of
-from mula_lib.costs import forward_gflops, parameter_count
 from mula_lib.models.joint import JointModel
+from workbook.costs import forward_gflops, parameter_count
 
 BASE = CASES["HG-1s-1u-MuLA, demo"]
 

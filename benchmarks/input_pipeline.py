@@ -20,8 +20,8 @@ from mula_lib.anatomy import IGNORE, LIP
 from mula_lib.data.augment import PAD_VALUE, Augmentation, draw
 from mula_lib.data.lip import LipRecord, LipSplit, load_image, load_mask, read_split
 from mula_lib.data.samples import TrainingSamples
-from mula_lib.data.sources import FIXTURES
 from mula_lib.data.targets import PAPER_SIGMA, gaussian_heatmaps
+from workbook.datasets import FIXTURES
 
 CROP, STRIDE, BATCH = 256, 4, 24
 SIZE = (256, 320)  # pixels wide and high

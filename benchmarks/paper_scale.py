@@ -15,14 +15,14 @@ import torch
 from tqdm.auto import tqdm
 
 from mula_lib.anatomy import LIP, PASCAL
-from mula_lib.costs import network_cost
-from mula_lib.data.sources import REPOSITORY
-from mula_lib.experiments import find_experiment
 from mula_lib.files import write_text
 from mula_lib.models.build import build_model
-from mula_lib.profiles import PAPER
-from mula_lib.tables import TABLES, table_experiments
 from mula_lib.training import Objective, make_optimizer, update
+from workbook.costs import network_cost
+from workbook.datasets import REPOSITORY
+from workbook.experiments import find_experiment
+from workbook.profiles import PAPER
+from workbook.tables import TABLES, table_experiments
 
 PAGE = REPOSITORY / "docs" / "paper_scale.md"
 BEGIN, END = "<!-- costs: begin -->\n", "<!-- costs: end -->\n"

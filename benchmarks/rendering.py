@@ -17,17 +17,17 @@ from pathlib import Path
 import cv2
 
 from benchmarks.timing import compare, publish
-from mula_lib.data.people import PeopleConfig
-from mula_lib.data.people.assets import load_assets
-from mula_lib.data.people.dataset import render_batch, worker_pool
-from mula_lib.data.people.tree import Tree
 from mula_lib.machine import usable_cores
+from rendered_people import PeopleConfig
+from rendered_people.assets import load_assets
+from rendered_people.dataset import render_batch, worker_pool
+from rendered_people.tree import Tree
 
 BENCHMARK = "rendering"
 SIZE = 160  # pixels of the longer edge, as in the demo set
 PICTURES = 48
 BATCH = 4  # pictures a process takes at a time, as in render_dataset
-_FIRST_PICTURE = f"from mula_lib.data.people import render_person; render_person(0, 'train', 0, {SIZE})"
+_FIRST_PICTURE = f"from rendered_people import render_person; render_person(0, 'train', 0, {SIZE})"
 
 
 class Folders:
@@ -72,7 +72,7 @@ def _build_table() -> None:
     """What a machine's first rendering does before anything else."""
     with tempfile.TemporaryDirectory() as folder:
         environment = os.environ | {"MULA_CACHE": folder}
-        code = "from mula_lib.data.people.assets import load_assets; load_assets(progress=False)"
+        code = "from rendered_people.assets import load_assets; load_assets(progress=False)"
         subprocess.run([sys.executable, "-c", code], env=environment, check=True)
 
 

@@ -9,15 +9,15 @@ import subprocess
 import sys
 
 from benchmarks.timing import compare, publish
-from mula_lib.data.sources import REPOSITORY
+from workbook.datasets import REPOSITORY
 
 PLAIN = "python alone"
 WAYS = {
     PLAIN: "pass",
     "import mula_lib": "import mula_lib",
-    "import anatomy, profiles": "import mula_lib.anatomy, mula_lib.profiles",
+    "import anatomy, profiles": "import mula_lib.anatomy, workbook.profiles",
     "import torch": "import torch",
-    "import workbook (all that run_all needs)": "import mula_lib.workbook",
+    "import workbook (all that run_all needs)": "import workbook.cli",
 }
 
 

@@ -23,17 +23,17 @@ import torch
 
 from benchmarks.timing import Row, machine, publish
 from mula_lib.anatomy import LIP
-from mula_lib.compiled import jit
-from mula_lib.costs import forward_gflops
-from mula_lib.data.sources import REPOSITORY
 from mula_lib.data.targets import PAPER_CROP
-from mula_lib.experiments import find_experiment
+from mula_lib.kernels import jit
 from mula_lib.losses import Truth
 from mula_lib.machine import keep_freed_memory, usable_cores
 from mula_lib.models.config import ModelConfig
-from mula_lib.models.interaction import AdaptationConfig
+from mula_lib.models.interactions import AdaptationConfig
 from mula_lib.models.joint import JointModel
-from mula_lib.profiles import DEMO
+from workbook.costs import forward_gflops
+from workbook.datasets import REPOSITORY
+from workbook.experiments import find_experiment
+from workbook.profiles import DEMO
 
 
 @dataclass(frozen=True)

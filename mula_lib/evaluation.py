@@ -16,12 +16,11 @@ from mula_lib.data.lip import LipRecord, LipSplit, load_image, load_mask
 from mula_lib.data.pascal import PascalRecord, PascalSplit
 from mula_lib.errors import DataError
 from mula_lib.files import atomic_path
-from mula_lib.inference import Prediction, predict
+from mula_lib.inference import Prediction, Testing, predict
 from mula_lib.metrics.parsing import confusion_matrix, parsing_scores
 from mula_lib.metrics.people import Verdicts, judge
 from mula_lib.metrics.pose import pckh, pckh_hits
 from mula_lib.models.network import Network
-from mula_lib.profiles import Testing
 
 
 @dataclass(frozen=True)

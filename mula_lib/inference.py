@@ -15,13 +15,29 @@ from mula_lib.anatomy import Anatomy
 from mula_lib.candidates import Candidates, find_candidates
 from mula_lib.data.augment import fit_affine, invert_affine, transform_points, warp_image
 from mula_lib.data.targets import PAPER_CROP
+from mula_lib.errors import ConfigError
 from mula_lib.models.network import Network
 from mula_lib.models.outputs import StageOutput
 from mula_lib.partition import partition
-from mula_lib.profiles import Testing
 
 SMOOTHING = 3.0  # σ in pixels at a crop of 256, before the arg max
 PORTION = {"cpu": 2**18, "other": 2**22}  # pixels of crops that a network is given at once
+
+
+@dataclass(frozen=True)
+class Testing:
+    """How a network is tested: ``scales`` of the photo in the crop and the mirrored image, averaged (Sec. 4.1)."""
+
+    __test__ = False  # not a test case, whatever pytest thinks of the name
+
+    scales: tuple[float, ...] = (1.0,)
+    mirror: bool = True
+    batch: int = 32
+    mirror_parts: bool = True  # or, of the mirrored image, joints only, as released
+
+    def __post_init__(self) -> None:
+        if not self.scales or min(self.scales) > 1 or min(self.scales) <= 0:
+            raise ConfigError(f"scales={self.scales}: at least one must show the whole photo, so be at most 1")
 
 
 @dataclass(frozen=True)
@@ -210,10 +226,3 @@ def predict(
     maps = predict_maps(model, images, crop, testing, anatomy)
     return decode(maps, [(image.shape[1], image.shape[0]) for image in images], anatomy)
 
-
-if __name__ == "__main__":
-    import sys
-
-    from mula_lib.photo import main
-
-    sys.exit(main())

@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mula_lib.anatomy import IGNORE
-from mula_lib.compiled.cross_entropy import upsampled_cross_entropy
 from mula_lib.data.crowd_targets import CrowdTargets, crowd_targets
 from mula_lib.data.targets import gaussian_heatmaps, heatmap_sigma
+from mula_lib.kernels.cross_entropy import upsampled_cross_entropy
 from mula_lib.models.outputs import StageOutput
 
 

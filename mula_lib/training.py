@@ -16,7 +16,7 @@ import torch
 from torch.utils.data import DataLoader, Sampler
 from tqdm.auto import tqdm
 
-from mula_lib import processes
+from mula_lib import distributed as processes
 from mula_lib.anatomy import IGNORE
 from mula_lib.checkpoint import fill, load_checkpoint, reason, save_checkpoint
 from mula_lib.data.samples import TrainingSamples
@@ -25,7 +25,42 @@ from mula_lib.files import write_text
 from mula_lib.losses import Truth
 from mula_lib.machine import keep_freed_memory
 from mula_lib.models.network import Network
-from mula_lib.profiles import Recipe
+
+PAPER_EPOCHS = 250
+PAPER_DROPS = (150, 170, 200, 230)  # Sec. 4.1: the epochs at which the learning rate halves
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a network is trained: everything that changes its weights besides data, seed and architecture."""
+
+    epochs: int
+    batch: int
+    learning_rate: float = 0.0025  # RMSProp, Sec. 4.1
+    optimizer: str = "rmsprop"  # or "adamw"
+    schedule: str = "drops"  # or "cosine": one half wave from the rate to zero
+    drop_at: tuple[float, ...] = tuple(epoch / PAPER_EPOCHS for epoch in PAPER_DROPS)  # as shares of the epochs
+    drop_factor: float = 0.5
+    # shares of the first rate after each drop, where they are not powers of ``drop_factor``
+    drop_to: tuple[float, ...] = ()
+    pose_weight: float = 100.0  # β; not in the paper, and 100 in the released code (MSE + 0.01 CE)
+    clip_norm: float = 1.0  # of the whole gradient; 0: not clipped
+    warmup: float = 0.0  # share of the steps over which the learning rate rises from zero
+    weight_decay: float = 0.0  # of AdamW
+    average: float = 0.0  # decay of a running mean of the weights, which is then what is tested; 0: none
+    bf16: bool = False  # autocast; gains only where the machine has bf16 arithmetic
+
+    def learning_rate_at(self, step: int, steps_per_epoch: int) -> float:
+        """Learning rate of the ``step``-th update (from 0)."""
+        total = self.epochs * steps_per_epoch
+        warm = min(1.0, (step + 1) / (self.warmup * total)) if self.warmup else 1.0
+        if self.schedule == "cosine":
+            done = max(0.0, (step - self.warmup * total) / ((1 - self.warmup) * total))
+            return self.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * done))
+        drops = sum(step >= round(share * total) for share in self.drop_at)
+        share = (1.0, *self.drop_to)[drops] if self.drop_to else self.drop_factor**drops
+        return self.learning_rate * warm * share
+
 
 Watch = Callable[[Network], dict[str, float]]
 EXPLODED = 100.0  # times the lowest mean loss of an epoch so far: no training comes back from there

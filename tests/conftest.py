@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from mula_lib.data.sources import open_source
-from mula_lib.experiments import find_experiment
-from mula_lib.profiles import SMOKE
-from mula_lib.runs import Run
+from workbook.datasets import open_source
+from workbook.experiments import find_experiment
+from workbook.profiles import SMOKE
+from workbook.runs import Run
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -59,10 +59,10 @@ def do_run_elsewhere():
         from dataclasses import replace
         from pathlib import Path
         sys.path.insert(0, {str(REPOSITORY)!r})
-        from mula_lib.data.sources import open_source
-        from mula_lib.experiments import find_experiment
-        from mula_lib.profiles import SMOKE
-        from mula_lib.runs import Run, do_run
+        from workbook.datasets import open_source
+        from workbook.experiments import find_experiment
+        from workbook.profiles import SMOKE
+        from workbook.runs import Run, do_run
         profile = replace(SMOKE, name="tiny", vgg_width=8, hourglass_width=8, watch=2,
                           recipe=replace(SMOKE.recipe, epochs=3))
         run = Run(find_experiment("HG-1s-1u-MuLA"), profile, open_source("fixture"), 0, base=Path(sys.argv[1]))

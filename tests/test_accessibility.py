@@ -12,7 +12,7 @@ import pytest
 from conftest import REPOSITORY
 
 from mula_lib.anatomy import LIP, PASCAL
-from mula_lib.figures import style
+from workbook.figures import style
 
 NOTEBOOKS = sorted((REPOSITORY / "notebooks").glob("*.ipynb"))
 

@@ -5,18 +5,18 @@ import pandas as pd
 import pytest
 import torch
 
-from mula_lib import figures
 from mula_lib.anatomy import LIP
-from mula_lib.comparison import changes, spread_images
 from mula_lib.errors import CheckpointError
-from mula_lib.exercises import check
-from mula_lib.experiments import find_experiment
-from mula_lib.figures.corrections import changed_regions
 from mula_lib.models.config import ModelConfig
 from mula_lib.models.hourglass import PAPER_WIDTH
-from mula_lib.models.interaction import AdaptationConfig
+from mula_lib.models.interactions import AdaptationConfig
 from mula_lib.models.joint import JointModel
-from mula_lib.runs import shipped_result
+from workbook import figures
+from workbook.comparison import changes, spread_images
+from workbook.exercises import check
+from workbook.experiments import find_experiment
+from workbook.figures.corrections import changed_regions
+from workbook.runs import shipped_result
 
 
 def network(*interactions, backbone="hourglass", width=16, kernel=3):
@@ -111,7 +111,7 @@ def test_images_are_spread_from_gain_to_loss_and_none_comes_twice():
 
 
 def test_shipped_networks_are_tested_on_other_data_without_training(source, tmp_path, monkeypatch):
-    monkeypatch.setattr("mula_lib.runs.RUNS", tmp_path)
+    monkeypatch.setattr("workbook.runs.RUNS", tmp_path)
     before, after = (shipped_result(find_experiment(name), source) for name in ("VGG16-FCN", "VGG16-FCN-MuLA"))
     assert before.run.profile.name == "demo"
     assert 0 < before.scores["mIoU"] < 100

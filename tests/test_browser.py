@@ -133,7 +133,7 @@ def test_the_slider_over_stages_changes_the_picture(browser, lab):
 @pytest.fixture(scope="module")
 def report(tmp_path_factory) -> Path:
     """The demo's results, reported anew."""
-    from mula_lib.report import write_report
+    from workbook.report import write_report
 
     folder = tmp_path_factory.mktemp("report") / "demo"
     shutil.copytree(REPOSITORY / "results" / "demo", folder)

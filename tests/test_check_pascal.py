@@ -17,8 +17,8 @@ from mula_lib.data import check_pascal, pascal
 from mula_lib.data.check import check_tree, main
 from mula_lib.data.lip import load_mask
 from mula_lib.data.pascal import OTHER_LOOKUP, read_people
-from mula_lib.data.people.crowd_tree import people_mat
-from mula_lib.data.sources import FIXTURES
+from rendered_people.crowd_tree import people_mat
+from workbook.datasets import FIXTURES
 
 TO_OTHER = np.argsort(OTHER_LOOKUP).astype(np.uint8)  # part id -> id of the other release
 SWAPPED = [0, 1, *range(8, 14), *range(2, 8)]  # the joints of both sides, exchanged

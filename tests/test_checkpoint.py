@@ -16,7 +16,7 @@ from mula_lib.files import atomic_path, write_text
 from mula_lib.models.build import build_model
 from mula_lib.models.config import ModelConfig
 from mula_lib.models.convention import ImageConvention
-from mula_lib.models.interaction import AdaptationConfig
+from mula_lib.models.interactions import AdaptationConfig
 from mula_lib.models.joint import JointModel
 
 CONFIG = ModelConfig("hourglass", ("adapt",), 8, adaptation=AdaptationConfig(kernel_size=3))

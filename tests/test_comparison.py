@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 
 from mula_lib.anatomy import LIP
-from mula_lib.comparison import image_scores, side_by_side, systems_side_by_side, telling_images
 from mula_lib.evaluation import Evaluation
+from workbook.comparison import image_scores, side_by_side, systems_side_by_side, telling_images
 
 PARTS, JOINTS = len(LIP.parts), len(LIP.joints)
 

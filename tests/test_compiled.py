@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mula_lib.anatomy import IGNORE
-from mula_lib.compiled import convolution, cross_entropy, depthwise, jit
-from mula_lib.compiled.cross_entropy import upsampled_cross_entropy
+from mula_lib.kernels import convolution, cross_entropy, depthwise, jit
+from mula_lib.kernels.cross_entropy import upsampled_cross_entropy
 
 TOLERANCE = 1e-5
 

@@ -17,10 +17,10 @@ from mula_lib.data.augment import draw as draw_augmentation
 from mula_lib.data.crowd_targets import CrowdTargets, centroids, crowd_targets
 from mula_lib.data.lip import load_image
 from mula_lib.data.samples import TrainingSamples
-from mula_lib.data.sources import open_source
 from mula_lib.data.targets import gaussian_heatmaps
 from mula_lib.losses import pose_loss
 from mula_lib.models.outputs import StageOutput
+from workbook.datasets import open_source
 
 STRIDE, CROP, SIGMA = 4, 32, 5.0
 GRID = (CROP // STRIDE, CROP // STRIDE)

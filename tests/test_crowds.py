@@ -15,15 +15,15 @@ import torch
 from mula_lib.anatomy import PASCAL
 from mula_lib.crowd_evaluation import CrowdEvaluation
 from mula_lib.data.lip import load_image, load_mask
-from mula_lib.data.people import CrowdConfig, PeopleConfig, fingerprint, part_frequencies, render_dataset
-from mula_lib.data.sources import FIXTURES, open_source
 from mula_lib.evaluation import evaluate
-from mula_lib.experiments import find_experiment
 from mula_lib.inference import CropMaps, decode, predict, predict_maps
 from mula_lib.models.build import build_model
 from mula_lib.models.outputs import StageOutput
-from mula_lib.profiles import SMOKE, Testing
-from mula_lib.runs import Run, do_run
+from rendered_people import CrowdConfig, PeopleConfig, fingerprint, part_frequencies, render_dataset
+from workbook.datasets import FIXTURES, open_source
+from workbook.experiments import find_experiment
+from workbook.profiles import SMOKE, Testing
+from workbook.runs import Run, do_run
 
 FIXTURE = FIXTURES["crowds"]
 SMALL = CrowdConfig(train=4, val=2, size=64, seed=5)
@@ -47,7 +47,7 @@ def tree_bytes(root: Path) -> dict[str, bytes]:
 
 
 def test_the_fixture_is_what_the_recipe_makes(crowds, body_cache):
-    from mula_lib.data.people import render_crowd
+    from rendered_people import render_crowd
 
     recipe = json.loads((FIXTURE / "people.json").read_text())
     config = CrowdConfig(**recipe["config"])

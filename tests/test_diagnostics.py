@@ -8,7 +8,9 @@ import pytest
 import torch
 
 from mula_lib.anatomy import LIP
-from mula_lib.diagnostics import (
+from mula_lib.evaluation import evaluate
+from mula_lib.models.build import build_model
+from workbook.diagnostics import (
     KERNELS,
     ONE_VIEW,
     ImageBefore,
@@ -22,11 +24,9 @@ from mula_lib.diagnostics import (
     write_kernel_diagnostics,
     zero,
 )
-from mula_lib.evaluation import evaluate
-from mula_lib.experiments import find_experiment
-from mula_lib.models.build import build_model
-from mula_lib.profiles import SMOKE
-from mula_lib.runs import do_run
+from workbook.experiments import find_experiment
+from workbook.profiles import SMOKE
+from workbook.runs import do_run
 
 
 def adapting_network(name="VGG16-FCN-MuLA"):
@@ -115,7 +115,7 @@ def test_the_table_has_a_line_for_each_kind_of_kernels(make_run, tmp_path, monke
     assert table.loc["its own", "mIoU"] == pytest.approx(expected["mIoU"], abs=0.01)
     assert (table.loc["its own", ["PCK Δ", "mIoU Δ"]] == 0).all()
     np.testing.assert_allclose(table["mIoU Δ"], table["mIoU"] - table.loc["its own", "mIoU"], atol=0.011)
-    monkeypatch.setattr("mula_lib.diagnostics.results_folder", lambda profile, source: tmp_path / "out")
+    monkeypatch.setattr("workbook.diagnostics.results_folder", lambda profile, source: tmp_path / "out")
     written = write_kernel_diagnostics([result, result])
     read = pd.read_csv(tmp_path / "out" / "kernel_diagnostics.csv")
     assert len(read) == len(written) == 8

@@ -11,12 +11,12 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from mula_lib import figures
 from mula_lib.anatomy import IGNORE, LIP
-from mula_lib.experiments import find_experiment
-from mula_lib.figures.output import png_bytes
-from mula_lib.figures.people import MASK_STRENGTH, blend
-from mula_lib.figures.systems import DIAGRAMS
+from workbook import figures
+from workbook.experiments import find_experiment
+from workbook.figures.output import png_bytes
+from workbook.figures.people import MASK_STRENGTH, blend
+from workbook.figures.systems import DIAGRAMS
 
 RNG = np.random.default_rng(0)
 PARTS, JOINTS = len(LIP.parts), len(LIP.joints)

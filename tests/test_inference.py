@@ -17,11 +17,10 @@ from mula_lib.data.augment import fit_affine, warp_image
 from mula_lib.data.lip import load_image, load_mask
 from mula_lib.errors import ConfigError, DataError
 from mula_lib.evaluation import Evaluation, evaluate
-from mula_lib.inference import CropMaps, decode, predict, predict_maps
+from mula_lib.inference import CropMaps, Testing, decode, predict, predict_maps
 from mula_lib.metrics.pose import pckh_hits
 from mula_lib.models.build import build_model
 from mula_lib.models.outputs import StageOutput
-from mula_lib.profiles import Testing
 
 
 class ColourReader(torch.nn.Module):
@@ -128,8 +127,8 @@ def test_a_batch_predicts_what_its_photos_predict_alone():
 
 
 def build_model_config():
-    from mula_lib.experiments import find_experiment
-    from mula_lib.profiles import SMOKE
+    from workbook.experiments import find_experiment
+    from workbook.profiles import SMOKE
 
     return find_experiment("HG-1s-1u-MuLA").model_config(SMOKE, LIP)
 

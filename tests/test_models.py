@@ -8,14 +8,14 @@ import torch
 
 from mula_lib.anatomy import LIP, PASCAL
 from mula_lib.errors import ConfigError
-from mula_lib.experiments import EXPERIMENTS, find_experiment
 from mula_lib.models.config import ModelConfig
 from mula_lib.models.convention import ImageConvention
-from mula_lib.models.interaction import AdaptationConfig
+from mula_lib.models.interactions import AdaptationConfig
 from mula_lib.models.joint import JointModel
 from mula_lib.models.vgg import VGG16Encoder
-from mula_lib.profiles import SMOKE
-from mula_lib.tables import TABLES, table_experiments, table_rows
+from workbook.experiments import EXPERIMENTS, find_experiment
+from workbook.profiles import SMOKE
+from workbook.tables import TABLES, table_experiments, table_rows
 
 
 def tiny(backbone="hourglass", interactions=("adapt",), **changes):

@@ -11,7 +11,7 @@ import nbformat
 import pytest
 from nbformat import NotebookNode
 
-from mula_lib.data.sources import REPOSITORY
+from workbook.datasets import REPOSITORY
 
 NOTEBOOKS = sorted((REPOSITORY / "notebooks").glob("*.ipynb"))
 DEFAULTS = {"profile": "smoke", "dataset": "fixture", "data_path": None, "seeds": [0]}

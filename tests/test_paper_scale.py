@@ -19,19 +19,20 @@ from conftest import REPOSITORY
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mula_lib import costs, plan, workbook
 from mula_lib.anatomy import LIP, PASCAL
-from mula_lib.costs import network_cost
 from mula_lib.data import check
 from mula_lib.data.augment import Draw, augment_sample
-from mula_lib.data.sources import FIXTURES
 from mula_lib.errors import ConfigError, DataError, MulaError
-from mula_lib.experiments import EXPERIMENTS, find_experiment
 from mula_lib.models.build import build_model
-from mula_lib.official import released_config
-from mula_lib.plan import describe, fitting, plan_table, planned, shard
-from mula_lib.profiles import DEMO, PAPER, PROFILES, SMOKE, find_profile, rehearsal, spec
-from mula_lib.runs import Run, do_run
+from mula_lib.models.released import released_config
+from workbook import cli as workbook
+from workbook import costs, plan
+from workbook.costs import network_cost
+from workbook.datasets import FIXTURES
+from workbook.experiments import EXPERIMENTS, find_experiment
+from workbook.plan import describe, fitting, plan_table, planned, shard
+from workbook.profiles import DEMO, PAPER, PROFILES, SMOKE, find_profile, rehearsal, spec
+from workbook.runs import Run, do_run
 
 RELEASED = find_profile("paper-released")
 
@@ -281,7 +282,7 @@ def rehearse(checkout, *more, processes=1):
         ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)] if processes > 1 else []
     )
     command = [
-        sys.executable, *launcher, "-m", "mula_lib.workbook", "paper", "--rehearse", "--no-notebooks",
+        sys.executable, *launcher, "-m", "workbook.cli", "paper", "--rehearse", "--no-notebooks",
         "--lip", str(FIXTURES["people"]), "--pascal", str(FIXTURES["crowds"]), *more,
     ]  # fmt: skip
     environment = {**os.environ, "PYTHONPATH": str(checkout), "OMP_NUM_THREADS": "1"}

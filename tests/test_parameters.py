@@ -2,10 +2,10 @@
 
 import pytest
 
-from mula_lib.data.sources import open_source
 from mula_lib.errors import ConfigError
-from mula_lib.parameters import find_seeds, of_crowds, of_one_person
-from mula_lib.profiles import find_profile
+from workbook.datasets import open_source
+from workbook.parameters import find_seeds, of_crowds, of_one_person
+from workbook.profiles import find_profile
 
 
 @pytest.mark.parametrize("seeds", [[0], [3, 1], (2,)])

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from mula_lib.anatomy import PASCAL
 from mula_lib.candidates import Candidates, find_candidates
 from mula_lib.data.targets import heatmap_sigma
-from mula_lib.figures import Picture
-from mula_lib.inspection import perfect_candidates
 from mula_lib.partition import FEWEST, ORDER, SEED, partition
+from workbook.figures import Picture
+from workbook.inspection import perfect_candidates
 
 STRIDE = 4
 # A standing person one unit tall, (column, row) from the middle, in PASCAL's order.

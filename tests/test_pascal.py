@@ -17,9 +17,9 @@ from mula_lib.data.pascal import (
     read_people,
     read_split,
 )
-from mula_lib.data.people.crowd_tree import people_mat
-from mula_lib.data.sources import FIXTURES, open_source
 from mula_lib.errors import DataError
+from rendered_people.crowd_tree import people_mat
+from workbook.datasets import FIXTURES, open_source
 
 NAMES = ["2008_000008", "2009_5", "2007_000129"]
 TO_OTHER = np.argsort(OTHER_LOOKUP).astype(np.uint8)  # part id -> id of the other release

@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 
 from mula_lib.anatomy import LIP
-from mula_lib.data.people import PeopleConfig, ensure_people, fingerprint, part_frequencies, render_dataset
-from mula_lib.data.people.__main__ import main
 from mula_lib.errors import ConfigError, DataError
+from rendered_people import PeopleConfig, ensure_people, fingerprint, part_frequencies, render_dataset
+from rendered_people.__main__ import main
 
 FIXTURE = Path(__file__).parent / "fixture" / "people"
 SMALL = PeopleConfig(train=5, val=3, size=48, seed=7)
@@ -53,7 +53,7 @@ def tree_bytes(root: Path) -> dict[str, bytes]:
 
 
 def test_the_fixture_is_what_the_recipe_makes():
-    from mula_lib.data.people import render_person
+    from rendered_people import render_person
 
     recipe = json.loads((FIXTURE / "people.json").read_text())
     config = PeopleConfig(**recipe["config"])
@@ -143,8 +143,8 @@ def test_pixels_around_a_visible_joint_are_of_its_side(fixture_people, joint, pa
 
 
 def test_a_person_who_faces_the_camera_has_the_left_side_at_the_right_of_the_picture():
-    from mula_lib.data.people import scene
-    from mula_lib.data.people.body import body_model
+    from rendered_people import scene
+    from rendered_people.body import body_model
 
     model = body_model()
     assert model.eye_centre[1] < model.rest[model.crown, 1]  # the face looks along -y
@@ -157,8 +157,8 @@ def test_a_person_who_faces_the_camera_has_the_left_side_at_the_right_of_the_pic
 
 
 def test_a_joint_behind_something_is_occluded():
-    from mula_lib.data.people import render, scene
-    from mula_lib.data.people.body import body_model
+    from rendered_people import render, scene
+    from rendered_people.body import body_model
 
     model = body_model()
     place = np.array([0, 0, 4.0])
@@ -217,7 +217,7 @@ def test_a_picture_does_not_depend_on_how_many_are_rendered(small_tree, tmp_path
 
 
 def test_another_seed_or_split_gives_other_pictures(small_tree):
-    from mula_lib.data.people import render_person
+    from rendered_people import render_person
 
     first = render_person(SMALL.seed, "train", 0, SMALL.size)
     for other in (render_person(SMALL.seed + 1, "train", 0, 48), render_person(SMALL.seed, "val", 0, 48)):
@@ -239,7 +239,7 @@ def test_only_damaged_pictures_are_rendered_again(small_tree, tmp_path):
 
 
 def test_an_interrupted_run_goes_on_where_it_stopped(small_tree, tmp_path, monkeypatch, capsys):
-    from mula_lib.data.people import person
+    from rendered_people import person
 
     real, calls = person.render_person, []
 
@@ -263,7 +263,7 @@ def test_an_interrupted_run_goes_on_where_it_stopped(small_tree, tmp_path, monke
 
 def test_of_two_renderings_at_once_one_waits_and_goes_on_when_the_other_is_killed(small_tree, tmp_path):
     root = tmp_path / "both"
-    command = [sys.executable, "-m", "mula_lib.data.people", str(root), "--train", "5", "--val", "3", "--size", "48"]
+    command = [sys.executable, "-m", "rendered_people", str(root), "--train", "5", "--val", "3", "--size", "48"]
     first, second = (
         subprocess.Popen(
             [*command, "--seed", "7", "--workers", "2"], cwd=FIXTURE.parents[2], stderr=subprocess.PIPE, text=True
@@ -295,7 +295,7 @@ def test_of_two_renderings_at_once_one_waits_and_goes_on_when_the_other_is_kille
 
 
 def test_a_finished_tree_returns_at_once(small_tree, monkeypatch):
-    from mula_lib.data.people import person
+    from rendered_people import person
 
     monkeypatch.setattr(person, "render_person", lambda *_: pytest.fail("rendered again"))
     assert render_dataset(small_tree, SMALL, progress=False) == small_tree
@@ -333,6 +333,6 @@ def test_the_fingerprint_names_the_folder(tmp_path):
 
 
 def test_reading_needs_neither_body_model_nor_ray_caster():
-    code = "import sys, mula_lib.data.people; print(sorted({'anny', 'embreex', 'torch', 'warp'} & set(sys.modules)))"
+    code = "import sys, rendered_people; print(sorted({'anny', 'embreex', 'torch', 'warp'} & set(sys.modules)))"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"

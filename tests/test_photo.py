@@ -14,8 +14,8 @@ from PIL import Image
 from mula_lib.anatomy import LIP, PASCAL
 from mula_lib.data.pictures import load_image
 from mula_lib.inference import Prediction
-from mula_lib.photo import LONGEST, coco, load_predictor, main, overlay, photos_of
 from mula_lib.regular import shown
+from workbook.photo import LONGEST, coco, load_predictor, main, overlay, photos_of
 
 PERSON = REPOSITORY / "tests/fixture/people/TrainVal_images/val_images/val_000000.jpg"
 CROWD = REPOSITORY / "tests/fixture/crowds/JPEGImages/val_000000.jpg"
@@ -172,7 +172,7 @@ def test_files_before_those_in_folders_keep_their_order_and_come_once(tmp_path):
 
 def test_the_command_of_the_readme_answers(tmp_path):
     done = subprocess.run(
-        [sys.executable, "-m", "mula_lib.inference", str(PERSON), "--out", str(tmp_path)],
+        [sys.executable, "-m", "workbook.photo", str(PERSON), "--out", str(tmp_path)],
         cwd=REPOSITORY, capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

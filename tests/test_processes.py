@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from mula_lib import processes
-from mula_lib.data.sources import REPOSITORY
+from mula_lib import distributed as processes
 from mula_lib.errors import ConfigError
 from mula_lib.training import EpochBatches
+from workbook.datasets import REPOSITORY
 
 # What each process runs: four epochs of a small MuLA on the fixture, all of it one batch. The learning rate is low,
 # because RMSProp's first steps follow the signs of gradients and so enlarge the rounding of sums in another order.
@@ -23,13 +23,13 @@ SCRIPT = """
 import sys
 from pathlib import Path
 import torch
-from mula_lib import processes
+from mula_lib import distributed as processes
 from mula_lib.data.augment import Augmentation
 from mula_lib.data.samples import TrainingSamples
-from mula_lib.data.sources import open_source
-from mula_lib.models.interaction import AdaptationConfig
+from workbook.datasets import open_source
+from mula_lib.models.interactions import AdaptationConfig
 from mula_lib.models.config import ModelConfig
-from mula_lib.profiles import Recipe
+from mula_lib.training import Recipe
 from mula_lib.models.build import build_model
 from mula_lib.training import fit
 

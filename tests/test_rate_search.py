@@ -5,11 +5,11 @@ import pandas as pd
 import pytest
 from conftest import REPOSITORY
 
-import mula_lib.rate_search as module
-from mula_lib.experiments import EXPERIMENTS, find_experiment, searched_experiments
-from mula_lib.rate_search import EPOCHS, RATES, held_out, main, search_runs, search_table, searched_rates
-from mula_lib.runs import weights_file
-from mula_lib.tables import COMPARED_TABLES, CROWD_TABLES, TABLES, table_experiments
+import workbook.rate_search as module
+from workbook.experiments import EXPERIMENTS, find_experiment, searched_experiments
+from workbook.rate_search import EPOCHS, RATES, held_out, main, search_runs, search_table, searched_rates
+from workbook.runs import weights_file
+from workbook.tables import COMPARED_TABLES, CROWD_TABLES, TABLES, table_experiments
 
 COMMITTED = REPOSITORY / "results" / "demo" / "learning_rates.csv"
 

@@ -6,16 +6,16 @@ import pytest
 from conftest import REPOSITORY
 
 from mula_lib.errors import DataError
-from mula_lib.models.interaction import INTERACTIONS
-from mula_lib.summary import BEGIN, END, summary, update
-from mula_lib.tables import ROWS
+from mula_lib.models.interactions import INTERACTIONS
+from workbook.summary import BEGIN, END, summary, update
+from workbook.tables import ROWS
 
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 
 
 def test_an_interaction_of_ones_own_runs_as_written(tmp_path, monkeypatch, capsys):
     (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    monkeypatch.setattr("mula_lib.runs.Run.__init__.__defaults__", (0, tmp_path))  # seed and folder
+    monkeypatch.setattr("workbook.runs.Run.__init__.__defaults__", (0, tmp_path))  # seed and folder
     known = dict(INTERACTIONS)
     try:
         exec(compile(code, "README.md", "exec"), {})

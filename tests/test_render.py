@@ -12,7 +12,7 @@ def test_a_mesh_is_the_same_however_it_is_handed_over():
     from embreex.mesh_construction import TriangleMesh
     from embreex.rtcore_scene import EmbreeScene
 
-    from mula_lib.data.people import render
+    from rendered_people import render
 
     rng = np.random.default_rng(0)
     vertices = rng.normal(size=(60, 3)).astype(np.float32) + np.float32([0, 0, 5])
@@ -30,7 +30,7 @@ def test_a_mesh_is_the_same_however_it_is_handed_over():
 
 
 def test_a_release_that_wants_arrays_gets_arrays(monkeypatch):
-    from mula_lib.data.people import render
+    from rendered_people import render
 
     def typed(scene, vertices, faces):
         if faces.dtype != np.int32:
@@ -43,7 +43,7 @@ def test_a_release_that_wants_arrays_gets_arrays(monkeypatch):
 
 
 def test_normals_of_some_vertices_are_those_of_all():
-    from mula_lib.data.people.body import body_model, vertex_normals
+    from rendered_people.body import body_model, vertex_normals
 
     model = body_model()
     wanted = np.zeros(len(model.rest), bool)
@@ -54,8 +54,8 @@ def test_normals_of_some_vertices_are_those_of_all():
 
 
 def test_a_posed_bone_follows_its_parents():
-    from mula_lib.data.people.body import body_model
-    from mula_lib.data.people.poses import about, rotations, sample_pose
+    from rendered_people.body import body_model
+    from rendered_people.poses import about, rotations, sample_pose
 
     model, rng = body_model(), np.random.default_rng(5)
     shape = model.sample_shape(rng)
@@ -75,8 +75,8 @@ def test_a_posed_bone_follows_its_parents():
 
 
 def test_rendering_leaves_the_process_its_processors():
-    from mula_lib.data.people import render
     from mula_lib.machine import usable_cores
+    from rendered_people import render
 
     before = usable_cores()
     render._device.cache_clear()
@@ -85,7 +85,7 @@ def test_rendering_leaves_the_process_its_processors():
 
 
 def test_a_file_that_cannot_be_written_leaves_nothing_behind(tmp_path, monkeypatch):
-    from mula_lib.data.people import tree
+    from rendered_people import tree
 
     def full(*_):
         raise OSError(28, "No space left on device")

@@ -9,11 +9,11 @@ import pandas as pd
 import pytest
 from conftest import REPOSITORY
 
-from mula_lib import figures
-from mula_lib.diagnostics import KERNELS
 from mula_lib.errors import DataError
-from mula_lib.report import main, write_report
-from mula_lib.results import COLUMNS
+from workbook import figures
+from workbook.diagnostics import KERNELS
+from workbook.report import main, write_report
+from workbook.results import COLUMNS
 
 
 def lines(method, metric, paper, ours, note=""):

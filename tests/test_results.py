@@ -10,14 +10,14 @@ import pandas as pd
 import pytest
 from conftest import REPOSITORY
 
-import mula_lib.results as results_module
-from mula_lib.comparison import side_by_side
-from mula_lib.data.sources import open_source
-from mula_lib.experiments import find_experiment
-from mula_lib.profiles import SMOKE, find_profile
-from mula_lib.results import COLUMNS, build_table, results_folder, write_table
-from mula_lib.runs import Run, do_run
-from mula_lib.tables import METRICS, TABLES, table_rows
+import workbook.results as results_module
+from workbook.comparison import side_by_side
+from workbook.datasets import open_source
+from workbook.experiments import find_experiment
+from workbook.profiles import SMOKE, find_profile
+from workbook.results import COLUMNS, build_table, results_folder, write_table
+from workbook.runs import Run, do_run
+from workbook.tables import METRICS, TABLES, table_rows
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from mula_lib.anatomy import LIP, PASCAL
 from mula_lib.data.augment import Augmentation
 from mula_lib.data.samples import TrainingSamples
-from mula_lib.experiments import find_experiment
 from mula_lib.losses import Truth
 from mula_lib.models.build import build_model
 from mula_lib.models.rivals import adversarial
@@ -22,7 +21,8 @@ from mula_lib.models.rivals.structure import (
     shuffled,
     structure_distance,
 )
-from mula_lib.profiles import SMOKE
+from workbook.experiments import find_experiment
+from workbook.profiles import SMOKE
 
 GROUPS = LIP.structure_groups
 

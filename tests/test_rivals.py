@@ -9,22 +9,22 @@ import torch.nn.functional as F
 from torch import nn
 
 from mula_lib.anatomy import LIP, PASCAL
-from mula_lib.costs import parameter_count
 from mula_lib.data.augment import Augmentation
 from mula_lib.data.samples import TrainingSamples
 from mula_lib.errors import ConfigError
-from mula_lib.experiments import EXPERIMENTS, find_experiment
 from mula_lib.losses import Truth
 from mula_lib.models.build import build_model, network_of
 from mula_lib.models.config import ModelConfig
-from mula_lib.models.interaction import AttentionAdapter, build_interaction
+from mula_lib.models.interactions import AttentionAdapter, build_interaction
 from mula_lib.models.outputs import StageOutput
 from mula_lib.models.rivals import SYSTEMS, pose_guided
 from mula_lib.models.rivals.attention import SCALES
 from mula_lib.models.rivals.deeplab import scaled_rates
 from mula_lib.models.rivals.pose_guided import drawn_skeletons
-from mula_lib.profiles import DEMO, SMOKE, Recipe
 from mula_lib.training import fit
+from workbook.costs import parameter_count
+from workbook.experiments import EXPERIMENTS, find_experiment
+from workbook.profiles import DEMO, SMOKE, Recipe
 
 RIVALS = [experiment for experiment in EXPERIMENTS if experiment.system]
 POSE_ONLY = {"pose_machine", "pyramid", "adversarial"}

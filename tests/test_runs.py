@@ -6,13 +6,15 @@ from dataclasses import replace
 
 import pytest
 
-import mula_lib.runs as runs_module
-from mula_lib import locks, processes, run_steps
+import workbook.runs as runs_module
+from mula_lib import distributed as processes
+from mula_lib import locks
 from mula_lib.checkpoint import save_weights
-from mula_lib.data.sources import open_source
 from mula_lib.errors import BusyError, CheckpointError, ConfigError, DataError
 from mula_lib.models.build import build_model
-from mula_lib.runs import do_run, ship_weights, wanted_runs
+from workbook import run_steps
+from workbook.datasets import open_source
+from workbook.runs import do_run, ship_weights, wanted_runs
 
 
 def test_a_finished_run_is_read_not_repeated(make_run):

@@ -6,12 +6,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-import mula_lib.results as results_module
-from mula_lib.data.sources import open_source
-from mula_lib.experiments import find_experiment
-from mula_lib.profiles import SMOKE
-from mula_lib.results import build_table
-from mula_lib.runs import Run, do_run
+import workbook.results as results_module
+from workbook.datasets import open_source
+from workbook.experiments import find_experiment
+from workbook.profiles import SMOKE
+from workbook.results import build_table
+from workbook.runs import Run, do_run
 
 ROWS = {2: ("HG-0s-1u-MuLA", "HG-2s-1u-MuLA"), 4: ("VGG16-FCN, own rate", "Attention+SSL"), 5: ("HG-2s-1u-MuLA",)}
 USUAL = {"workers": 0, "threads": 1}

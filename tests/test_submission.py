@@ -11,21 +11,21 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mula_lib import submission
 from mula_lib.anatomy import LIP, PASCAL
 from mula_lib.checkpoint import load_model, save_weights
 from mula_lib.data.lip import load_image, load_mask
-from mula_lib.data.sources import FIXTURES
 from mula_lib.errors import DataError
-from mula_lib.experiments import find_experiment
 from mula_lib.inference import predict
 from mula_lib.metrics.parsing import confusion_matrix, parsing_scores
 from mula_lib.metrics.pose import pckh, pckh_hits
 from mula_lib.models.build import build_model
-from mula_lib.photo import load_predictor
-from mula_lib.profiles import SMOKE
-from mula_lib.scoring import main as score
-from mula_lib.submission import KEYPOINTS, PARTS, make_submission, read_predictions, write_predictions
+from workbook import submission
+from workbook.datasets import FIXTURES
+from workbook.experiments import find_experiment
+from workbook.photo import load_predictor
+from workbook.profiles import SMOKE
+from workbook.scoring import main as score
+from workbook.submission import KEYPOINTS, PARTS, make_submission, read_predictions, write_predictions
 
 TREE = FIXTURES["people"]
 

@@ -19,10 +19,10 @@ from mula_lib.errors import CheckpointError
 from mula_lib.losses import Truth, supervise
 from mula_lib.models.build import build_model
 from mula_lib.models.outputs import StageOutput
-from mula_lib.profiles import PAPER_EPOCHS, Recipe
-from mula_lib.results import build_table
-from mula_lib.runs import do_run
 from mula_lib.training import EpochBatches, fit
+from workbook.profiles import PAPER_EPOCHS, Recipe
+from workbook.results import build_table
+from workbook.runs import do_run
 
 
 def test_the_loss_sums_cross_entropy_and_weighted_squared_error_over_stages():
@@ -229,7 +229,7 @@ def test_a_run_that_diverges_ends_as_it_was_before_and_says_so_in_its_row(make_r
     assert result.scores["PixelAcc"] > 0
     assert not (result.run.folder / "last.ckpt").exists()
     assert do_run(result.run).trouble == result.trouble
-    monkeypatch.setattr("mula_lib.runs.Run.__init__.__defaults__", (0, result.run.base))  # tables look there
+    monkeypatch.setattr("workbook.runs.Run.__init__.__defaults__", (0, result.run.base))  # tables look there
     table = build_table(2, result.run.profile, result.run.source).set_index(["method", "metric"])
     assert table.loc[("HG-1s-1u-MuLA", "PCK"), "note"] == f"seed 0: {result.trouble}"
     assert table.loc[("HG-2s-1u-MuLA", "PCK"), "note"] == ""

@@ -11,18 +11,20 @@ import psutil
 import pytest
 from conftest import REPOSITORY
 
-from mula_lib import execution, jobs, workbook
-from mula_lib.data.sources import open_source
 from mula_lib.errors import ConfigError, MulaError, StorageError
-from mula_lib.experiments import find_experiment
-from mula_lib.profiles import SMOKE
-from mula_lib.runs import Run
-from mula_lib.tables import table_experiments
+from workbook import cli as workbook
+from workbook import jobs
+from workbook import notebooks as execution
+from workbook.datasets import open_source
+from workbook.experiments import find_experiment
+from workbook.profiles import SMOKE
+from workbook.runs import Run
+from workbook.tables import table_experiments
 
 
 def command(*arguments):
     return subprocess.run(
-        [sys.executable, "-m", "mula_lib.workbook", *arguments],
+        [sys.executable, "-m", "workbook.cli", *arguments],
         cwd=REPOSITORY, capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
 
@@ -149,7 +151,7 @@ def test_a_cell_that_takes_too_long_is_ended(execute):
 
 
 def test_a_users_mistake_in_a_notebook_is_one_line_without_the_way_it_came(execute):
-    code = "from mula_lib.profiles import find_profile\nfind_profile('tiny')"
+    code = "from workbook.profiles import find_profile\nfind_profile('tiny')"
     with pytest.raises(MulaError, match=r"cell 3: ConfigError: unknown profile 'tiny'; known: smoke"):
         execute(code)
     (executed,) = execution.EXECUTED.rglob("00_tried.ipynb")
@@ -267,11 +269,11 @@ def test_ctrl_c_while_workers_start_is_felt_and_ends_everything(source, tiny_pro
             import os, signal, sys, threading, time
             from pathlib import Path
             sys.path.insert(0, {str(REPOSITORY)!r})
-            from mula_lib.data.sources import open_source
-            from mula_lib.jobs import train_rows
-            from mula_lib.profiles import SMOKE
-            from mula_lib.runs import Run
-            from mula_lib.tables import table_experiments
+            from workbook.datasets import open_source
+            from workbook.jobs import train_rows
+            from workbook.profiles import SMOKE
+            from workbook.runs import Run
+            from workbook.tables import table_experiments
 
             if __name__ == "__main__":
                 os.setpgrp()

@@ -16,9 +16,9 @@ from PIL import Image
 from benchmarks.hostile import damage, png
 from benchmarks.hostile.harness import REFUSED, RIGHT, Ended, Trial, kind, run_command
 from benchmarks.hostile.masks import by_pillow
-from mula_lib import photo, scoring
-from mula_lib.data.sources import FIXTURES
 from mula_lib.regular import shown
+from workbook import photo, scoring
+from workbook.datasets import FIXTURES
 
 PICTURE = FIXTURES["people"] / "TrainVal_images" / "val_images" / "val_000000.jpg"
 CSV = FIXTURES["people"] / "TrainVal_pose_annotations" / "lip_val_set.csv"
@@ -62,7 +62,7 @@ def _parts() -> np.ndarray:
 
 @kind("photograph", share=0.25)
 def photograph(folder: Path, rng: np.random.Generator) -> Trial:
-    """``python -m mula_lib.inference`` with a strange photograph, alone or beside a good one."""
+    """``python -m workbook.photo`` with a strange photograph, alone or beside a good one."""
     inside, out = folder / "photos", folder / "out"
     inside.mkdir()
     path, expected = inside / "a.png", None
@@ -154,7 +154,7 @@ _NOT_SCORED = {
 
 @kind("predicted joints", share=1)
 def predicted_joints(folder: Path, rng: np.random.Generator) -> Trial:
-    """``python -m mula_lib.metrics`` with a CSV of predictions."""
+    """``python -m workbook.scoring`` with a CSV of predictions."""
     path, scores, percent, must = folder / "pred.csv", folder / "scores.csv", None, REFUSED
     group = rng.choice(["perfect", "zero", "wrong", "broken", "place"], p=[0.25, 0.15, 0.3, 0.2, 0.1])
     _write(path, _truth())
@@ -208,7 +208,7 @@ _RIGHT_MASKS: dict[str, Callable[[Path], object]] = {
 
 @kind("predicted masks", share=1)
 def predicted_masks(folder: Path, rng: np.random.Generator) -> Trial:
-    """``python -m mula_lib.metrics`` with a folder of part masks."""
+    """``python -m workbook.scoring`` with a folder of part masks."""
     parts, scores = folder / "parts", folder / "scores.csv"
     shutil.copytree(MASKS, parts)
     path, right = parts / f"val_{rng.integers(12):06d}.png", rng.random() < 0.4

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.hostile.harness import REFUSED, RIGHT, Trial, kind
-from mula_lib.data.sources import FIXTURES, REPOSITORY
+from workbook.datasets import FIXTURES, REPOSITORY
 
 NOTEBOOKS = sorted((REPOSITORY / "notebooks").glob("[0-9][0-9]_*.ipynb"))
 NOTHINGS = (

@@ -19,11 +19,11 @@ import numpy as np
 
 from benchmarks.hostile.damage import PLACES, cut, emptied, flipped, noise, pick, web_page
 from benchmarks.hostile.harness import Trial, kind, nothing
-from mula_lib.data.sources import REPOSITORY, open_source
-from mula_lib.experiments import find_experiment
-from mula_lib.profiles import SMOKE, Recipe
-from mula_lib.report import write_report
-from mula_lib.runs import Run, RunResult, do_run
+from workbook.datasets import REPOSITORY, open_source
+from workbook.experiments import find_experiment
+from workbook.profiles import SMOKE, Recipe
+from workbook.report import write_report
+from workbook.runs import Run, RunResult, do_run
 
 DAMAGES = {"cut": cut, "zeros at its end": emptied, "noise": noise, "a web page": web_page}
 STRANGE = ("word", -1, [], {}, [1], None, True, 1e308, {"a": 1})

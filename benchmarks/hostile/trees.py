@@ -16,8 +16,8 @@ from mula_lib.anatomy import LIP, PASCAL
 from mula_lib.data import check, lip, pascal
 from mula_lib.data.augmentation import Augmentation
 from mula_lib.data.samples import TrainingSamples
-from mula_lib.data.sources import FIXTURES
 from mula_lib.regular import shown
+from workbook.datasets import FIXTURES
 
 NEUTRAL = Augmentation(scale=(1.0, 1.0), rotation=0.0, shift=0.0, mirror=0.0)  # so that a sample's place means nothing
 Samples = dict[str, dict[str, torch.Tensor]]

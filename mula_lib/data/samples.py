@@ -16,7 +16,6 @@ from mula_lib.data.pictures import load_image, load_mask
 from mula_lib.errors import DataError
 from mula_lib.regular import shown
 
-
 KEPT_BYTES = 2**29  # of decoded pictures: all of the demo's
 
 

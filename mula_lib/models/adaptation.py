@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mula_lib.compiled.convolution import Conv1x1, Conv3x3
-from mula_lib.compiled.depthwise import dynamic_depthwise
+from mula_lib.kernels.convolution import Conv1x1, Conv3x3
+from mula_lib.kernels.depthwise import dynamic_depthwise
 
 
 class ParameterAdapter(nn.Module):

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from mula_lib.errors import ConfigError
 from mula_lib.models import hourglass, vgg
 from mula_lib.models.convention import ImageConvention
-from mula_lib.models.interaction import AdaptationConfig
+from mula_lib.models.interactions import AdaptationConfig
 
 BACKBONES = ("vgg", "hourglass")
 

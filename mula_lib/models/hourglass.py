@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mula_lib.compiled.convolution import Conv1x1, Conv3x3
+from mula_lib.kernels.convolution import Conv1x1, Conv3x3
 
 DEPTH = 4  # halvings inside one hourglass
 STRIDE = 4  # of the stem

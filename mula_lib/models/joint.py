@@ -15,7 +15,7 @@ from torch.utils.checkpoint import checkpoint
 from mula_lib.losses import Truth, supervise
 from mula_lib.models import hourglass, vgg
 from mula_lib.models.config import ModelConfig
-from mula_lib.models.interaction import build_interaction
+from mula_lib.models.interactions import build_interaction
 from mula_lib.models.network import Network
 from mula_lib.models.outputs import StageOutput
 
@@ -51,7 +51,8 @@ class Branch(nn.Module):
         super().__init__()
         if with_encoder and config.backbone == "vgg":
             self.stem: nn.Module = nn.Identity()
-            self.encoder = nn.ModuleList([vgg.VGG16Encoder(config.width, batch_norm=config.batch_norm, context=config.context)])
+            encoder = vgg.VGG16Encoder(config.width, batch_norm=config.batch_norm, context=config.context)
+            self.encoder = nn.ModuleList([encoder])
         elif with_encoder:
             self.stem = hourglass.Stem(config.width)
             self.encoder = nn.ModuleList(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from mula_lib.compiled.convolution import Conv1x1, Conv3x3
+from mula_lib.kernels.convolution import Conv1x1, Conv3x3
 
 CONVS_PER_BLOCK = (2, 2, 3, 3, 3)
 POOLED_BLOCKS = 3  # the paper drops the last two of VGG's five poolings

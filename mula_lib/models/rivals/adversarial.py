@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from mula_lib import processes
-from mula_lib.compiled.convolution import Conv3x3
+from mula_lib import distributed as processes
+from mula_lib.kernels.convolution import Conv3x3
 from mula_lib.losses import Truth
 from mula_lib.models.config import ModelConfig
 from mula_lib.models.hourglass import HourglassEncoder, Stem

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from mula_lib.models.config import ModelConfig
-from mula_lib.models.interaction import build_interaction
+from mula_lib.models.interactions import build_interaction
 from mula_lib.models.network import Network
 from mula_lib.models.outputs import StageOutput
 from mula_lib.models.vgg import VGG16Encoder

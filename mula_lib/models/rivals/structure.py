@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mula_lib.anatomy import IGNORE, find_anatomy
-from mula_lib.compiled.cross_entropy import upsampled_cross_entropy
 from mula_lib.data.targets import gaussian_heatmaps, heatmap_sigma
+from mula_lib.kernels.cross_entropy import upsampled_cross_entropy
 from mula_lib.losses import Truth
 from mula_lib.models.config import ModelConfig
 from mula_lib.models.outputs import StageOutput

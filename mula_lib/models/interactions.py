@@ -1,0 +1,252 @@
+"""What happens between the two branches at a stage: MuLA's adaptation and its rivals.
+
+Every interaction is a module ``(r_parsing, r_pose) -> (refined_parsing, refined_pose)`` that takes (B, C, H, W)
+tensors and returns (B, ``out_channels``, H, W) ones. To add one, write the class, give it a name in
+``INTERACTIONS`` and a row in ``experiments.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mula_lib.errors import ConfigError
+from mula_lib.kernels.convolution import Conv1x1, Conv3x3
+from mula_lib.models.adaptation import NORMS, Closing, DynamicConv2d, ParameterAdapter
+
+Pair = tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True)
+class AdaptationConfig:
+    """How MuLA's dynamic convolution is built; the defaults are what measured best (``docs/adaptation.md``)."""
+
+    kernel_size: int = 7  # h; odd
+    plain_start: bool = False  # Kaiming adapters without a base kernel, as released
+    unit_kernels: bool = True  # kernels at unit L2 norm per channel
+    norm: str = "bn"  # on R*: "none" as in Eq. 6, "bn"; released: "bn_relu" (hourglass), "relu" (VGG)
+
+    def __post_init__(self) -> None:
+        if self.norm not in NORMS:
+            raise ConfigError(f"norm={self.norm!r} of the adapted features; known: {', '.join(NORMS)}")
+        if self.kernel_size < 1 or self.kernel_size % 2 == 0:
+            raise ConfigError(f"kernel_size={self.kernel_size}: dynamic kernels need an odd side; try 3, 5 or 7")
+
+
+def released_adaptation(kernel_size: int, *, vgg: bool) -> AdaptationConfig:
+    """The authors' code: Kaiming's weights, no base kernel, and ReLU behind U, in hourglasses with BN before it."""
+    return AdaptationConfig(kernel_size, plain_start=True, unit_kernels=False, norm="relu" if vgg else "bn_relu")
+
+
+class Interaction(nn.Module):
+    """Base: keeps both representations as they are (``none``: independent networks)."""
+
+    def __init__(self, channels: int, config: AdaptationConfig) -> None:
+        super().__init__()
+        self.out_channels = channels
+
+    def forward(self, r_parsing: Tensor, r_pose: Tensor) -> Pair:
+        return r_parsing, r_pose
+
+
+class Add(Interaction):
+    """VGG16-FCN-Add: both classifiers read R_S + R_J."""
+
+    def forward(self, r_parsing: Tensor, r_pose: Tensor) -> Pair:
+        fused = r_parsing + r_pose
+        return fused, fused
+
+
+class Multiply(Interaction):
+    """VGG16-FCN-Multi: both classifiers read R_S · R_J, element by element."""
+
+    def forward(self, r_parsing: Tensor, r_pose: Tensor) -> Pair:
+        fused = r_parsing * r_pose
+        return fused, fused
+
+
+class Concat(Interaction):
+    """VGG16-FCN-Concat: both classifiers read [R_S; R_J], 2C channels."""
+
+    def __init__(self, channels: int, config: AdaptationConfig) -> None:
+        super().__init__(channels, config)
+        self.out_channels = 2 * channels
+
+    def forward(self, r_parsing: Tensor, r_pose: Tensor) -> Pair:
+        fused = torch.cat([r_parsing, r_pose], dim=1)
+        return fused, fused
+
+
+class StaticRefinement(nn.Module):
+    """R* with the dynamic depthwise kernels replaced by learned static ones of the same size (for ``Self``)."""
+
+    def __init__(self, channels: int, config: AdaptationConfig) -> None:
+        super().__init__()
+        self.V = nn.Conv2d(channels, channels, 1)
+        self.depthwise = nn.Conv2d(
+            channels, channels, config.kernel_size, padding=config.kernel_size // 2, groups=channels
+        )
+        self.U = nn.Conv2d(channels, channels, 1)
+        self.close = Closing(channels, config.norm)
+
+    def reset_start(self) -> None:
+        """Start the static kernel where the dynamic ones start, so that the control differs in nothing else."""
+        nn.init.dirac_(self.depthwise.weight, groups=self.depthwise.groups)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """R -> R*, both (B, C, H, W)."""
+        return self.close(self.U(self.depthwise(self.V(features))))
+
+
+class SelfResidual(Interaction):
+    """VGG16-FCN-Self: MuLA's residual path without the exchange; static kernels instead of predicted ones."""
+
+    def __init__(self, channels: int, config: AdaptationConfig) -> None:
+        super().__init__(channels, config)
+        self.parsing = StaticRefinement(channels, config)
+        self.pose = StaticRefinement(channels, config)
+
+    def forward(self, r_parsing: Tensor, r_pose: Tensor) -> Pair:
+        return r_parsing + self.parsing(r_parsing), r_pose + self.pose(r_pose)
+
+
+class Adaptation(nn.Module):
+    """One direction of MuLA: R̄ = R + R*(R; kernels from the other task's R), Eqs. 2, 6 and 7."""
+
+    def __init__(self, channels: int, config: AdaptationConfig) -> None:
+        super().__init__()
+        self.adapter = ParameterAdapter(
+            channels, config.kernel_size, plain_start=config.plain_start, unit_kernels=config.unit_kernels
+        )
+        self.dynamic = DynamicConv2d(channels, norm=config.norm)
+
+    def forward(self, features: Tensor, guidance: Tensor) -> Tensor:
+        """R of this task and R of the other -> R̄ of this task, all (B, C, H, W)."""
+        return features + self.dynamic(features, self.adapter(guidance))
+
+
+class Adapt(Interaction):
+    """MuLA, and its one-way variants LA-Pose (``to_pose`` only) and LA-Parsing (``to_parsing`` only)."""
+
+    def __init__(
+        self, channels: int, config: AdaptationConfig, *, to_parsing: bool = True, to_pose: bool = True,
+        detach: bool = False,
+    ) -> None:
+        super().__init__(channels, config)
+        self.detach = detach
+        self.to_parsing = Adaptation(channels, config) if to_parsing else None
+        self.to_pose = Adaptation(channels, config) if to_pose else None
+
+    def forward(self, r_parsing: Tensor, r_pose: Tensor) -> Pair:
+        from_parsing, from_pose = (r_parsing.detach(), r_pose.detach()) if self.detach else (r_parsing, r_pose)
+        refined_parsing = self.to_parsing(r_parsing, from_pose) if self.to_parsing else r_parsing
+        refined_pose = self.to_pose(r_pose, from_parsing) if self.to_pose else r_pose
+        return refined_parsing, refined_pose
+
+
+class CrossStitch(Interaction):
+    """Cross-stitch (Misra et al. 2016): each task's channel becomes a learned mixture of it and the other task's.
+
+    ``shares`` (2, 2, C) holds α, [to, from]; at [[1, 0], [0, 1]] nothing is exchanged.
+    """
+
+    learning_rate_factor = 10.0  # mixtures learn slowly otherwise: the authors found 10 to 1000 times the usual rate
+
+    def __init__(self, channels: int, config: AdaptationConfig) -> None:
+        super().__init__(channels, config)
+        self.shares = nn.Parameter(torch.tensor([[0.9, 0.1], [0.1, 0.9]])[..., None].repeat(1, 1, channels))
+
+    def forward(self, r_parsing: Tensor, r_pose: Tensor) -> Pair:
+        (own, other), (to_other, kept) = self.shares[..., None, None]
+        return own * r_parsing + other * r_pose, to_other * r_parsing + kept * r_pose
+
+
+class GatedMessage(nn.Module):
+    """PAD-Net's attention-guided message: σ(conv(R)) · conv(R), a gate for every cell; (B, C, H, W) -> the same."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.gate = Conv3x3(channels, channels)
+        self.message = Conv3x3(channels, channels)
+
+    def forward(self, other: Tensor) -> Tensor:
+        return self.gate(other).sigmoid() * self.message(other)
+
+
+class Distillation(Interaction):
+    """PAD-Net (Xu et al. 2018): R̄_S = R_S + σ(conv(R_J)) · conv(R_J) and the reverse; gated locally, kernels static."""
+
+    def __init__(self, channels: int, config: AdaptationConfig) -> None:
+        super().__init__(channels, config)
+        self.to_parsing = GatedMessage(channels)
+        self.to_pose = GatedMessage(channels)
+
+    def forward(self, r_parsing: Tensor, r_pose: Tensor) -> Pair:
+        return r_parsing + self.to_parsing(r_pose), r_pose + self.to_pose(r_parsing)
+
+
+class AttentionAdapter(nn.Module):
+    """R̄ = R + attention of R's cells to the other task's map, pooled to at most 16×16 tokens; zero at first."""
+
+    TOKENS = 16  # a side
+    HEADS = 4
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.query = Conv1x1(channels, channels)
+        self.key_and_value = Conv1x1(channels, 2 * channels)
+        self.output = Conv1x1(channels, channels)
+
+    def reset_start(self) -> None:
+        """Start from R̄ = R, as MuLA's adaptation does."""
+        nn.init.zeros_(self.output.weight)
+        nn.init.zeros_(self.output.bias)
+
+    def forward(self, features: Tensor, guidance: Tensor) -> Tensor:
+        """R of this task and R of the other -> R̄ of this task, all (B, C, H, W)."""
+        pooled = F.adaptive_avg_pool2d(guidance, tuple(min(self.TOKENS, side) for side in guidance.shape[-2:]))
+        query, key, value = (
+            maps.flatten(2).unflatten(1, (self.HEADS, -1)).transpose(2, 3)  # (B, heads, cells, C / heads)
+            for maps in (self.query(features), *self.key_and_value(pooled).chunk(2, dim=1))
+        )
+        found = F.scaled_dot_product_attention(query, key, value)
+        return features + self.output(found.transpose(2, 3).reshape(features.shape))
+
+
+class CrossAttention(Interaction):
+    """Each task attends to the other's features: content-addressed and per image, without predicted kernels."""
+
+    def __init__(self, channels: int, config: AdaptationConfig) -> None:
+        super().__init__(channels, config)
+        self.to_parsing = AttentionAdapter(channels)
+        self.to_pose = AttentionAdapter(channels)
+
+    def forward(self, r_parsing: Tensor, r_pose: Tensor) -> Pair:
+        return self.to_parsing(r_parsing, r_pose), self.to_pose(r_pose, r_parsing)
+
+
+INTERACTIONS: dict[str, Callable[[int, AdaptationConfig], Interaction]] = {
+    "none": Interaction,
+    "add": Add,
+    "multiply": Multiply,
+    "concat": Concat,
+    "self_residual": SelfResidual,
+    "adapt": Adapt,
+    "adapt_detached": lambda channels, config: Adapt(channels, config, detach=True),
+    "adapt_to_pose": lambda channels, config: Adapt(channels, config, to_parsing=False),
+    "adapt_to_parsing": lambda channels, config: Adapt(channels, config, to_pose=False),
+    "cross_stitch": CrossStitch,
+    "distill": Distillation,
+    "cross_attention": CrossAttention,
+}
+
+
+def build_interaction(name: str, channels: int, config: AdaptationConfig) -> Interaction:
+    """The interaction called ``name``; raises :class:`ConfigError` naming the known ones."""
+    if name not in INTERACTIONS:
+        raise ConfigError(f"unknown interaction {name!r}; known: {', '.join(INTERACTIONS)}")
+    return INTERACTIONS[name](channels, config)

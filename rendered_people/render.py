@@ -1,0 +1,232 @@
+"""From a scene to pixels: ray casting with Embree, shading, and which joints are hidden.
+
+Colours are anti-aliased (a ray through each pixel's centre and one through each of its corners); a label is what the
+centre's ray met, never a blend.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+from embreex.mesh_construction import TriangleMesh
+from embreex.rtcore import EmbreeDevice
+from embreex.rtcore_scene import EmbreeScene
+
+from mula_lib.anatomy import LIP, PASCAL
+from rendered_people.body import JOINT_DEPTH, JOINTS, body_model, vertex_normals
+from rendered_people.garments import Surface
+from rendered_people.paint import body_parts, labels_and_colours
+from rendered_people.scene import Actor, Light, Scene, View
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """People without a background: ``colour`` (H, W, 3) float premultiplied by ``cover`` (H, W) in 0..1; ``mask``
+    (H, W) uint8 LIP parts of the subject; ``joints`` (16, 2) columns and rows; ``hidden`` (16,) bool."""
+
+    colour: np.ndarray
+    cover: np.ndarray
+    mask: np.ndarray
+    joints: np.ndarray
+    hidden: np.ndarray
+
+
+@dataclass(frozen=True)
+class CrowdDrawing:
+    """M people without a background: as :class:`Drawing`, with ``mask`` (H, W) uint8 PASCAL parts, ``joints``
+    (M, 14, 2), ``hidden`` (M, 14), and ``people`` (H, W) uint8: whose each pixel is, from 1; 0 nobody's."""
+
+    colour: np.ndarray
+    cover: np.ndarray
+    mask: np.ndarray
+    joints: np.ndarray
+    hidden: np.ndarray
+    people: np.ndarray
+
+
+# (index of the actor, the actor, owner and table of the points met, their LIP parts) -> (N,) uint8
+Label = Callable[[int, Actor, np.ndarray, np.ndarray, np.ndarray], np.ndarray]
+
+
+class _Caster:
+    """The triangles that the camera can see, and rays against them.
+
+    Rays that two surfaces meet at the very same depth are given to one of them by the order of all triangles, about
+    one ray in five hundred pictures: so not even triangles that no ray can meet may be left out without changing some.
+    """
+
+    def __init__(self, actors: tuple[Actor, ...], view: View) -> None:
+        chosen = [_facing_camera(actor, view) for actor in actors]
+        self.face = np.concatenate(chosen)  # index within its actor
+        self.actor = np.repeat(np.arange(len(actors)), [len(faces) for faces in chosen])
+        meshes = [_compact(actor.surface, kept) for actor, kept in zip(actors, chosen, strict=True)]
+        starts = np.cumsum([0, *(len(vertices) for vertices, _ in meshes)])
+        faces = np.concatenate([faces + start for (_, faces), start in zip(meshes, starts[:-1], strict=True)])
+        self._scene = EmbreeScene(_device())
+        self._mesh = _mesh(self._scene, np.concatenate([vertices for vertices, _ in meshes]), faces)
+
+    def cast(self, directions: np.ndarray) -> dict[str, np.ndarray]:
+        """First hits of rays from the camera: primID (-1: none), tfar (the depth), u, v."""
+        return self._scene.run(np.zeros_like(directions), directions, output=True)
+
+
+def _mesh(scene: EmbreeScene, vertices: np.ndarray, faces: np.ndarray) -> TriangleMesh:
+    """Hand ``vertices`` (V, 3) and ``faces`` (F, 3) over; the mesh must outlive the scene's rays."""
+    # embreex asks for one number at a time, and gets it from a row of Python's twice as fast as from an array's.
+    rows = np.fromiter(faces.tolist(), dtype=object, count=len(faces))
+    try:
+        return TriangleMesh(scene, vertices, rows)
+    except (TypeError, ValueError):  # a release that reads whole arrays
+        return TriangleMesh(scene, vertices, faces.astype(np.int32))
+
+
+@cache
+def _device() -> EmbreeDevice:
+    """This process's ray caster, held to one thread.
+
+    It would start one for each processor, and their waiting costs more than so small a scene gains; it cannot be told,
+    but starts no more than the processors that the calling thread may use at that moment.
+    """
+    try:
+        allowed = os.sched_getaffinity(0)
+        os.sched_setaffinity(0, {min(allowed)})
+    except (AttributeError, OSError):  # not Linux, or not allowed
+        return EmbreeDevice()
+    try:
+        return EmbreeDevice()
+    finally:
+        os.sched_setaffinity(0, allowed)
+
+
+def _facing_camera(actor: Actor, view: View) -> np.ndarray:
+    """Indices of an actor's triangles that face the camera and touch the window; a mesh is costly to hand over."""
+    surface = actor.surface
+    ahead = surface.vertices[:, 2] > 0.2
+    all_ahead = ahead.all()
+    points = surface.vertices if all_ahead else np.where(ahead[:, None], surface.vertices, [[0, 0, 1]])
+    column, row = view.project(points.astype(np.float64)).T
+    corners = surface.faces.T
+    x, y = column[corners], row[corners]  # each (3, F)
+    turn = (x[1] - x[0]) * (y[2] - y[0]) - (y[1] - y[0]) * (x[2] - x[0])
+    seen = surface.two_sided | (turn < 0)
+    for side, end in ((x, view.width), (y, view.height)):
+        seen &= (np.minimum(np.minimum(side[0], side[1]), side[2]) < end + 1) & (
+            np.maximum(np.maximum(side[0], side[1]), side[2]) > -2
+        )
+    if not all_ahead:
+        seen &= ahead[surface.faces].all(1)
+    return np.flatnonzero(seen)
+
+
+def _compact(surface: Surface, kept: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The triangles ``kept`` with only the vertices that they use: (V, 3) float32 and (F, 3)."""
+    faces = surface.faces[kept]
+    used = np.zeros(len(surface.vertices), bool)
+    used[faces] = True
+    return surface.vertices[used], (np.cumsum(used) - 1)[faces]
+
+
+def draw(scene: Scene) -> Drawing:
+    """Render a scene's people; the mask and the joints are the subject's, in LIP's terms."""
+    actors = (scene.subject, *scene.others)
+    caster = _Caster(actors, scene.view)
+    points = _points(caster, scene.view, scene.subject, 0)
+
+    def label(index: int, actor: Actor, owner: np.ndarray, table: np.ndarray, lip: np.ndarray) -> np.ndarray:
+        return lip if index == 0 else np.zeros_like(lip)
+
+    (mask,), colour, cover = _photographed(caster, scene.view, scene.light, actors, (label,))
+    lip = slice(len(LIP.joints))
+    return Drawing(colour, cover, mask, points[0][lip], points[1][lip])
+
+
+def draw_crowd(actors: tuple[Actor, ...], view: View, light: Light) -> CrowdDrawing:
+    """Render people of equal standing, in PASCAL-Person-Part's terms."""
+    caster = _Caster(actors, view)
+    points = [_points(caster, view, actor, index) for index, actor in enumerate(actors)]
+    chosen = [JOINTS.index(name) for name in PASCAL.joints]
+
+    def part(index: int, actor: Actor, owner: np.ndarray, table: np.ndarray, lip: np.ndarray) -> np.ndarray:
+        return body_parts(actor.outfit, owner, table)
+
+    def person(index: int, actor: Actor, owner: np.ndarray, table: np.ndarray, lip: np.ndarray) -> np.ndarray:
+        return np.full(len(owner), index + 1, np.uint8)
+
+    (mask, people), colour, cover = _photographed(caster, view, light, actors, (part, person))
+    joints, hidden = (np.stack([each[k][chosen] for each in points]) for k in (0, 1))
+    return CrowdDrawing(colour, cover, mask, joints, hidden, people)
+
+
+def _photographed(caster: _Caster, view: View, light: Light, actors: tuple[Actor, ...], labels: tuple[Label, ...]):
+    """(H, W) arrays of each kind of label, (H, W, 3) colour and (H, W) cover, the last two anti-aliased."""
+    height, width = view.height, view.width
+    centres, corners = np.mgrid[:height, :width], np.mgrid[: height + 1, : width + 1] - 0.5
+    rows, columns = np.concatenate([centres.reshape(2, -1), corners.reshape(2, -1)], axis=1)
+    masks, colour, cover = _trace(caster, light, actors, view.directions(columns, rows), labels)
+    pixels = height * width
+    smooth = [(values[:pixels].reshape(height, width, -1)
+               + _corners(values[pixels:].reshape(height + 1, width + 1, -1))) / 2
+              for values in (colour, cover)]  # fmt: skip
+    return [mask[:pixels].reshape(height, width) for mask in masks], smooth[0], smooth[1][..., 0]
+
+
+def _corners(grid: np.ndarray) -> np.ndarray:
+    """(H + 1, W + 1, C) -> (H, W, C): the mean of each pixel's four corners."""
+    return (grid[:-1, :-1] + grid[1:, :-1] + grid[:-1, 1:] + grid[1:, 1:]) / 4
+
+
+def _trace(
+    caster: _Caster, light: Light, actors: tuple[Actor, ...], directions: np.ndarray, labels: tuple[Label, ...]
+):
+    """Labels (N,) of each kind, colours (N, 3), zero where nothing is, and cover (N,) of rays ``directions`` (N, 3)."""
+    hits = caster.cast(directions)
+    masks = [np.zeros(len(directions), np.uint8) for _ in labels]
+    colours = np.zeros((len(directions), 3), np.float32)
+    found = hits["primID"] >= 0
+    met = np.flatnonzero(found)
+    primitive = hits["primID"][met]
+    u, v = hits["u"][met], hits["v"][met]
+    shares = np.stack([1 - u - v, u, v])
+    whose = caster.actor[primitive]
+    for index, actor in enumerate(actors):
+        own = np.flatnonzero(whose == index)
+        if not len(own):
+            continue
+        face = caster.face[primitive[own]]
+        table, normals = _interpolated(actor, actor.surface.faces[face], shares[:, own])
+        owner = actor.surface.owner[face]
+        parts, albedo = labels_and_colours(body_model(), actor.outfit, owner, table)
+        towards = directions[met[own]]
+        normals *= -np.sign((normals * towards).sum(1, keepdims=True))  # the inside of a skirt is lit from inside
+        colours[met[own]] = albedo * light.shade(normals)
+        for mask, label in zip(masks, labels, strict=True):
+            mask[met[own]] = label(index, actor, owner, table, parts)
+    return masks, colours, found.astype(np.float32)
+
+
+def _interpolated(actor: Actor, corners: np.ndarray, shares: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(N, 8) packed body coordinates and (N, 3) unit normals where rays met triangles with ``corners`` (N, 3);
+    ``shares`` (3, N) is how near to each."""
+    surface = actor.surface
+    used = np.zeros(len(surface.vertices), bool)
+    used[corners] = True
+    attributes = np.column_stack([surface.table, vertex_normals(surface.vertices, surface.faces, used)])
+    mixed = sum(attributes.take(corners[:, k], axis=0) * shares[k][:, None] for k in range(3))
+    width = surface.table.shape[1]
+    normals = mixed[:, width:]
+    return mixed[:, :width], normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-9)
+
+
+def _points(caster: _Caster, view: View, actor: Actor, index: int) -> tuple[np.ndarray, np.ndarray]:
+    """(18, 2) columns and rows of an actor's joints, and (18,) bool: hidden, because the joint's ray meets another
+    surface first, by more than the limb's own thickness."""
+    joints = actor.joints
+    hits = caster.cast((joints / joints[:, 2:]).astype(np.float32))
+    met = hits["primID"] >= 0
+    ahead = np.where(met, joints[:, 2] - hits["tfar"], 0)
+    stranger = met & (caster.actor[np.maximum(hits["primID"], 0)] != index) & (ahead > 0)
+    return view.project(joints), stranger | (ahead > JOINT_DEPTH * actor.scale + 0.02)

@@ -1,0 +1,1 @@
+"""The study of the paper: what is run, kept and shown."""

@@ -1,0 +1,164 @@
+"""Is MuLA's gain due to kernels made for *this* image? The same network tested with other kernels than its own.
+
+Weights stay as they are and nothing is trained: only what the parameter adapters predict is exchanged. If the scores
+hold with another image's kernels, or with one mean kernel for all, then the network does not adapt to the image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from mula_lib.anatomy import Anatomy
+from mula_lib.data.lip import LipRecord
+from mula_lib.evaluation import evaluate
+from mula_lib.files import write_text
+from mula_lib.inference import Testing
+from mula_lib.models.adaptation import ParameterAdapter
+from mula_lib.models.hooks import hooked
+from mula_lib.models.network import Network
+from workbook.results import results_folder
+from workbook.runs import RunResult
+
+# One view of each image, so that "the image before" is another image and not the same one at another scale.
+ONE_VIEW = Testing(scales=(1.0,), mirror=False)
+KERNELS = ("its own", "another image's", "mean", "zero")
+
+Exchange = Callable[[nn.Module, Tensor], Tensor]  # adapter and its kernels (B, C, h, h) -> those used instead
+
+
+def adapters_of(model: nn.Module) -> list[ParameterAdapter]:
+    """The parameter adapters of a network, in the order in which it has them."""
+    return [module for module in model.modules() if isinstance(module, ParameterAdapter)]
+
+
+@contextmanager
+def exchanged_kernels(model: nn.Module, exchange: Exchange) -> Iterator[None]:
+    """Within this context every adapter's kernels go through ``exchange``."""
+    with hooked((adapter, lambda module, given, kernels: exchange(module, kernels)) for adapter in adapters_of(model)):
+        yield
+
+
+@dataclass
+class ImageBefore:
+    """Each image gets the kernels of the one before it, the very first one those of the last of its batch.
+
+    Raises ``ValueError`` where there is no other image: a first batch of one.
+    """
+
+    last: dict[nn.Module, Tensor] = field(default_factory=dict)
+
+    def __call__(self, adapter: nn.Module, kernels: Tensor) -> Tensor:
+        if adapter not in self.last and len(kernels) == 1:
+            raise ValueError("another image's kernels need another image: test at least two")
+        before = self.last.get(adapter, kernels[-1:])
+        self.last[adapter] = kernels[-1:]
+        return torch.cat([before, kernels[:-1]])
+
+
+@dataclass
+class Mean:
+    """Counts kernels while it hands them on, and gives their mean to all once :meth:`fix` was called."""
+
+    sums: dict[nn.Module, Tensor] = field(default_factory=dict)
+    images: dict[nn.Module, int] = field(default_factory=dict)
+    fixed: bool = False
+
+    def __call__(self, adapter: nn.Module, kernels: Tensor) -> Tensor:
+        if self.fixed:
+            return (self.sums[adapter] / self.images[adapter]).expand_as(kernels)
+        self.sums[adapter] = self.sums.get(adapter, 0) + kernels.sum(dim=0)
+        self.images[adapter] = self.images.get(adapter, 0) + len(kernels)
+        return kernels
+
+    def fix(self) -> None:
+        """From now on hand out the mean."""
+        self.fixed = True
+
+
+def zero(adapter: nn.Module, kernels: Tensor) -> Tensor:
+    """No kernels at all: R* is what U's bias and the closing normalisation make of nothing."""
+    return torch.zeros_like(kernels)
+
+
+def kernel_diagnostics(result: RunResult) -> pd.DataFrame:
+    """Scores of a finished run with its own kernels and with others, on all validation images, one view of each.
+
+    One line for each of :data:`KERNELS`: the pose metric, mIoU, and both differences to the line of its own kernels.
+    The mean is over the validation images, whose annotations take no part in it.
+    """
+    run, model = result.run, result.model()
+    pose = run.source.anatomy.pose_metric
+
+    def tested(exchange: Exchange) -> dict[str, float]:
+        with exchanged_kernels(model, exchange):
+            found = evaluate(model, run.source.val, run.profile.crop, ONE_VIEW, run.source.anatomy)
+        scores = found.scores(run.source.anatomy)
+        return {name: scores[name] for name in (pose, "mIoU")}
+
+    mean = Mean()
+    scores = [tested(mean)]  # hands on each image's own kernels
+    mean.fix()
+    scores += [tested(exchange) for exchange in (ImageBefore(), mean, zero)]
+    table = pd.DataFrame(scores, index=pd.Index(KERNELS, name="kernels"))
+    return table.join((table - table.loc[KERNELS[0]]).add_suffix(" Δ")).round(2)
+
+
+def write_kernel_diagnostics(results: Sequence[RunResult]) -> pd.DataFrame:
+    """:func:`kernel_diagnostics` of several runs of one profile and data set, also as ``kernel_diagnostics.csv``."""
+    tables = []
+    for result in results:
+        run, table = result.run, kernel_diagnostics(result).reset_index()
+        table.insert(0, "method", run.experiment.name)
+        facts = {"seed": run.seed, "images": len(run.source.val), "dataset": run.source.name}
+        tables.append(table.assign(**facts, profile=run.profile.name))
+    whole = pd.concat(tables, ignore_index=True)
+    first = results[0].run
+    path = results_folder(first.profile, first.source) / "kernel_diagnostics.csv"
+    write_text(path, whole.to_csv(index=False))
+    return whole
+
+
+@torch.inference_mode()
+def predicted_kernels(model: Network, images: Tensor) -> list[np.ndarray]:
+    """What each adapter predicts for B images: an array (B, C, h, h) an adapter."""
+    kernels: list[np.ndarray] = []
+
+    def keep(adapter: nn.Module, predicted: Tensor) -> Tensor:
+        kernels.append(predicted.numpy())
+        return predicted
+
+    with exchanged_kernels(model.eval(), keep):
+        model(images)
+    return kernels
+
+
+def liveliest_channels(kernels: np.ndarray, count: int) -> list[int]:
+    """The ``count`` channels of (B, C, h, h) kernels that differ most from image to image, the liveliest first."""
+    return np.argsort(-kernels.var(axis=0).sum(axis=(1, 2)), kind="stable")[:count].tolist()
+
+
+def from_low_to_raised_arms(records: Sequence[LipRecord], anatomy: Anatomy, count: int) -> list[LipRecord]:
+    """``count`` of the fully annotated records, evenly spaced in the order of how high the wrists are.
+
+    The height is that of the wrists above the shoulders as a share of the person's own height. Where fewer are fully
+    annotated, all of these.
+    """
+    whole = [record for record in records if not np.isnan(record.joints).any()]
+    wrists, shoulders = (
+        [anatomy.joint(f"{side}_{name}") for side in ("left", "right")] for name in ("wrist", "shoulder")
+    )
+
+    def raised(record: LipRecord) -> float:
+        rows = record.joints[:, 1]
+        return (rows[shoulders].mean() - rows[wrists].mean()) / max(np.ptp(rows), 1.0)
+
+    ordered = sorted(whole, key=raised)
+    places = np.linspace(0, len(ordered) - 1, min(count, len(ordered))).round().astype(int)
+    return [ordered[place] for place in places]

@@ -1,0 +1,147 @@
+"""Every network of the workbook as data: its name, how it is built, how it is trained."""
+
+from __future__ import annotations
+
+import math
+import re
+import unicodedata
+from dataclasses import dataclass, replace
+
+from mula_lib.anatomy import Anatomy
+from mula_lib.errors import ConfigError
+from mula_lib.models import convention
+from mula_lib.models.config import ModelConfig
+from mula_lib.models.convention import ImageConvention
+from mula_lib.models.interactions import AdaptationConfig, released_adaptation
+from workbook.profiles import Profile, Recipe
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """How a network is built, at any size and for any data set. ``name`` is the paper's, to the letter."""
+
+    name: str
+    backbone: str
+    interactions: tuple[str, ...]
+    idea: str  # one sentence for tables and notebooks
+    shared_encoder: bool = False
+    system: str | None = None  # a compared system of ``models.rivals`` instead of the joint model
+    width_factor: float = 1.0  # times the profile's width, rounded up to a multiple of 8
+    # times the profile's learning rate, as ``workbook.rate_search`` found it; None, as in the ablations: the profile's
+    rate: float | None = None
+    controls: str = ""  # of a control: the system that it controls, whose rate it has
+
+    @property
+    def slug(self) -> str:
+        """The name as a file name: ``HG-2×1u`` -> ``hg-2x1u``."""
+        text = unicodedata.normalize("NFKD", self.name.replace("×", "x")).lower()
+        return re.sub(r"[^a-z0-9]+", "-", text).strip("-")
+
+    def model_config(self, profile: Profile, anatomy: Anatomy) -> ModelConfig:
+        """The network of this row at the size of ``profile``."""
+        vgg, released = self.backbone == "vgg", profile.protocol == "released" and self.system is None
+        kernel_size = profile.vgg_kernel_size if vgg else profile.hourglass_kernel_size
+        return ModelConfig(
+            backbone=self.backbone,
+            interactions=self.interactions,
+            width=math.ceil((profile.vgg_width if vgg else profile.hourglass_width) * self.width_factor / 8) * 8,
+            parts=len(anatomy.parts),
+            joints=len(anatomy.joints),
+            shared_encoder=self.shared_encoder,
+            batch_norm=profile.vgg_batch_norm and vgg,
+            adaptation=released_adaptation(kernel_size, vgg=vgg) if released else AdaptationConfig(kernel_size),
+            offsets=anatomy.crowds,
+            rival=self.system,
+            crop=profile.crop if self.system else None,
+            anatomy=anatomy.name,
+            image=convention.RELEASED if released else ImageConvention(),
+            released=released,
+        )
+
+    def recipe(self, profile: Profile) -> Recipe:
+        """How this network is trained at the size of ``profile``."""
+        usual = profile.recipe.learning_rate
+        if self.backbone == "vgg" and profile.vgg_learning_rate:
+            usual = profile.vgg_learning_rate
+        return replace(profile.recipe, learning_rate=usual * (self.rate or 1.0))
+
+
+def _vgg(name: str, interaction: str, idea: str, **more: bool | float | str) -> Experiment:
+    return Experiment(name, "vgg", (interaction,), idea, **more)
+
+
+def _hourglass(name: str, interactions: tuple[str, ...], idea: str, **more: float) -> Experiment:
+    return Experiment(name, "hourglass", interactions, idea, **more)
+
+
+def _rival(
+    name: str, system: str, idea: str, *, rate: float, on: str = "vgg", interaction: str = "none", controls: str = ""
+) -> Experiment:
+    return Experiment(name, on, (interaction,), idea, system=system, rate=rate, controls=controls)
+
+
+EXPERIMENTS: tuple[Experiment, ...] = (
+    _vgg("VGG16-FCN", "none", "two independent networks: the baseline"),
+    _vgg("VGG16-FCN-Add", "add", "both classifiers read the sum of the two representations"),
+    _vgg("VGG16-FCN-Multi", "multiply", "both classifiers read their product"),
+    _vgg("VGG16-FCN-Concat", "concat", "both classifiers read the two, one after the other"),
+    _vgg("VGG16-FCN-MTL", "none", "one encoder, two classifiers", shared_encoder=True),
+    _vgg("VGG16-FCN-Self", "self_residual", "MuLA's residual path with static kernels, no exchange"),
+    _vgg("VGG16-FCN-LA-Pose", "adapt_to_pose", "parsing adapts pose only"),
+    _vgg("VGG16-FCN-LA-Parsing", "adapt_to_parsing", "pose adapts parsing only"),
+    _vgg("VGG16-FCN-MuLA", "adapt", "each task adapts the other"),
+    _hourglass("HG-0s-1u-MuLA", ("none",), "two independent hourglass networks: the baseline"),
+    _hourglass("HG-1s-1u-MuLA", ("adapt",), "one stage, mutually adapted"),
+    _hourglass("HG-2×1u", ("none",) * 2, "two stages without exchange"),
+    _hourglass("HG-2s-1u-MuLA (1st Stage)", ("adapt", "none"), "two stages, the first adapted"),
+    _hourglass("HG-2s-1u-MuLA (2nd Stage)", ("none", "adapt"), "two stages, the second adapted"),
+    _hourglass("HG-2s-1u-MuLA", ("adapt",) * 2, "two stages, both adapted"),
+    _hourglass("HG-3s-1u-MuLA", ("adapt",) * 3, "three adapted stages"),
+    _hourglass("HG-4s-1u-MuLA", ("adapt",) * 4, "four adapted stages"),
+    _hourglass("HG-5s-1u-MuLA", ("adapt",) * 5, "five adapted stages: the paper's model"),
+    _hourglass("HG-5×1u", ("none",) * 5, "five stages without exchange: the baseline with several people"),
+    # Compared systems, and the networks that they are compared with: each at a learning rate of its own, which is the
+    # best one of results/demo/learning_rates.csv.
+    _vgg("VGG16-FCN, own rate", "none", "two independent networks: the baseline", rate=0.5),
+    _vgg("VGG16-FCN-MuLA, own rate", "adapt", "each task adapts the other", rate=0.5),
+    _hourglass("HG-0s-1u-MuLA, own rate", ("none",), "two independent hourglass networks: the baseline", rate=2.0),
+    _hourglass("HG-5s-1u-MuLA, own rate", ("adapt",) * 5, "five adapted stages: the paper's model", rate=1.0),
+    _rival("SegNet", "segnet", "a mirrored decoder puts values back where they were pooled", rate=0.5),
+    _rival("FCN-8s", "fcn8s", "scores of three depths, added from coarse to fine", rate=0.5),
+    _rival("DeepLabV2", "deeplab", "convolutions with holes see four sizes of context", rate=0.5),
+    _rival("Attention", "attention", "three scales of the image, weighed cell by cell", rate=0.5),
+    _rival("Attention+SSL", "attention_ssl", "images with misplaced parts count for more", rate=0.5),
+    _rival("Attention+SSL (mean 1)", "attention_ssl_mean", "control: the weights over their mean in the batch",
+           rate=0.5, controls="Attention+SSL"),
+    _rival("Attention+SSL (shuffled)", "attention_ssl_shuffled", "control: each image has another one's weight",
+           rate=0.5, controls="Attention+SSL"),
+    _rival("SS-NAN", "ss_nan", "features of three scales, weighed; hard pixels of misplaced parts", rate=0.5),
+    _rival("HG + CPM", "pose_machine", "an hourglass and a pose machine, averaged", rate=0.5, on="hourglass"),
+    _rival("PSN-style", "pyramid", "a top-down pyramid refines joint maps", rate=0.5, on="hourglass"),
+    _rival("Adversarial hourglass", "adversarial", "a discriminator judges the maps", rate=1.0, on="hourglass"),
+    _rival("JPPNet", "jppnet", "one trunk; maps of both tasks refine both tasks, twice", rate=0.5),
+    _rival("Cross-stitch", "cross_stitch", "two trunks mix their channels after every block", rate=0.5),
+    _vgg("Cross-stitch (last layer)", "cross_stitch", "the same after the last block only", rate=0.5),
+    _rival("PAD-Net", "pad_net", "first predictions, then locally gated messages", rate=0.5, interaction="distill"),
+    _rival("PAD-Net (no messages)", "pad_net", "control: the first predictions' supervision alone",
+           rate=0.5, controls="PAD-Net"),
+    _vgg("Cross-attention", "cross_attention", "each task attends to the other's map", rate=0.5),
+    Experiment("Pose-guided refinement", "hourglass", ("none",), "drawn skeletons refine the parts",
+               system="pose_guided"),
+    _vgg("VGG16-FCN (widened)", "none", "control: the baseline with as many parameters as MuLA",
+         width_factor=1.23, rate=0.5, controls="VGG16-FCN, own rate"),
+)  # fmt: skip
+
+
+def find_experiment(name: str) -> Experiment:
+    """The experiment called ``name`` (the paper's name or its slug); ConfigError lists the known ones."""
+    for experiment in EXPERIMENTS:
+        if name in (experiment.name, experiment.slug):
+            return experiment
+    known = ", ".join(experiment.name for experiment in EXPERIMENTS)
+    raise ConfigError(f"unknown experiment {name!r}; known: {known}")
+
+
+def searched_experiments() -> tuple[Experiment, ...]:
+    """The systems whose learning rate is searched for (``workbook.rate_search``); a control has its system's."""
+    return tuple(each for each in EXPERIMENTS if each.rate is not None and not each.controls)

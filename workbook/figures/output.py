@@ -1,0 +1,65 @@
+"""Figures and sources on the page of a notebook, and figures on disk."""
+
+from __future__ import annotations
+
+import inspect
+import io
+import textwrap
+from pathlib import Path
+
+from IPython.display import HTML, Image, Markdown, display
+from matplotlib.figure import Figure
+from PIL import Image as Pillow
+from PIL.PngImagePlugin import PngInfo
+from pygments import highlight
+from pygments.formatters import HtmlFormatter
+from pygments.lexers import PythonLexer
+
+from mula_lib.files import atomic_path
+from workbook.datasets import REPOSITORY
+from workbook.figures.style import DPI
+
+LISTING = "font: 90%/1.3 monospace; margin: 2px 0; padding: 6px 10px; border-left: 3px solid #999"  # CSS of source code
+CAPTION = "Description"  # keyword of the PNG's text that holds it; viewers and screen readers may show it
+COLOURS = 256  # of the palette; a third of the size of full colour, and the eye sees no difference at this scale
+
+
+def png_bytes(figure: Figure, *, dpi: int = DPI, whole: bool = False) -> bytes:
+    """The figure as a PNG with a palette, cut to what is drawn on it; ``whole`` keeps it as large as it is."""
+    full = io.BytesIO()
+    figure.savefig(full, format="png", dpi=dpi, bbox_inches=None if whole else "tight", facecolor="white")
+    small, told = io.BytesIO(), PngInfo()
+    caption = getattr(figure, CAPTION, None)
+    if caption:
+        told.add_itxt(CAPTION, caption)
+    Pillow.open(full).convert("RGB").quantize(
+        COLOURS, method=Pillow.Quantize.MAXCOVERAGE, kmeans=3, dither=Pillow.Dither.NONE
+    ).save(small, "PNG", optimize=True, pnginfo=told)  # maximum coverage keeps rare colours, such as a legend's
+    return small.getvalue()
+
+
+def save_figure(figure: Figure, path: Path) -> Path:
+    """Write the figure to ``path`` as PNG, atomically; returns ``path``."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(png_bytes(figure))
+    return path
+
+
+def shown_path(path: Path) -> str:
+    """``path`` as a reader of the repository knows it: relative to its root where it lies inside."""
+    path = Path(path).resolve()
+    return str(path.relative_to(REPOSITORY)) if path.is_relative_to(REPOSITORY) else str(path)
+
+
+def show(figure: Figure, caption: str) -> None:
+    """Put a figure and its caption (Markdown) on the page of a notebook; saved later, its PNG carries the caption."""
+    setattr(figure, CAPTION, caption)
+    display(Image(png_bytes(figure), alt=caption))
+    display(Markdown(f"*{caption}*"))
+
+
+def show_source(*objects: object) -> None:
+    """Put the library's own code on the page, so that it stands beside the equation it implements."""
+    for each in objects:
+        source = textwrap.dedent(inspect.getsource(each)).strip()
+        display(HTML(highlight(source, PythonLexer(), HtmlFormatter(noclasses=True, prestyles=LISTING))))

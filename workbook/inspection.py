@@ -1,0 +1,116 @@
+"""Looking inside a network on one image: testing crops, outputs of every stage, shapes on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mula_lib.anatomy import Anatomy
+from mula_lib.candidates import Candidates, find_candidates
+from mula_lib.data.augment import Draw, augment_sample
+from mula_lib.data.crowd_targets import CrowdTargets, centroids, crowd_targets
+from mula_lib.data.lip import LipRecord, LipSplit, load_image, load_mask
+from mula_lib.data.pascal import PascalRecord
+from mula_lib.data.targets import gaussian_heatmaps, heatmap_sigma
+from mula_lib.models.hooks import hooked
+from mula_lib.models.joint import JointModel
+from workbook.figures.people import Picture
+
+
+def truth_picture(record: LipRecord | PascalRecord, anatomy: Anatomy, *, title: str = "") -> Picture:
+    """The photo of a record with its annotated mask and joints."""
+    mask = load_mask(record.mask, classes=len(anatomy.parts))
+    return Picture(load_image(record.image), mask, record.joints, record.occluded, title)
+
+
+def testing_crop(record: LipRecord | PascalRecord, crop: int, anatomy: Anatomy) -> Picture:
+    """The same on the (crop, crop) square that a network is tested on."""
+    truth = truth_picture(record, anatomy)
+    image, mask, joints = augment_sample(truth.image, truth.mask, truth.joints, crop, Draw(), anatomy)
+    return Picture(image, mask, joints, record.occluded)
+
+
+testing_crop.__test__ = False  # not a test case, whatever pytest thinks of the name
+
+
+def fully_annotated(split: LipSplit, count: int) -> list[LipRecord]:
+    """The first ``count`` records with all their joints, filled up with the others where those are too few."""
+    return sorted(split.records, key=lambda record: bool(np.isnan(record.joints).any()))[:count]
+
+
+def as_batch(*pictures: Picture) -> Tensor:
+    """Square crops as a batch for a network: (B, 3, crop, crop) uint8 RGB."""
+    return torch.from_numpy(np.stack([picture.image for picture in pictures]).transpose(0, 3, 1, 2).copy())
+
+
+@torch.inference_mode()
+def stage_predictions(model: JointModel, picture: Picture) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """What each of the T stages says of one crop, at one scale and without the mirror image.
+
+    Returns T part maps (crop, crop) of ids and T arrays (N, h, w) of joint confidence.
+    """
+    outputs = model.eval()(as_batch(picture))
+    size = picture.image.shape[:2]
+    parts = [
+        F.interpolate(output.parsing, size=size, mode="bilinear", align_corners=False).argmax(dim=1)[0].numpy()
+        for output in outputs
+    ]
+    return parts, [output.pose[0].numpy() for output in outputs]
+
+
+def joint_targets(picture: Picture, stride: int) -> np.ndarray:
+    """(N, h, w) target maps of a crop's joints at a network's stride."""
+    crop = picture.image.shape[0]
+    joints = torch.from_numpy(picture.joints)[None].float()
+    present = ((joints >= -0.5) & (joints < crop - 0.5)).all(dim=-1)
+    grid = (crop // stride, crop // stride)
+    sigma = heatmap_sigma(crop, stride)
+    return gaussian_heatmaps(joints, present, grid=grid, stride=stride, sigma=sigma)[0].numpy()
+
+
+def crowd_joint_targets(picture: Picture, stride: int, anatomy: Anatomy) -> tuple[CrowdTargets, np.ndarray]:
+    """Targets of the M people on a crop at a network's stride, a batch of one, and (M, 2) centroids in crop pixels."""
+    crop = picture.image.shape[0]
+    centres = centroids(picture.joints, np.full((len(picture.joints), 4), np.nan), anatomy)
+    joints = torch.from_numpy(np.asarray(picture.joints, np.float32))[None]
+    present = ((joints >= -0.5) & (joints < crop - 0.5)).all(dim=-1)
+    where = {"grid": (crop // stride, crop // stride), "stride": stride, "sigma": heatmap_sigma(crop, stride)}
+    return crowd_targets(joints, present, torch.from_numpy(centres)[None], **where, crop=crop), centres
+
+
+def perfect_maps(picture: Picture, stride: int, anatomy: Anatomy) -> tuple[Tensor, Tensor]:
+    """What a perfect network says of a crop of several people, on its pixels: (N, crop, crop) confidence and
+    (2N, crop, crop) offsets, x of each joint and then y, in pixels."""
+    targets, _ = crowd_joint_targets(picture, stride, anatomy)
+    crop = picture.image.shape[0]
+    confidence = F.interpolate(targets.heatmaps, size=(crop, crop), mode="bilinear", align_corners=False)[0]
+    # Between the cells' centres a perfect network's arrows end at the same point, so they change with the pixel.
+    offsets = F.interpolate(targets.offsets * crop / 2, size=(crop, crop), mode="nearest")[0].unflatten(0, (2, -1))
+    pixels = torch.arange(crop)
+    beside = (stride - 1) / 2 + stride * (pixels // stride) - pixels
+    across, down = torch.broadcast_tensors(beside[None], beside[:, None])
+    return confidence, (offsets + torch.stack([across, down])[:, None]).flatten(0, 1)
+
+
+def perfect_candidates(picture: Picture, stride: int, anatomy: Anatomy) -> Candidates:
+    """The joint candidates that :func:`perfect_maps` have."""
+    confidence, offsets = perfect_maps(picture, stride, anatomy)
+    return find_candidates(confidence.numpy(), offsets.unflatten(0, (2, -1)).transpose(0, 1).numpy())
+
+
+@torch.inference_mode()
+def output_shapes(model: JointModel, images: Tensor, modules: Mapping[str, nn.Module]) -> pd.DataFrame:
+    """The shape that leaves each of the named ``modules`` in one forward pass of ``images``."""
+    shapes: dict[str, str] = {}
+
+    def note(name: str) -> object:
+        return lambda module, given, output: shapes.__setitem__(name, "×".join(map(str, output.shape)))
+
+    with hooked((module, note(name)) for name, module in modules.items()):
+        model.eval()(images)
+    return pd.DataFrame({"output (B×C×H×W)": shapes})

@@ -1,0 +1,155 @@
+"""Scores files in LIP's submission format, whoever made them: ``python -m workbook.scoring --gt PATH… --pred PATH…``.
+
+Each PATH is a CSV of joints, a folder of part PNGs, or a folder that holds both: a LIP tree for the truth, and what
+``python -m workbook.submission`` writes for the predictions. What both sides have is scored, joints by PCKh, parts by
+mIoU. Images are matched by name.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from tqdm.auto import tqdm
+
+from mula_lib.anatomy import LIP
+from mula_lib.commands import exit_status
+from mula_lib.data.lip import SPLITS, find_layout, read_ids, read_pose_csv
+from mula_lib.data.pictures import load_mask
+from mula_lib.errors import DataError
+from mula_lib.files import write_text
+from mula_lib.metrics.parsing import class_iou, confusion_matrix, parsing_scores
+from mula_lib.metrics.pose import pckh, pckh_hits
+from mula_lib.regular import shown, visible_names
+from workbook.submission import KEYPOINTS, PARTS, read_predictions
+
+
+@dataclass(frozen=True)
+class Side:
+    """Where the joints and masks of one side lie, truth or predictions; ``names`` where an id file lists them."""
+
+    joints: Path | None = None
+    masks: Path | None = None
+    names: tuple[str, ...] | None = None
+
+
+def find_side(paths: Sequence[Path], split: str) -> Side:
+    """What ``paths`` hold; DataError for one that is neither a CSV nor a folder with part PNGs or both."""
+    side = Side()
+    for path in paths:
+        found = _of_path(path, split)
+        for kind in ("joints", "masks"):
+            if getattr(side, kind) and getattr(found, kind):
+                by = shown(getattr(side, kind))
+                raise DataError(f"{shown(path)}: {kind} were given already, by {by}; give them once")
+        side = Side(side.joints or found.joints, side.masks or found.masks, side.names or found.names)
+    return side
+
+
+def _of_path(path: Path, split: str) -> Side:
+    if path.is_file():
+        return Side(joints=path)
+    layout = find_layout(path, split)  # raises where there is no such folder
+    if layout is not None:
+        return Side(layout.poses, layout.masks, tuple(read_ids(layout.ids)))
+    if (path / KEYPOINTS).is_file() or (path / PARTS).is_dir():
+        return Side(
+            path / KEYPOINTS if (path / KEYPOINTS).is_file() else None,
+            path / PARTS if (path / PARTS).is_dir() else None,
+        )
+    if _masks_in(path):
+        return Side(masks=path)
+    raise DataError(f"{shown(path)}: no {split}_id.txt of LIP, no {KEYPOINTS}, no {PARTS} folder and no PNGs in it")
+
+
+def _masks_in(folder: Path) -> tuple[str, ...]:
+    """The stems of the PNGs in ``folder``, sorted; hidden ones are what an interrupted writer left behind."""
+    return tuple(sorted(name.removesuffix(".png") for name in visible_names(folder) if name.endswith(".png")))
+
+
+def score_joints(truth: Side, predicted: Side) -> pd.Series:
+    """The columns of the paper's pose tables, %, in its order; PCK is its "Avg."."""
+    true, found = read_pose_csv(truth.joints), read_predictions(predicted.joints)
+    names = truth.names or tuple(true)
+    if not names:
+        raise DataError(f"{shown(truth.joints)}: no rows to score with; unzip or copy it again")
+    _require_same("row", names, found, predicted.joints)
+    absent = [name for name in names if name not in true]
+    if absent:
+        csv = shown(truth.joints)
+        raise DataError(f"{csv}: no row for {_some(absent)}, listed in the tree's id file; unzip both again")
+    hits = pckh_hits(np.stack([found[name] for name in names]), np.stack([true[name][:, :2] for name in names]), LIP)
+    scores = pckh(hits, LIP)
+    return pd.Series({name: scores[name] for name in (*(column for column, _ in LIP.columns), "U.Body", "PCK")})
+
+
+def score_parts(truth: Side, predicted: Side) -> tuple[pd.Series, pd.Series]:
+    """Pixel accuracy, mean accuracy and mIoU, %, and the IoU of every part."""
+    names = truth.names or _masks_in(truth.masks)
+    _require_same("mask", names, _masks_in(predicted.masks), predicted.masks)
+    classes = len(LIP.parts)
+    confusion = np.zeros((classes, classes), np.int64)
+    for name in tqdm(names, desc="comparing masks", unit="mask", leave=False, disable=None):
+        files = truth.masks / f"{name}.png", predicted.masks / f"{name}.png"
+        true, found = (load_mask(file) for file in files)
+        if true.shape != found.shape:
+            raise DataError(
+                f"{shown(files[1])}: {found.shape[1]}×{found.shape[0]} pixels, but {shown(files[0])} has "
+                f"{true.shape[1]}×{true.shape[0]}; predict at the image's own size"
+            )
+        if found.size and found.max() >= classes:
+            wanted = f"every pixel needs one of the parts 0 to {classes - 1}"
+            raise DataError(f"{shown(files[1])}: 255 in a prediction; {wanted}")
+        confusion += confusion_matrix(found, true, classes)
+    return pd.Series(parsing_scores(confusion)), pd.Series(class_iou(confusion), index=LIP.parts)
+
+
+def _require_same(what: str, wanted: Collection[str], found: Collection[str], where: Path) -> None:
+    missing, extra = [name for name in wanted if name not in found], sorted(set(found) - set(wanted))
+    place = shown(where)
+    if missing:
+        raise DataError(f"{place}: no {what} for {_some(missing)}, which the truth has; every image is scored")
+    if extra:
+        raise DataError(f"{place}: a {what} for {_some(extra)}, which the truth does not have; is it of another split?")
+
+
+def _some(names: Sequence[str], most: int = 3) -> str:
+    return f"{len(names)} images ({shown(', '.join(names[:most]))}{', …' if len(names) > most else ''})"
+
+
+def _score(options: argparse.Namespace) -> None:
+    truth, predicted = find_side(options.gt, options.split), find_side(options.pred, options.split)
+    tables = {}
+    if truth.joints and predicted.joints:
+        tables["PCKh@0.5, %"] = score_joints(truth, predicted)
+    if truth.masks and predicted.masks:
+        tables["parsing, %"], tables["IoU, %"] = score_parts(truth, predicted)
+    if not tables:
+        raise DataError("nothing to score: give joints on both sides, or part masks on both")
+    for title, scores in tables.items():
+        # the few scores of a table side by side, the many parts one below the other
+        text = scores.round(2).to_string() if title == "IoU, %" else scores.to_frame().T.round(2).to_string(index=False)
+        print(f"{title}\n{text}\n")
+    if options.csv:
+        lines = [{"metric": name, "percent": value} for scores in tables.values() for name, value in scores.items()]
+        write_text(options.csv, pd.DataFrame(lines).to_csv(index=False))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit status: 0 done, 2 an error that is the user's to mend, 130 interrupted."""
+    parser = argparse.ArgumentParser(prog="python -m workbook.scoring", description=__doc__)
+    for side, what in (("--gt", "the truth"), ("--pred", "the predictions")):
+        parser.add_argument(side, type=Path, nargs="+", required=True, metavar="PATH", help=what)
+    parser.add_argument("--split", choices=SPLITS, default="val", help="of a LIP tree; default: val")
+    parser.add_argument("--csv", type=Path, metavar="FILE", help="write the scores there, too")
+    options = parser.parse_args(arguments)
+    return exit_status(lambda: _score(options), kept="nothing was written")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
