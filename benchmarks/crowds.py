@@ -10,9 +10,9 @@ import torch
 
 from benchmarks.timing import compare, publish
 from mula_lib.anatomy import PASCAL
+from mula_lib.grouping import partition
 from mula_lib.inference import CropMaps, decode
 from mula_lib.models.hourglass import STRIDE
-from mula_lib.partition import partition
 from workbook.figures import Picture
 from workbook.inspection import perfect_candidates, perfect_maps
 

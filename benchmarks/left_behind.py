@@ -11,8 +11,7 @@ import numpy as np
 from PIL import Image
 
 from mula_lib.checkpoint import load_checkpoint, read_facts
-from mula_lib.errors import MulaError
-from mula_lib.files import PARTIAL
+from mula_lib.files import PARTIAL, MulaError
 
 TIMES = ("train_seconds", "images_per_second")  # columns that no two runs share
 

@@ -16,7 +16,7 @@ from tqdm.auto import tqdm
 
 from mula_lib.anatomy import LIP, PASCAL
 from mula_lib.files import write_text
-from mula_lib.models.build import build_model
+from mula_lib.models.network import build_model
 from mula_lib.training import Objective, make_optimizer, update
 from workbook.costs import network_cost
 from workbook.datasets import REPOSITORY

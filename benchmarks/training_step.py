@@ -27,9 +27,9 @@ from mula_lib.data.targets import PAPER_CROP
 from mula_lib.kernels import jit
 from mula_lib.losses import Truth
 from mula_lib.machine import keep_freed_memory, usable_cores
-from mula_lib.models.config import ModelConfig
-from mula_lib.models.interactions import AdaptationConfig
+from mula_lib.models.adaptation import AdaptationConfig
 from mula_lib.models.joint import JointModel
+from mula_lib.models.network import ModelConfig
 from workbook.costs import forward_gflops
 from workbook.datasets import REPOSITORY
 from workbook.experiments import find_experiment

@@ -11,7 +11,7 @@ from functools import cached_property
 
 import numpy as np
 
-from mula_lib.errors import ConfigError
+from mula_lib.files import ConfigError
 
 IGNORE = 255  # mask value that takes part in neither the loss nor the metric
 

@@ -19,12 +19,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from mula_lib.errors import CheckpointError, ConfigError
-from mula_lib.files import write_bytes
-from mula_lib.models.build import network_of
-from mula_lib.models.config import ModelConfig
-from mula_lib.models.network import Network
-from mula_lib.regular import shown
+from mula_lib.files import CheckpointError, ConfigError, shown, write_bytes
+from mula_lib.models.network import ModelConfig, Network, network_of
 
 WORDS = ("experiment", "profile", "dataset", "fingerprint", "trained_on")  # facts that are words, where they are given
 # A network of C channels, T stages and u residual units has at least so many times C²Tu weights: half a lone trunk's.

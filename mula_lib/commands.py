@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
-from mula_lib.errors import MulaError
+from mula_lib.files import MulaError
 
 MENDABLE = 2  # exit status of an error that is the user's to mend
 INTERRUPTED = 130

@@ -12,13 +12,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mula_lib.anatomy import Anatomy
-from mula_lib.candidates import Candidates, find_candidates
 from mula_lib.data.augment import fit_affine, invert_affine, transform_points, warp_image
 from mula_lib.data.targets import PAPER_CROP
-from mula_lib.errors import ConfigError
-from mula_lib.models.network import Network
-from mula_lib.models.outputs import StageOutput
-from mula_lib.partition import partition
+from mula_lib.files import ConfigError
+from mula_lib.grouping import Candidates, find_candidates, partition
+from mula_lib.models.network import Network, StageOutput
 
 SMOOTHING = 3.0  # σ in pixels at a crop of 256, before the arg max
 PORTION = {"cpu": 2**18, "other": 2**22}  # pixels of crops that a network is given at once

@@ -16,8 +16,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from mula_lib.errors import BusyError
-from mula_lib.files import storage_error
+from mula_lib.files import BusyError, storage_error
 
 NAME = ".lock"  # of the lock file in a folder that only one process may change
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from mula_lib.anatomy import IGNORE
-from mula_lib.data.crowd_targets import CrowdTargets, crowd_targets
-from mula_lib.data.targets import gaussian_heatmaps, heatmap_sigma
+from mula_lib.data.targets import CrowdTargets, crowd_targets, gaussian_heatmaps, heatmap_sigma
 from mula_lib.kernels.cross_entropy import upsampled_cross_entropy
-from mula_lib.models.outputs import StageOutput
+
+if TYPE_CHECKING:
+    from mula_lib.models.network import StageOutput
 
 
 class Truth:

@@ -17,8 +17,7 @@ from pathlib import Path
 import numpy as np
 from tqdm.auto import tqdm
 
-from mula_lib.errors import DataError
-from mula_lib.files import atomic_path, read_arrays
+from mula_lib.files import DataError, atomic_path, read_arrays
 
 VERSION = 1  # raise whenever the table's content changes
 

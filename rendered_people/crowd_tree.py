@@ -16,8 +16,7 @@ import numpy as np
 from scipy.io import savemat
 
 from mula_lib.data.pascal import ABSENT, FIRST_PIXEL, OCCLUDED, VISIBLE, read_people
-from mula_lib.errors import DataError
-from mula_lib.files import write_text
+from mula_lib.files import DataError, write_text
 from rendered_people.tree import SPLITS, are_whole, make_folders, stem, write_pictures, write_quickly
 
 if TYPE_CHECKING:

@@ -24,8 +24,7 @@ from tqdm.auto import tqdm
 from mula_lib import locks
 from mula_lib.anatomy import LIP, PASCAL
 from mula_lib.data.pascal import is_pascal
-from mula_lib.errors import ConfigError, DataError
-from mula_lib.files import read_json, write_text
+from mula_lib.files import ConfigError, DataError, read_json, write_text
 from mula_lib.machine import keep_freed_memory, usable_cores
 from mula_lib.workers import end_with_parent, environment, interrupts_waiting
 from rendered_people.crowd_tree import CrowdTree

@@ -22,8 +22,7 @@ import cv2
 import numpy as np
 
 from mula_lib.anatomy import LIP
-from mula_lib.errors import DataError
-from mula_lib.files import PARTIAL, remove_partials, storage_error, write_text
+from mula_lib.files import PARTIAL, DataError, remove_partials, storage_error, write_text
 
 if TYPE_CHECKING:
     from rendered_people.person import Person

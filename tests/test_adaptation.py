@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from mula_lib.errors import ConfigError
-from mula_lib.models.adaptation import DynamicConv2d, ParameterAdapter, dynamic_depthwise
-from mula_lib.models.interactions import INTERACTIONS, AdaptationConfig, build_interaction
+from mula_lib.files import ConfigError
+from mula_lib.models.adaptation import AdaptationConfig, DynamicConv2d, ParameterAdapter, dynamic_depthwise
+from mula_lib.models.interactions import INTERACTIONS, build_interaction
 
 
 def naive_depthwise(features, kernels):

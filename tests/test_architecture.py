@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from mula_lib.anatomy import LIP
-from mula_lib.errors import CheckpointError
-from mula_lib.models.config import ModelConfig
+from mula_lib.files import CheckpointError
+from mula_lib.models.adaptation import AdaptationConfig
 from mula_lib.models.hourglass import PAPER_WIDTH
-from mula_lib.models.interactions import AdaptationConfig
 from mula_lib.models.joint import JointModel
+from mula_lib.models.network import ModelConfig
 from workbook import figures
 from workbook.comparison import changes, spread_images
 from workbook.exercises import check

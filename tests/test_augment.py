@@ -23,7 +23,7 @@ from mula_lib.data.augment import (
 )
 from mula_lib.data.lip import LipRecord, LipSplit
 from mula_lib.data.samples import TrainingSamples
-from mula_lib.errors import DataError
+from mula_lib.files import DataError
 
 draws = st.builds(
     Draw,

@@ -11,13 +11,10 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from mula_lib.checkpoint import load_checkpoint, load_model, read_facts, save_checkpoint, save_weights
-from mula_lib.errors import CheckpointError
-from mula_lib.files import atomic_path, write_text
-from mula_lib.models.build import build_model
-from mula_lib.models.config import ModelConfig
-from mula_lib.models.convention import ImageConvention
-from mula_lib.models.interactions import AdaptationConfig
+from mula_lib.files import CheckpointError, atomic_path, write_text
+from mula_lib.models.adaptation import AdaptationConfig
 from mula_lib.models.joint import JointModel
+from mula_lib.models.network import ImageConvention, ModelConfig, build_model
 
 CONFIG = ModelConfig("hourglass", ("adapt",), 8, adaptation=AdaptationConfig(kernel_size=3))
 

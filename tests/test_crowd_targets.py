@@ -14,12 +14,11 @@ from hypothesis import strategies as st
 from mula_lib.anatomy import LIP, PASCAL
 from mula_lib.data.augment import Augmentation, training_affine, transform_points
 from mula_lib.data.augment import draw as draw_augmentation
-from mula_lib.data.crowd_targets import CrowdTargets, centroids, crowd_targets
 from mula_lib.data.lip import load_image
 from mula_lib.data.samples import TrainingSamples
-from mula_lib.data.targets import gaussian_heatmaps
+from mula_lib.data.targets import CrowdTargets, centroids, crowd_targets, gaussian_heatmaps
 from mula_lib.losses import pose_loss
-from mula_lib.models.outputs import StageOutput
+from mula_lib.models.network import StageOutput
 from workbook.datasets import open_source
 
 STRIDE, CROP, SIGMA = 4, 32, 5.0

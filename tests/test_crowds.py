@@ -13,12 +13,10 @@ import pytest
 import torch
 
 from mula_lib.anatomy import PASCAL
-from mula_lib.crowd_evaluation import CrowdEvaluation
 from mula_lib.data.lip import load_image, load_mask
-from mula_lib.evaluation import evaluate
+from mula_lib.evaluation import CrowdEvaluation, evaluate
 from mula_lib.inference import CropMaps, decode, predict, predict_maps
-from mula_lib.models.build import build_model
-from mula_lib.models.outputs import StageOutput
+from mula_lib.models.network import StageOutput, build_model
 from rendered_people import CrowdConfig, PeopleConfig, fingerprint, part_frequencies, render_dataset
 from workbook.datasets import FIXTURES, open_source
 from workbook.experiments import find_experiment

@@ -9,7 +9,7 @@ import torch
 
 from mula_lib.anatomy import LIP
 from mula_lib.evaluation import evaluate
-from mula_lib.models.build import build_model
+from mula_lib.models.network import build_model
 from workbook.diagnostics import (
     KERNELS,
     ONE_VIEW,

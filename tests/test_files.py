@@ -13,9 +13,18 @@ import torch
 from conftest import REPOSITORY
 
 from mula_lib.checkpoint import save_checkpoint
-from mula_lib.errors import DataError, StorageError
 from mula_lib.evaluation import Evaluation
-from mula_lib.files import PARTIAL, read_arrays, read_json, remove_partials, require_writable, write_json, write_text
+from mula_lib.files import (
+    PARTIAL,
+    DataError,
+    StorageError,
+    read_arrays,
+    read_json,
+    remove_partials,
+    require_writable,
+    write_json,
+    write_text,
+)
 
 OPERATIONS = ("open", "close", "fsync", "chmod", "replace")  # of os, in whatever order they are called
 
@@ -79,12 +88,12 @@ def quota(tmp_path):
             import sys, resource
             sys.path.insert(0, {str(REPOSITORY)!r})
             from pathlib import Path
-            from mula_lib.errors import MulaError
+            from mula_lib.files import MulaError
             path = Path({str(tmp_path / "file")!r})
             import torch
             from mula_lib.checkpoint import save_checkpoint, save_weights
-            from mula_lib.models.build import build_model
-            from mula_lib.models.config import ModelConfig
+            from mula_lib.models.network import build_model
+            from mula_lib.models.network import ModelConfig
             config = ModelConfig("vgg", ("none",), 16)
             model = build_model(config, 0)
             resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))

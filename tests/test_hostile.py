@@ -12,7 +12,7 @@ from conftest import REPOSITORY
 from benchmarks.hostile import __main__ as benchmark
 from benchmarks.hostile import harness
 from benchmarks.hostile.harness import REFUSED, RIGHT, VIOLATION, Kind, Trial, all_kinds, counts, run_case, run_command
-from mula_lib.errors import DataError
+from mula_lib.files import DataError
 
 SEED = 20_180_908  # other cases than the benchmark's
 CASES = {

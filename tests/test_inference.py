@@ -15,12 +15,11 @@ from mula_lib import inference
 from mula_lib.anatomy import LIP
 from mula_lib.data.augment import fit_affine, warp_image
 from mula_lib.data.lip import load_image, load_mask
-from mula_lib.errors import ConfigError, DataError
 from mula_lib.evaluation import Evaluation, evaluate
+from mula_lib.files import ConfigError, DataError
 from mula_lib.inference import CropMaps, Testing, decode, predict, predict_maps
 from mula_lib.metrics.pose import pckh_hits
-from mula_lib.models.build import build_model
-from mula_lib.models.outputs import StageOutput
+from mula_lib.models.network import StageOutput, build_model
 
 
 class ColourReader(torch.nn.Module):

@@ -11,8 +11,7 @@ from PIL import Image
 
 from mula_lib.data.lip import read_ids, read_pose_csv, read_split
 from mula_lib.data.pictures import decode_mask, load_image, load_mask, stray_ids
-from mula_lib.errors import DataError
-from mula_lib.regular import shown
+from mula_lib.files import DataError, shown
 
 AS_UNZIPPED_TWICE = {
     "images": "TrainVal_images/TrainVal_images/{split}_images",

@@ -11,7 +11,7 @@ import pytest
 from conftest import REPOSITORY
 
 from mula_lib import locks
-from mula_lib.errors import BusyError, StorageError
+from mula_lib.files import BusyError, StorageError
 
 
 def holder(path, until="input()"):

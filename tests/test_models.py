@@ -7,11 +7,10 @@ import pytest
 import torch
 
 from mula_lib.anatomy import LIP, PASCAL
-from mula_lib.errors import ConfigError
-from mula_lib.models.config import ModelConfig
-from mula_lib.models.convention import ImageConvention
-from mula_lib.models.interactions import AdaptationConfig
+from mula_lib.files import ConfigError
+from mula_lib.models.adaptation import AdaptationConfig
 from mula_lib.models.joint import JointModel
+from mula_lib.models.network import ImageConvention, ModelConfig
 from mula_lib.models.vgg import VGG16Encoder
 from workbook.experiments import EXPERIMENTS, find_experiment
 from workbook.profiles import SMOKE

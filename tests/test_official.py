@@ -11,10 +11,10 @@ import torch.nn.functional as F
 from mula_lib.anatomy import LIP
 from mula_lib.checkpoint import load_model, read_facts
 from mula_lib.data.targets import gaussian_heatmaps, heatmap_sigma
-from mula_lib.errors import CheckpointError, ConfigError
+from mula_lib.files import CheckpointError, ConfigError
 from mula_lib.inference import Testing, predict_maps
 from mula_lib.losses import Truth
-from mula_lib.models.build import build_model
+from mula_lib.models.network import build_model
 from mula_lib.models.released import JOINTS, convert, convert_file, load_official, main, released_config
 
 PREFIX = "module.front_end_net."

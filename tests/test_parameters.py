@@ -2,7 +2,7 @@
 
 import pytest
 
-from mula_lib.errors import ConfigError
+from mula_lib.files import ConfigError
 from workbook.datasets import open_source
 from workbook.parameters import find_seeds, of_crowds, of_one_person
 from workbook.profiles import find_profile

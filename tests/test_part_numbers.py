@@ -8,7 +8,7 @@ from mula_lib.anatomy import PASCAL
 from mula_lib.data import convert_parts
 from mula_lib.data.lip import load_mask
 from mula_lib.data.pascal import OTHER_LOOKUP, OTHER_PARTS, numbered_differently, part_votes, read_split
-from mula_lib.errors import DataError
+from mula_lib.files import DataError
 from workbook.datasets import FIXTURES
 
 TO_OTHER = np.argsort(OTHER_LOOKUP).astype(np.uint8)  # part id -> id of the other release

@@ -10,9 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mula_lib.anatomy import PASCAL
-from mula_lib.candidates import Candidates, find_candidates
 from mula_lib.data.targets import heatmap_sigma
-from mula_lib.partition import FEWEST, ORDER, SEED, partition
+from mula_lib.grouping import FEWEST, ORDER, SEED, Candidates, find_candidates, partition
 from workbook.figures import Picture
 from workbook.inspection import perfect_candidates
 

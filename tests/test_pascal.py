@@ -17,7 +17,7 @@ from mula_lib.data.pascal import (
     read_people,
     read_split,
 )
-from mula_lib.errors import DataError
+from mula_lib.files import DataError
 from rendered_people.crowd_tree import people_mat
 from workbook.datasets import FIXTURES, open_source
 

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from mula_lib.anatomy import LIP
-from mula_lib.errors import ConfigError, DataError
+from mula_lib.files import ConfigError, DataError
 from rendered_people import PeopleConfig, ensure_people, fingerprint, part_frequencies, render_dataset
 from rendered_people.__main__ import main
 

@@ -13,8 +13,8 @@ from PIL import Image
 
 from mula_lib.anatomy import LIP, PASCAL
 from mula_lib.data.pictures import load_image
+from mula_lib.files import shown
 from mula_lib.inference import Prediction
-from mula_lib.regular import shown
 from workbook.photo import LONGEST, coco, load_predictor, main, overlay, photos_of
 
 PERSON = REPOSITORY / "tests/fixture/people/TrainVal_images/val_images/val_000000.jpg"

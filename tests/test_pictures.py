@@ -17,8 +17,7 @@ from PIL import Image, ImageOps
 from mula_lib.data import picture_files
 from mula_lib.data.picture_files import Unsound, inspect, read_png
 from mula_lib.data.pictures import load_image, load_mask
-from mula_lib.errors import DataError
-from mula_lib.regular import shown
+from mula_lib.files import DataError, shown
 from workbook.datasets import FIXTURES
 
 PERSON = FIXTURES["people"] / "TrainVal_images" / "val_images" / "val_000000.jpg"

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from mula_lib import distributed as processes
-from mula_lib.errors import ConfigError
+from mula_lib.files import ConfigError
 from mula_lib.training import EpochBatches
 from workbook.datasets import REPOSITORY
 
@@ -27,10 +27,10 @@ from mula_lib import distributed as processes
 from mula_lib.data.augment import Augmentation
 from mula_lib.data.samples import TrainingSamples
 from workbook.datasets import open_source
-from mula_lib.models.interactions import AdaptationConfig
-from mula_lib.models.config import ModelConfig
+from mula_lib.models.adaptation import AdaptationConfig
+from mula_lib.models.network import ModelConfig
 from mula_lib.training import Recipe
-from mula_lib.models.build import build_model
+from mula_lib.models.network import build_model
 from mula_lib.training import fit
 
 with processes.joined():

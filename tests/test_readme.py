@@ -5,7 +5,7 @@ import re
 import pytest
 from conftest import REPOSITORY
 
-from mula_lib.errors import DataError
+from mula_lib.files import DataError
 from mula_lib.models.interactions import INTERACTIONS
 from workbook.summary import BEGIN, END, summary, update
 from workbook.tables import ROWS

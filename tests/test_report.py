@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from conftest import REPOSITORY
 
-from mula_lib.errors import DataError
+from mula_lib.files import DataError
 from workbook import figures
 from workbook.diagnostics import KERNELS
 from workbook.report import main, write_report

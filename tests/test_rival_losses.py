@@ -11,16 +11,16 @@ from mula_lib.anatomy import LIP, PASCAL
 from mula_lib.data.augment import Augmentation
 from mula_lib.data.samples import TrainingSamples
 from mula_lib.losses import Truth
-from mula_lib.models.build import build_model
-from mula_lib.models.rivals import adversarial
-from mula_lib.models.rivals.adversarial import BALANCE, STEP
-from mula_lib.models.rivals.structure import (
+from mula_lib.models.network import build_model
+from mula_lib.models.rivals import pose as adversarial
+from mula_lib.models.rivals.parsing import (
     hard_cross_entropy,
     image_cross_entropy,
     over_batch_mean,
     shuffled,
     structure_distance,
 )
+from mula_lib.models.rivals.pose import BALANCE, STEP
 from workbook.experiments import find_experiment
 from workbook.profiles import SMOKE
 

@@ -11,16 +11,14 @@ from torch import nn
 from mula_lib.anatomy import LIP, PASCAL
 from mula_lib.data.augment import Augmentation
 from mula_lib.data.samples import TrainingSamples
-from mula_lib.errors import ConfigError
+from mula_lib.files import ConfigError
 from mula_lib.losses import Truth
-from mula_lib.models.build import build_model, network_of
-from mula_lib.models.config import ModelConfig
 from mula_lib.models.interactions import AttentionAdapter, build_interaction
-from mula_lib.models.outputs import StageOutput
-from mula_lib.models.rivals import SYSTEMS, pose_guided
-from mula_lib.models.rivals.attention import SCALES
-from mula_lib.models.rivals.deeplab import scaled_rates
-from mula_lib.models.rivals.pose_guided import drawn_skeletons
+from mula_lib.models.network import ModelConfig, StageOutput, build_model, network_of
+from mula_lib.models.rivals import SYSTEMS
+from mula_lib.models.rivals import joint as pose_guided
+from mula_lib.models.rivals.joint import drawn_skeletons
+from mula_lib.models.rivals.parsing import SCALES, scaled_rates
 from mula_lib.training import fit
 from workbook.costs import parameter_count
 from workbook.experiments import EXPERIMENTS, find_experiment

@@ -10,8 +10,8 @@ import workbook.runs as runs_module
 from mula_lib import distributed as processes
 from mula_lib import locks
 from mula_lib.checkpoint import save_weights
-from mula_lib.errors import BusyError, CheckpointError, ConfigError, DataError
-from mula_lib.models.build import build_model
+from mula_lib.files import BusyError, CheckpointError, ConfigError, DataError
+from mula_lib.models.network import build_model
 from workbook import run_steps
 from workbook.datasets import open_source
 from workbook.runs import do_run, ship_weights, wanted_runs

@@ -14,11 +14,11 @@ import pytest
 from mula_lib.anatomy import LIP, PASCAL
 from mula_lib.checkpoint import load_model, save_weights
 from mula_lib.data.lip import load_image, load_mask
-from mula_lib.errors import DataError
+from mula_lib.files import DataError
 from mula_lib.inference import predict
 from mula_lib.metrics.parsing import confusion_matrix, parsing_scores
 from mula_lib.metrics.pose import pckh, pckh_hits
-from mula_lib.models.build import build_model
+from mula_lib.models.network import build_model
 from workbook import submission
 from workbook.datasets import FIXTURES
 from workbook.experiments import find_experiment

@@ -15,10 +15,9 @@ from mula_lib import training
 from mula_lib.data.augment import Augmentation
 from mula_lib.data.samples import TrainingSamples
 from mula_lib.data.targets import gaussian_heatmaps, heatmap_sigma
-from mula_lib.errors import CheckpointError
+from mula_lib.files import CheckpointError
 from mula_lib.losses import Truth, supervise
-from mula_lib.models.build import build_model
-from mula_lib.models.outputs import StageOutput
+from mula_lib.models.network import StageOutput, build_model
 from mula_lib.training import EpochBatches, fit
 from workbook.profiles import PAPER_EPOCHS, Recipe
 from workbook.results import build_table

@@ -11,7 +11,7 @@ import psutil
 import pytest
 from conftest import REPOSITORY
 
-from mula_lib.errors import ConfigError, MulaError, StorageError
+from mula_lib.files import ConfigError, MulaError, StorageError
 from workbook import cli as workbook
 from workbook import jobs
 from workbook import notebooks as execution

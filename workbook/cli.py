@@ -20,8 +20,7 @@ from mula_lib import distributed as processes
 from mula_lib import locks
 from mula_lib.commands import exit_status
 from mula_lib.data.check import require_sound
-from mula_lib.errors import ConfigError
-from mula_lib.files import remove_partials, require_writable
+from mula_lib.files import ConfigError, remove_partials, require_writable
 from mula_lib.machine import usable_cores
 from workbook.comparison import run_label, side_by_side, systems_side_by_side
 from workbook.datasets import CROWDS, REPOSITORY, SINGLE, Source, is_given, open_source

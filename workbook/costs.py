@@ -8,9 +8,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from mula_lib.kernels import jit
-from mula_lib.models.build import network_of
-from mula_lib.models.config import ModelConfig
-from mula_lib.models.network import Network
+from mula_lib.models.network import ModelConfig, Network, network_of
 
 BACKWARD = 2  # forward passes that a backward pass costs: one for the gradient of the features, one for the weights'
 BYTES = 4  # of a float32

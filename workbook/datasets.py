@@ -11,8 +11,7 @@ from mula_lib.anatomy import LIP, PASCAL, Anatomy
 from mula_lib.data import lip, pascal
 from mula_lib.data.lip import LipSplit
 from mula_lib.data.pascal import PascalSplit
-from mula_lib.errors import ConfigError, DataError
-from mula_lib.files import read_json
+from mula_lib.files import ConfigError, DataError, read_json
 from rendered_people import CrowdConfig, PeopleConfig, ensure_people
 
 REPOSITORY = Path(__file__).resolve().parents[1]

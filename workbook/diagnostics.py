@@ -21,8 +21,7 @@ from mula_lib.evaluation import evaluate
 from mula_lib.files import write_text
 from mula_lib.inference import Testing
 from mula_lib.models.adaptation import ParameterAdapter
-from mula_lib.models.hooks import hooked
-from mula_lib.models.network import Network
+from mula_lib.models.network import Network, hooked
 from workbook.results import results_folder
 from workbook.runs import RunResult
 

@@ -8,11 +8,10 @@ import unicodedata
 from dataclasses import dataclass, replace
 
 from mula_lib.anatomy import Anatomy
-from mula_lib.errors import ConfigError
-from mula_lib.models import convention
-from mula_lib.models.config import ModelConfig
-from mula_lib.models.convention import ImageConvention
-from mula_lib.models.interactions import AdaptationConfig, released_adaptation
+from mula_lib.files import ConfigError
+from mula_lib.models import network as convention
+from mula_lib.models.adaptation import AdaptationConfig, released_adaptation
+from mula_lib.models.network import ImageConvention, ModelConfig
 from workbook.profiles import Profile, Recipe
 
 

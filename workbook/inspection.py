@@ -11,14 +11,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mula_lib.anatomy import Anatomy
-from mula_lib.candidates import Candidates, find_candidates
 from mula_lib.data.augment import Draw, augment_sample
-from mula_lib.data.crowd_targets import CrowdTargets, centroids, crowd_targets
 from mula_lib.data.lip import LipRecord, LipSplit, load_image, load_mask
 from mula_lib.data.pascal import PascalRecord
-from mula_lib.data.targets import gaussian_heatmaps, heatmap_sigma
-from mula_lib.models.hooks import hooked
+from mula_lib.data.targets import CrowdTargets, centroids, crowd_targets, gaussian_heatmaps, heatmap_sigma
+from mula_lib.grouping import Candidates, find_candidates
 from mula_lib.models.joint import JointModel
+from mula_lib.models.network import hooked
 from workbook.figures.people import Picture
 
 

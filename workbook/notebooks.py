@@ -10,8 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from mula_lib.errors import ConfigError, MulaError
-from mula_lib.files import storage_error, write_json
+from mula_lib.files import ConfigError, MulaError, storage_error, write_json
 from mula_lib.workers import environment
 from workbook.datasets import CROWDS, REPOSITORY, Source
 from workbook.profiles import Profile

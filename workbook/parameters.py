@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mula_lib.errors import ConfigError
+from mula_lib.files import ConfigError
 from workbook.datasets import CROWDS, SINGLE, Source
 
 

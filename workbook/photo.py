@@ -23,11 +23,18 @@ from mula_lib.anatomy import LIP, PASCAL, Anatomy
 from mula_lib.checkpoint import load_model, read_facts
 from mula_lib.commands import MENDABLE, exit_status
 from mula_lib.data.pictures import load_image
-from mula_lib.errors import CheckpointError, ConfigError, DataError
-from mula_lib.files import atomic_path, write_bytes, write_json
+from mula_lib.files import (
+    CheckpointError,
+    ConfigError,
+    DataError,
+    atomic_path,
+    shown,
+    visible_names,
+    write_bytes,
+    write_json,
+)
 from mula_lib.inference import Prediction, predict
 from mula_lib.models.network import Network
-from mula_lib.regular import shown, visible_names
 from workbook.datasets import VARIABLES
 from workbook.experiments import find_experiment
 from workbook.figures.output import png_bytes

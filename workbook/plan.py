@@ -18,8 +18,8 @@ import torch
 
 from mula_lib import distributed as processes
 from mula_lib.data.samples import TrainingSamples
-from mula_lib.errors import ConfigError, MulaError
-from mula_lib.models.build import build_model
+from mula_lib.files import ConfigError, MulaError
+from mula_lib.models.network import build_model
 from mula_lib.training import Objective, make_optimizer, update
 from workbook.costs import BYTES, NetworkCost, network_cost
 from workbook.runs import Run

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from mula_lib.data.augmentation import Augmentation
-from mula_lib.errors import ConfigError
+from mula_lib.data.augment import Augmentation
+from mula_lib.files import ConfigError
 from mula_lib.inference import Testing
 from mula_lib.training import PAPER_DROPS, PAPER_EPOCHS, Recipe
 

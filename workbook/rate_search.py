@@ -17,8 +17,7 @@ import pandas as pd
 
 from mula_lib import locks
 from mula_lib.commands import exit_status
-from mula_lib.errors import DataError
-from mula_lib.files import write_text
+from mula_lib.files import DataError, write_text
 from mula_lib.machine import usable_cores
 from workbook.datasets import REPOSITORY, SINGLE, Source, open_source
 from workbook.experiments import Experiment, find_experiment, searched_experiments

@@ -21,9 +21,7 @@ import pandas as pd
 from PIL import Image
 
 from mula_lib.commands import exit_status
-from mula_lib.errors import DataError
-from mula_lib.files import read_json, write_text
-from mula_lib.regular import read_regular
+from mula_lib.files import DataError, read_json, read_regular, write_text
 from workbook.comparison import side_by_side, systems_side_by_side
 from workbook.datasets import REPOSITORY, VARIABLES
 from workbook.figures.output import CAPTION, shown_path

@@ -14,10 +14,8 @@ import numpy as np
 import pandas as pd
 
 from mula_lib import locks
-from mula_lib.errors import DataError
-from mula_lib.files import write_json, write_text
+from mula_lib.files import MOST_TEXT, DataError, read_regular, shown, write_json, write_text
 from mula_lib.machine import usable_cores
-from mula_lib.regular import MOST_TEXT, read_regular, shown
 from workbook.datasets import REPOSITORY, Source
 from workbook.profiles import Profile
 from workbook.runs import Run, RunResult

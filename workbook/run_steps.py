@@ -16,8 +16,7 @@ from mula_lib.data.samples import TrainingSamples
 from mula_lib.evaluation import evaluate
 from mula_lib.files import remove, write_json
 from mula_lib.inference import Testing
-from mula_lib.models.build import build_model
-from mula_lib.models.network import Network
+from mula_lib.models.network import Network, build_model
 from mula_lib.training import fit
 from workbook.costs import forward_gflops, parameter_count
 from workbook.datasets import REPOSITORY

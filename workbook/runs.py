@@ -25,11 +25,9 @@ from pathlib import Path
 from mula_lib import distributed as processes
 from mula_lib import locks
 from mula_lib.checkpoint import load_model, read_facts, save_weights
-from mula_lib.errors import CheckpointError, ConfigError
 from mula_lib.evaluation import Evaluation, load_evaluation
-from mula_lib.files import read_json, remove_partials, write_json
-from mula_lib.models.config import ModelConfig
-from mula_lib.models.network import Network
+from mula_lib.files import CheckpointError, ConfigError, read_json, remove_partials, write_json
+from mula_lib.models.network import ModelConfig, Network
 from workbook import run_steps
 from workbook.datasets import REPOSITORY, Source
 from workbook.experiments import Experiment

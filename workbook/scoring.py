@@ -21,11 +21,9 @@ from mula_lib.anatomy import LIP
 from mula_lib.commands import exit_status
 from mula_lib.data.lip import SPLITS, find_layout, read_ids, read_pose_csv
 from mula_lib.data.pictures import load_mask
-from mula_lib.errors import DataError
-from mula_lib.files import write_text
+from mula_lib.files import DataError, shown, visible_names, write_text
 from mula_lib.metrics.parsing import class_iou, confusion_matrix, parsing_scores
 from mula_lib.metrics.pose import pckh, pckh_hits
-from mula_lib.regular import shown, visible_names
 from workbook.submission import KEYPOINTS, PARTS, read_predictions
 
 

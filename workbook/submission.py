@@ -21,8 +21,7 @@ from mula_lib import locks
 from mula_lib.anatomy import LIP
 from mula_lib.commands import exit_status
 from mula_lib.data.lip import JOINTS, SPLITS, LipRecord, load_image, read_rows, read_split
-from mula_lib.errors import DataError
-from mula_lib.files import read_json, write_bytes, write_json, write_text
+from mula_lib.files import DataError, read_json, write_bytes, write_json, write_text
 from mula_lib.inference import Prediction, predict
 from workbook.photo import Predictor, load_predictor
 

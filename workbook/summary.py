@@ -10,8 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from mula_lib.commands import exit_status
-from mula_lib.errors import DataError
-from mula_lib.files import write_text
+from mula_lib.files import DataError, write_text
 from workbook.datasets import REPOSITORY
 from workbook.results import COLUMNS, read_table
 

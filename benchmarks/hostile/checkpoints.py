@@ -20,12 +20,10 @@ from torch import Tensor
 from benchmarks.hostile import damage
 from benchmarks.hostile.harness import REFUSED, RIGHT, Trial, kind, nothing
 from mula_lib.checkpoint import load_checkpoint, load_model, save_checkpoint, save_weights
-from mula_lib.models.build import build_model
-from mula_lib.models.config import ModelConfig
-from mula_lib.models.interactions import AdaptationConfig
-from mula_lib.models.network import Network
+from mula_lib.files import shown
+from mula_lib.models.adaptation import AdaptationConfig
+from mula_lib.models.network import ModelConfig, Network, build_model
 from mula_lib.models.released import load_official
-from mula_lib.regular import shown
 from workbook.photo import Predictor, load_predictor
 
 DAMAGES: dict[str, Callable[[bytes, np.random.Generator], bytes]] = {

@@ -16,7 +16,7 @@ from PIL import Image
 from benchmarks.hostile import damage, png
 from benchmarks.hostile.harness import REFUSED, RIGHT, Ended, Trial, kind, run_command
 from benchmarks.hostile.masks import by_pillow
-from mula_lib.regular import shown
+from mula_lib.files import shown
 from workbook import photo, scoring
 from workbook.datasets import FIXTURES
 

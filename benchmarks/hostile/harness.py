@@ -11,7 +11,7 @@ cases of a run are dealt out::
         return Trial("leads out of the folder", lambda: read_ids(path), names=(path.name,), must=REFUSED)
 
 Every case is a function of its kind, the seed and its number, so that a violation can be repeated. Two ends are
-allowed: a right answer, or an error of :mod:`mula_lib.errors` that is one short line with the name of a file. All else
+allowed: a right answer, or an error of :mod:`mula_lib.files` that is one short line with the name of a file. All else
 is a violation: another exception, a wrong answer, an answer to what must be refused, a refusal of what is sound, a
 message without the name, a warning, anything printed (but by a command), and what takes longer than ``LONGEST``.
 """
@@ -34,7 +34,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import hostile
-from mula_lib.errors import MulaError
+from mula_lib.files import MulaError
 
 RIGHT, REFUSED, VIOLATION = "right", "refused", "violation"
 LONGEST = 60  # seconds for a case; all but a few take a hundredth of one
@@ -51,7 +51,7 @@ class Trial:
 
     what: str  # what was done to the input, in a few words: the variant that is counted
     act: Callable[[], object]  # the public function that is tried
-    names: tuple[str, ...]  # of files; a message must contain one of them, as mula_lib.regular.shown has it
+    names: tuple[str, ...]  # of files; a message must contain one of them, as mula_lib.files.shown has it
     judge: Callable[[object], None] = nothing  # raises AssertionError unless the result is right
     must: str | None = None  # RIGHT or REFUSED where only one end is allowed
     after: Callable[[], None] = nothing  # raises AssertionError if something else is wrong, whatever the end

@@ -14,7 +14,7 @@ from benchmarks.hostile import damage
 from benchmarks.hostile.harness import REFUSED, RIGHT, Trial, kind
 from benchmarks.hostile.pictures import LOSSLESS, LOSSY, TURNED, WRONG, pixels, seen
 from mula_lib.data.lip import load_image
-from mula_lib.regular import shown
+from mula_lib.files import shown
 
 TOLERANCE = 3  # of 255: decoders round differently, in CMYK's two multiplications most
 BROKEN = {

@@ -14,7 +14,7 @@ from PIL import Image
 from benchmarks.hostile import damage, png
 from benchmarks.hostile.harness import REFUSED, RIGHT, Trial, kind
 from mula_lib.data.lip import load_mask
-from mula_lib.regular import shown
+from mula_lib.files import shown
 
 CLASSES = 20
 Writer = Callable[[np.ndarray, np.random.Generator], bytes]

@@ -20,7 +20,7 @@ from scipy.sparse import csc_matrix
 from benchmarks.hostile import damage
 from benchmarks.hostile.harness import REFUSED, RIGHT, Trial, kind
 from mula_lib.data.pascal import read_people
-from mula_lib.regular import shown
+from mula_lib.files import shown
 
 JOINTS = 14
 _CLASSES = {"f8": 6, "f4": 7, "i1": 8, "u1": 9, "i2": 10, "u2": 11, "i4": 12, "u4": 13, "i8": 14, "u8": 15}

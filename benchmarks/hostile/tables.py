@@ -11,7 +11,7 @@ import numpy as np
 from benchmarks.hostile import damage
 from benchmarks.hostile.harness import REFUSED, RIGHT, Trial, kind
 from mula_lib.data.lip import read_ids, read_pose_csv
-from mula_lib.regular import shown
+from mula_lib.files import shown
 
 JOINTS = 16
 _DECIMAL = re.compile(r"[ \t]*[+-]?(?:nan|(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?)[ \t]*", re.ASCII | re.IGNORECASE)

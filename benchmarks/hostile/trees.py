@@ -14,9 +14,9 @@ from benchmarks.hostile import damage
 from benchmarks.hostile.harness import REFUSED, RIGHT, CommandRefused, Trial, kind, run_command
 from mula_lib.anatomy import LIP, PASCAL
 from mula_lib.data import check, lip, pascal
-from mula_lib.data.augmentation import Augmentation
+from mula_lib.data.augment import Augmentation
 from mula_lib.data.samples import TrainingSamples
-from mula_lib.regular import shown
+from mula_lib.files import shown
 from workbook.datasets import FIXTURES
 
 NEUTRAL = Augmentation(scale=(1.0, 1.0), rotation=0.0, shift=0.0, mirror=0.0)  # so that a sample's place means nothing

@@ -34,10 +34,8 @@ from mula_lib.data.check_report import (
 )
 from mula_lib.data.lip import SPLITS, LipLayout, find_layout, read_ids, read_pose_csv
 from mula_lib.data.pascal import is_pascal
-from mula_lib.errors import DataError
-from mula_lib.files import write_text
+from mula_lib.files import DataError, shown, write_text
 from mula_lib.machine import usable_cores
-from mula_lib.regular import shown
 
 MISSING_PIECE = "missing folder or CSV"
 MALFORMED = "malformed id file or CSV"

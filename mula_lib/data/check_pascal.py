@@ -37,8 +37,7 @@ from mula_lib.data.pascal import (
     numbered_differently,
     read_people,
 )
-from mula_lib.errors import DataError
-from mula_lib.regular import shown, visible_names
+from mula_lib.files import DataError, shown, visible_names
 
 MISSING_PIECE = "missing folder"
 MALFORMED = "malformed id file"

@@ -14,8 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from mula_lib.data.pictures import decode_mask, load_image, stray_ids
-from mula_lib.errors import DataError
-from mula_lib.regular import shown
+from mula_lib.files import DataError, shown
 
 NAMED = 10  # offenders printed per check, the rest is counted
 

@@ -18,9 +18,7 @@ from mula_lib.anatomy import PASCAL
 from mula_lib.commands import exit_status
 from mula_lib.data.pascal import OTHER_LOOKUP
 from mula_lib.data.pictures import load_mask
-from mula_lib.errors import DataError
-from mula_lib.files import write_bytes
-from mula_lib.regular import shown, visible_names
+from mula_lib.files import DataError, shown, visible_names, write_bytes
 
 
 def convert(masks: Path, out: Path) -> int:

@@ -31,8 +31,7 @@ import numpy as np
 
 from mula_lib.anatomy import LIP
 from mula_lib.data.pictures import decode_mask, load_image, load_mask, stray_ids
-from mula_lib.errors import DataError
-from mula_lib.regular import read_lines, shown, visible_names
+from mula_lib.files import DataError, read_lines, shown, visible_names
 
 __all__ = [
     "CSV_COLUMNS", "JOINTS", "LARGEST_COORDINATE", "OCCLUDED", "SPLITS", "LipLayout", "LipRecord", "LipSplit",

@@ -25,8 +25,7 @@ from mula_lib.anatomy import PASCAL
 from mula_lib.data.lip import LARGEST_COORDINATE, read_ids
 from mula_lib.data.matlab import NotMatlab, OtherVersion, Unread, read_variables
 from mula_lib.data.pictures import load_mask
-from mula_lib.errors import DataError
-from mula_lib.regular import read_regular, shown, visible_names
+from mula_lib.files import DataError, read_regular, shown, visible_names
 
 SPLITS = ("train", "val")  # the papers' "test" is val
 FOLDERS = ("JPEGImages", "SegmentationPart", "PersonJoints")

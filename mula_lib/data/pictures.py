@@ -19,8 +19,7 @@ from PIL import Image, ImageOps, PngImagePlugin, TiffImagePlugin, WebPImagePlugi
 
 from mula_lib.anatomy import IGNORE, LIP
 from mula_lib.data.picture_files import GREY, MOST_BYTES, PALETTE, Png, Unsound, inspect, read_png, require_size
-from mula_lib.errors import DataError
-from mula_lib.regular import read_regular, shown
+from mula_lib.files import DataError, read_regular, shown
 
 # Of a damaged file the readers' own line says enough; these would add lines without its name.
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)

@@ -9,12 +9,11 @@ from torch.utils.data import Dataset
 
 from mula_lib.anatomy import Anatomy
 from mula_lib.data.augment import Augmentation, augment_sample, draw, training_affine, transform_points
-from mula_lib.data.crowd_targets import centroids
 from mula_lib.data.lip import LipSplit
 from mula_lib.data.pascal import PascalSplit
 from mula_lib.data.pictures import load_image, load_mask
-from mula_lib.errors import DataError
-from mula_lib.regular import shown
+from mula_lib.data.targets import centroids
+from mula_lib.files import DataError, shown
 
 KEPT_BYTES = 2**29  # of decoded pictures: all of the demo's
 

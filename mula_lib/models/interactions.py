@@ -8,49 +8,14 @@ tensors and returns (B, ``out_channels``, H, W) ones. To add one, write the clas
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mula_lib.errors import ConfigError
+from mula_lib.files import ConfigError
 from mula_lib.kernels.convolution import Conv1x1, Conv3x3
-from mula_lib.models.adaptation import NORMS, Closing, DynamicConv2d, ParameterAdapter
-
-Pair = tuple[Tensor, Tensor]
-
-
-@dataclass(frozen=True)
-class AdaptationConfig:
-    """How MuLA's dynamic convolution is built; the defaults are what measured best (``docs/adaptation.md``)."""
-
-    kernel_size: int = 7  # h; odd
-    plain_start: bool = False  # Kaiming adapters without a base kernel, as released
-    unit_kernels: bool = True  # kernels at unit L2 norm per channel
-    norm: str = "bn"  # on R*: "none" as in Eq. 6, "bn"; released: "bn_relu" (hourglass), "relu" (VGG)
-
-    def __post_init__(self) -> None:
-        if self.norm not in NORMS:
-            raise ConfigError(f"norm={self.norm!r} of the adapted features; known: {', '.join(NORMS)}")
-        if self.kernel_size < 1 or self.kernel_size % 2 == 0:
-            raise ConfigError(f"kernel_size={self.kernel_size}: dynamic kernels need an odd side; try 3, 5 or 7")
-
-
-def released_adaptation(kernel_size: int, *, vgg: bool) -> AdaptationConfig:
-    """The authors' code: Kaiming's weights, no base kernel, and ReLU behind U, in hourglasses with BN before it."""
-    return AdaptationConfig(kernel_size, plain_start=True, unit_kernels=False, norm="relu" if vgg else "bn_relu")
-
-
-class Interaction(nn.Module):
-    """Base: keeps both representations as they are (``none``: independent networks)."""
-
-    def __init__(self, channels: int, config: AdaptationConfig) -> None:
-        super().__init__()
-        self.out_channels = channels
-
-    def forward(self, r_parsing: Tensor, r_pose: Tensor) -> Pair:
-        return r_parsing, r_pose
+from mula_lib.models.adaptation import Adapt, AdaptationConfig, Closing, Interaction, Pair
 
 
 class Add(Interaction):
@@ -112,40 +77,6 @@ class SelfResidual(Interaction):
 
     def forward(self, r_parsing: Tensor, r_pose: Tensor) -> Pair:
         return r_parsing + self.parsing(r_parsing), r_pose + self.pose(r_pose)
-
-
-class Adaptation(nn.Module):
-    """One direction of MuLA: R̄ = R + R*(R; kernels from the other task's R), Eqs. 2, 6 and 7."""
-
-    def __init__(self, channels: int, config: AdaptationConfig) -> None:
-        super().__init__()
-        self.adapter = ParameterAdapter(
-            channels, config.kernel_size, plain_start=config.plain_start, unit_kernels=config.unit_kernels
-        )
-        self.dynamic = DynamicConv2d(channels, norm=config.norm)
-
-    def forward(self, features: Tensor, guidance: Tensor) -> Tensor:
-        """R of this task and R of the other -> R̄ of this task, all (B, C, H, W)."""
-        return features + self.dynamic(features, self.adapter(guidance))
-
-
-class Adapt(Interaction):
-    """MuLA, and its one-way variants LA-Pose (``to_pose`` only) and LA-Parsing (``to_parsing`` only)."""
-
-    def __init__(
-        self, channels: int, config: AdaptationConfig, *, to_parsing: bool = True, to_pose: bool = True,
-        detach: bool = False,
-    ) -> None:
-        super().__init__(channels, config)
-        self.detach = detach
-        self.to_parsing = Adaptation(channels, config) if to_parsing else None
-        self.to_pose = Adaptation(channels, config) if to_pose else None
-
-    def forward(self, r_parsing: Tensor, r_pose: Tensor) -> Pair:
-        from_parsing, from_pose = (r_parsing.detach(), r_pose.detach()) if self.detach else (r_parsing, r_pose)
-        refined_parsing = self.to_parsing(r_parsing, from_pose) if self.to_parsing else r_parsing
-        refined_pose = self.to_pose(r_pose, from_parsing) if self.to_pose else r_pose
-        return refined_parsing, refined_pose
 
 
 class CrossStitch(Interaction):

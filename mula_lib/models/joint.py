@@ -14,10 +14,8 @@ from torch.utils.checkpoint import checkpoint
 
 from mula_lib.losses import Truth, supervise
 from mula_lib.models import hourglass, vgg
-from mula_lib.models.config import ModelConfig
 from mula_lib.models.interactions import build_interaction
-from mula_lib.models.network import Network
-from mula_lib.models.outputs import StageOutput
+from mula_lib.models.network import ModelConfig, Network, StageOutput
 
 
 class Mapping(nn.Module):

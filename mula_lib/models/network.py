@@ -2,13 +2,132 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 
+from mula_lib.files import ConfigError
 from mula_lib.losses import Truth, supervise
-from mula_lib.models.config import ModelConfig
-from mula_lib.models.outputs import StageOutput
+from mula_lib.models import hourglass, vgg
+from mula_lib.models.adaptation import AdaptationConfig
+
+
+@dataclass(frozen=True)
+class ImageConvention:
+    """Channel order, mean and standard deviation of a network's input, in units of 0..1."""
+
+    order: str = "RGB"  # or "BGR", as in the released checkpoints
+    mean: float = 0.5
+    std: float = 0.25  # the released checkpoints: 1
+
+    def __post_init__(self) -> None:
+        if self.order not in ("RGB", "BGR"):
+            raise ConfigError(f"image order {self.order!r}: only RGB and BGR are known")
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """RGB (B, 3, H, W), uint8 or float in 0..255 -> float32 in this convention, memory format kept."""
+        if images.dtype == torch.uint8:
+            images = images.float()
+        if self.order == "BGR":
+            images = images.flip(1)
+        return images / (255 * self.std) - self.mean / self.std
+
+
+RELEASED = ImageConvention(order="BGR", mean=0.5, std=1.0)  # of the authors' code
+
+
+BACKBONES = ("vgg", "hourglass")
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Everything that decides a network's shape; stored with its weights and compared when they are loaded."""
+
+    backbone: str  # "vgg" or "hourglass"
+    interactions: tuple[str, ...]  # one name a stage, so T = len(interactions)
+    width: int  # channels of R; the paper: 512 (vgg), 256 (hourglass)
+    parts: int = 20  # P + 1 with background
+    joints: int = 16  # N
+    units: int = 1  # residual units in each group of an hourglass
+    shared_encoder: bool = False  # MTL: one encoder, two classifiers
+    batch_norm: bool = False  # in the VGG trunk
+    context: int = 6  # of the VGG trunk's last six convolutions, how many are 3×3 and not 1×1: each sees 16 px more
+    residual: bool = False  # F(t) is added to F(t+1), as in stacked hourglasses [15]; Eq. 3 as printed has no such term
+    adaptation: AdaptationConfig = field(default_factory=AdaptationConfig)
+    image: ImageConvention = field(default_factory=ImageConvention)
+    offsets: bool = False  # several people: the pose branch also regresses each joint's offset to its centroid
+    rival: str | None = None  # a compared system on this trunk instead of the joint model: a name in ``SYSTEMS``
+    crop: int | None = None  # of a compared system: side of its crops, to which its authors' cells are scaled
+    anatomy: str = "LIP"  # of a compared system: whose joints, parts and limbs (:func:`mula_lib.anatomy.find_anatomy`)
+    # The structure of the authors' released code where it differs from the paper: R, not R̄, and F go on to the next
+    # stage, the pose branch has a last map of the background, and bilinear enlarging aligns the corners.
+    released: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("width", "parts", "joints", "units"):
+            number = getattr(self, name)
+            if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+                raise ConfigError(f"{name}={number!r}: a whole number from 1 is needed")
+        if self.backbone not in BACKBONES:
+            raise ConfigError(f"unknown backbone {self.backbone!r}; known: {', '.join(BACKBONES)}")
+        if not self.interactions:
+            raise ConfigError("a model needs at least one stage; give interactions=('none',) for independent networks")
+        if self.width < 8 or self.width % 8:
+            raise ConfigError(f"width={self.width}: the trunks need a positive multiple of 8")
+        if self.backbone == "vgg" and self.stages > 1:
+            raise ConfigError("VGG16-FCN encodes images, not features, and so has one stage; stack hourglasses instead")
+        if self.shared_encoder and self.interactions != ("none",):
+            raise ConfigError("a shared encoder (MTL) has one stage and no interaction: interactions=('none',)")
+        if self.released and self.offsets:
+            raise ConfigError(
+                "the authors released their network for one person only: released=True needs offsets=False"
+            )
+
+    @property
+    def stages(self) -> int:
+        """T."""
+        return len(self.interactions)
+
+    @property
+    def pose_maps(self) -> int:
+        """Maps that the pose branch predicts: N, and in the released structure one of the background."""
+        return self.joints + self.released
+
+    @property
+    def stride(self) -> int:
+        """Image pixels per feature cell."""
+        return vgg.STRIDE if self.backbone == "vgg" else hourglass.STRIDE
+
+    def to_json(self) -> dict:
+        """Plain lists and numbers, for files and fingerprints."""
+        return {**asdict(self), "interactions": list(self.interactions)}
+
+    @classmethod
+    def from_json(cls, values: dict) -> ModelConfig:
+        """The inverse of :meth:`to_json`."""
+        return cls(
+            **{
+                **values,
+                "interactions": tuple(values["interactions"]),
+                "adaptation": AdaptationConfig(**values["adaptation"]),
+                "image": ImageConvention(**values["image"]),
+            }
+        )
+
+
+class StageOutput(NamedTuple):
+    """Predictions of one stage, at the trunk's stride; None of a task that the network does not have."""
+
+    parsing: Tensor | None  # S(t): (B, parts, h, w) logits
+    # J(t): (B, joints, h, w) confidence maps; of the released structure one more, of the background
+    pose: Tensor | None
+    # (B, 2 · joints, h, w), of several people only: x of every joint, then y, in units of half a crop
+    offsets: Tensor | None = None
+
 
 CLASSIFIER_STD = 0.01
 
@@ -58,3 +177,36 @@ def _kaiming(module: nn.Module) -> None:
         nn.init.kaiming_normal_(module.weight)
         if module.bias is not None:
             nn.init.zeros_(module.bias)
+
+
+def network_of(config: ModelConfig) -> Network:
+    """The network that ``config`` describes; ConfigError lists the known systems."""
+    from mula_lib.models.joint import JointModel  # they are networks, and so import this module
+    from mula_lib.models.rivals import SYSTEMS
+
+    if config.rival is None:
+        return JointModel(config)
+    if config.rival not in SYSTEMS:
+        raise ConfigError(f"unknown system {config.rival!r}; known: {', '.join(SYSTEMS)}")
+    return SYSTEMS[config.rival](config)
+
+
+def build_model(config: ModelConfig, seed: int) -> Network:
+    """A freshly initialised network; the weights depend on ``seed`` only and no generator outside is touched."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return network_of(config)
+
+
+Hook = Callable[[nn.Module, tuple, object], object]
+
+
+@contextmanager
+def hooked(pairs: Iterable[tuple[nn.Module, Hook]]) -> Iterator[None]:
+    """Within this context each module's forward pass goes through its hook, as ``register_forward_hook`` has it."""
+    handles = [module.register_forward_hook(hook) for module, hook in pairs]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()

@@ -20,12 +20,10 @@ from torch import Tensor
 from mula_lib.anatomy import LIP
 from mula_lib.checkpoint import load_plain, save_weights
 from mula_lib.commands import exit_status
-from mula_lib.errors import CheckpointError
-from mula_lib.models import convention
-from mula_lib.models.build import network_of
-from mula_lib.models.config import ModelConfig
-from mula_lib.models.interactions import released_adaptation
-from mula_lib.models.network import Network
+from mula_lib.files import CheckpointError
+from mula_lib.models import network as convention
+from mula_lib.models.adaptation import released_adaptation
+from mula_lib.models.network import ModelConfig, Network, network_of
 
 PREFIXES = ("module.", "front_end_net.")  # of nn.DataParallel, and of the module that initialised the network
 

@@ -14,8 +14,8 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from mula_lib.models.hooks import Hook, hooked
 from mula_lib.models.joint import JointModel
+from mula_lib.models.network import Hook, hooked
 from workbook.figures.people import bare
 from workbook.figures.style import in_house_style
 from workbook.figures.systems import IDEA, IMAGE, JOINTS, PARTS, TRUNK, Arrow, Box, draw_diagram

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
-from mula_lib.candidates import Candidates
+from mula_lib.grouping import Candidates
 from workbook.figures.people import PEOPLE, bare
 from workbook.figures.style import in_house_style
 

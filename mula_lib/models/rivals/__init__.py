@@ -8,20 +8,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from mula_lib.models.config import ModelConfig
-from mula_lib.models.network import Network
-from mula_lib.models.rivals.adversarial import AdversarialHourglass
-from mula_lib.models.rivals.attention import AttentionToScale
-from mula_lib.models.rivals.cross_stitch import CrossStitchNetwork
-from mula_lib.models.rivals.deeplab import DeepLabV2
-from mula_lib.models.rivals.fcn8s import FCN8s
-from mula_lib.models.rivals.jppnet import JPPNet
-from mula_lib.models.rivals.pad_net import PADNet
-from mula_lib.models.rivals.pose_guided import PoseGuidedRefinement
-from mula_lib.models.rivals.pose_machine import HybridPoseMachine
-from mula_lib.models.rivals.pyramid import PyramidStream
-from mula_lib.models.rivals.segnet import SegNet
-from mula_lib.models.rivals.structure import SSNAN, AttentionSSL, over_batch_mean, shuffled
+from mula_lib.models.network import ModelConfig, Network
+from mula_lib.models.rivals.joint import CrossStitchNetwork, JPPNet, PADNet, PoseGuidedRefinement
+from mula_lib.models.rivals.parsing import (
+    SSNAN,
+    AttentionSSL,
+    AttentionToScale,
+    DeepLabV2,
+    FCN8s,
+    SegNet,
+    over_batch_mean,
+    shuffled,
+)
+from mula_lib.models.rivals.pose import AdversarialHourglass, HybridPoseMachine, PyramidStream
 
 SYSTEMS: dict[str, Callable[[ModelConfig], Network]] = {
     "fcn8s": FCN8s,
