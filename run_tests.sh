@@ -12,10 +12,10 @@ python -m ruff check .
 echo "== the whole workbook at smoke size, from nothing"
 python - <<'END'
 import shutil
-from mula_lib import locks
+from mula_lib.files import locked
 from workbook.runs import RUNS
 
-with locks.held(RUNS / ".smoke.lock", "profile smoke"):
+with locked(RUNS / ".smoke.lock", "profile smoke"):
     for folder in ("runs/smoke", "runs/notebooks/smoke", "results/smoke"):
         shutil.rmtree(folder, ignore_errors=True)
 END

@@ -8,9 +8,8 @@ import pytest
 
 import workbook.runs as runs_module
 from mula_lib import distributed as processes
-from mula_lib import locks
 from mula_lib.checkpoint import save_weights
-from mula_lib.files import BusyError, CheckpointError, ConfigError, DataError
+from mula_lib.files import LOCK, BusyError, CheckpointError, ConfigError, DataError, locked
 from mula_lib.models.network import build_model
 from workbook import run_steps
 from workbook.datasets import open_source
@@ -182,7 +181,7 @@ def test_two_processes_that_want_the_same_row_train_it_once(make_run, do_run_els
 
 def test_a_row_is_not_trained_by_several_processes_together_while_another_is_at_it(make_run, monkeypatch):
     run = make_run()
-    with locks.held(run.folder / locks.NAME, "it"):
+    with locked(run.folder / LOCK, "it"):
         monkeypatch.setattr(processes, "count", lambda: 2)
         with pytest.raises(BusyError, match=r"HG-1s-1u-MuLA \(fixture\), seed 0; run this again"):
             do_run(run)

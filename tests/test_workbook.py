@@ -235,7 +235,7 @@ def test_workers_end_when_their_parent_is_killed(tmp_path):
             import multiprocessing, os, signal, sys, time
             from concurrent.futures import ProcessPoolExecutor
             sys.path.insert(0, {str(REPOSITORY)!r})
-            from mula_lib.workers import end_with_parent
+            from mula_lib.files import end_with_parent
 
             def work(seconds):
                 time.sleep(seconds)

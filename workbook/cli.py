@@ -17,11 +17,8 @@ from typing import NamedTuple
 import torch
 
 from mula_lib import distributed as processes
-from mula_lib import locks
-from mula_lib.commands import exit_status
 from mula_lib.data.check import require_sound
-from mula_lib.files import ConfigError, remove_partials, require_writable
-from mula_lib.machine import usable_cores
+from mula_lib.files import ConfigError, exit_status, locked, remove_partials, require_writable, usable_cores
 from workbook.comparison import run_label, side_by_side, systems_side_by_side
 from workbook.datasets import CROWDS, REPOSITORY, SINGLE, Source, is_given, open_source
 from workbook.experiments import Experiment, find_experiment
@@ -68,7 +65,7 @@ def _run(options: argparse.Namespace) -> None:
     if options.shard or processes.rank() > 0:  # parts are done side by side; each run is locked by itself
         _train(runs, options)
     else:
-        with locks.held(RUNS / f".{profile.name}.lock", f"profile {profile.name}", wait=processes.count() == 1):
+        with locked(RUNS / f".{profile.name}.lock", f"profile {profile.name}", wait=processes.count() == 1):
             _make(profile, halves, runs, seeds, options)
         print(f"\ndone in {clock(time.perf_counter() - started)}; tables and figures: {_folders(halves)}")
 

@@ -71,7 +71,7 @@ def open_source(name: str, *, path: Path | str | None = None) -> Source:
             raise DataError(
                 f"data set {name!r}: no path given; pass one, or set {VARIABLES[name]} to the folder it lies in"
             )
-        root = Path(given)
+        root = Path(given).expanduser()
     if not root.is_dir():
         raise DataError(f"{root}: no such folder; data set {name!r} is read from there")
     reader, anatomy = (lip, LIP) if name in SINGLE else (pascal, PASCAL)

@@ -14,8 +14,7 @@ from tqdm.auto import tqdm
 
 from mula_lib import distributed as processes
 from mula_lib import training
-from mula_lib.files import MulaError, StorageError
-from mula_lib.workers import end_with_parent, interrupts_waiting
+from mula_lib.files import MulaError, StorageError, end_with_parent, interrupts_waiting
 from workbook.runs import Run, RunResult, do_run
 
 

@@ -10,8 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from mula_lib.files import ConfigError, MulaError, storage_error, write_json
-from mula_lib.workers import environment
+from mula_lib.files import ConfigError, MulaError, environment, storage_error, write_json
 from workbook.datasets import CROWDS, REPOSITORY, Source
 from workbook.profiles import Profile
 

@@ -21,13 +21,14 @@ from tqdm.auto import tqdm
 
 from mula_lib.anatomy import LIP, PASCAL, Anatomy
 from mula_lib.checkpoint import load_model, read_facts
-from mula_lib.commands import MENDABLE, exit_status
-from mula_lib.data.pictures import load_image
+from mula_lib.data.images import load_image
 from mula_lib.files import (
+    USER_ERROR,
     CheckpointError,
     ConfigError,
     DataError,
     atomic_path,
+    exit_status,
     shown,
     visible_names,
     write_bytes,
@@ -246,4 +247,4 @@ def _answer(options: argparse.Namespace) -> int:
             tqdm.write(f"{shown(photo)}: {shown(', '.join(path.name for path in paths))}")
         except DataError as error:
             complain(error)
-    return MENDABLE if failed else 0
+    return USER_ERROR if failed else 0

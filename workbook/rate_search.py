@@ -15,10 +15,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from mula_lib import locks
-from mula_lib.commands import exit_status
-from mula_lib.files import DataError, write_text
-from mula_lib.machine import usable_cores
+from mula_lib.files import DataError, exit_status, locked, usable_cores, write_text
 from workbook.datasets import REPOSITORY, SINGLE, Source, open_source
 from workbook.experiments import Experiment, find_experiment, searched_experiments
 from workbook.jobs import train_rows
@@ -112,7 +109,7 @@ def _search(options: argparse.Namespace) -> None:
     train_rows(runs, options.jobs, retrain=True)
     path = results_folder(profile, source) / "learning_rates.csv"
     table = search_table(runs)
-    with locks.held(path.with_name(f".{path.name}.lock"), f"{path}"):  # two searches of other rows keep each other's
+    with locked(path.with_name(f".{path.name}.lock"), f"{path}"):  # two searches of other rows keep each other's
         kept = read_table(path, table.columns)
         if kept is not None:
             table = pd.concat([kept[~kept["method"].isin(table["method"])], table], ignore_index=True)

@@ -13,9 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from mula_lib import locks
-from mula_lib.files import MOST_TEXT, DataError, read_regular, shown, write_json, write_text
-from mula_lib.machine import usable_cores
+from mula_lib.files import LOCK, DataError, locked, shown, usable_cores, write_json, write_text
 from workbook.datasets import REPOSITORY, Source
 from workbook.profiles import Profile
 from workbook.runs import Run, RunResult
@@ -43,7 +41,7 @@ def read_table(path: Path, columns: Sequence[str] = ()) -> pd.DataFrame | None:
         return None
     mend = "delete it and run ./run_all.sh again"
     try:
-        text = read_regular(path, MOST_TEXT).decode()
+        text = path.read_bytes().decode()
         widths = {len(row) for row in csv.reader(io.StringIO(text))}
         if not text.endswith("\n") or len(widths) != 1 or "\0" in text:  # a copy that was cut off, for instance
             raise ValueError("rows of different lengths")
@@ -106,7 +104,7 @@ def write_table(table: int, profile: Profile, source: Source, seeds: Sequence[in
     frame = build_table(table, profile, source, seeds)
     folder = results_folder(profile, source)
     path, origin = folder / f"table{table}.csv", provenance(profile, source, seeds)
-    with locks.held(folder / locks.NAME, f"the tables in {folder}"):  # so that both are of one call
+    with locked(folder / LOCK, f"the tables in {folder}"):  # so that both are of one call
         write_text(path, frame.to_csv(index=False))
         write_json(path.with_suffix(".provenance.json"), origin)
     return frame

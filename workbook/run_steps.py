@@ -14,7 +14,7 @@ from mula_lib import distributed as processes
 from mula_lib.checkpoint import load_model, read_facts, save_weights
 from mula_lib.data.samples import TrainingSamples
 from mula_lib.evaluation import evaluate
-from mula_lib.files import remove, write_json
+from mula_lib.files import write_json
 from mula_lib.inference import Testing
 from mula_lib.models.network import Network, build_model
 from mula_lib.training import fit
@@ -85,7 +85,7 @@ def test(run: Run, weights: Path) -> None:
     )
     seconds = time.perf_counter() - started
     # The counts are of the scores beside them, always: those of an earlier test go first.
-    remove(run.folder / "metrics.json")
+    (run.folder / "metrics.json").unlink(missing_ok=True)
     evaluation.save(run.folder / "evaluation.npz")
     metrics = {
         "experiment": run.experiment.name,
@@ -108,4 +108,4 @@ def test(run: Run, weights: Path) -> None:
         "trouble": facts.get("trouble"),
     }
     write_json(run.folder / "metrics.json", metrics)
-    remove(run.folder / "last.ckpt")
+    (run.folder / "last.ckpt").unlink(missing_ok=True)

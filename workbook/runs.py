@@ -23,10 +23,9 @@ from functools import cached_property
 from pathlib import Path
 
 from mula_lib import distributed as processes
-from mula_lib import locks
 from mula_lib.checkpoint import load_model, read_facts, save_weights
 from mula_lib.evaluation import Evaluation, load_evaluation
-from mula_lib.files import CheckpointError, ConfigError, read_json, remove_partials, write_json
+from mula_lib.files import LOCK, CheckpointError, ConfigError, locked, read_json, remove_partials, write_json
 from mula_lib.models.network import ModelConfig, Network
 from workbook import run_steps
 from workbook.datasets import REPOSITORY, Source
@@ -217,7 +216,7 @@ def _alone(run: Run) -> Iterator[None]:
         yield
         return
     what = f"{run.experiment.name} ({run.source.name}), seed {run.seed}"
-    with locks.held(run.folder / locks.NAME, what, wait=processes.count() == 1):
+    with locked(run.folder / LOCK, what, wait=processes.count() == 1):
         remove_partials(run.folder)
         yield
 

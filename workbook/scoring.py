@@ -18,10 +18,9 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from mula_lib.anatomy import LIP
-from mula_lib.commands import exit_status
+from mula_lib.data.images import load_mask
 from mula_lib.data.lip import SPLITS, find_layout, read_ids, read_pose_csv
-from mula_lib.data.pictures import load_mask
-from mula_lib.files import DataError, shown, visible_names, write_text
+from mula_lib.files import DataError, exit_status, shown, visible_names, write_text
 from mula_lib.metrics.parsing import class_iou, confusion_matrix, parsing_scores
 from mula_lib.metrics.pose import pckh, pckh_hits
 from workbook.submission import KEYPOINTS, PARTS, read_predictions

@@ -17,11 +17,9 @@ import cv2
 import numpy as np
 from tqdm.auto import tqdm
 
-from mula_lib import locks
 from mula_lib.anatomy import LIP
-from mula_lib.commands import exit_status
 from mula_lib.data.lip import JOINTS, SPLITS, LipRecord, load_image, read_rows, read_split
-from mula_lib.files import DataError, read_json, write_bytes, write_json, write_text
+from mula_lib.files import LOCK, DataError, exit_status, locked, read_json, write_bytes, write_json, write_text
 from mula_lib.inference import Prediction, predict
 from workbook.photo import Predictor, load_predictor
 
@@ -67,7 +65,7 @@ def make_submission(
     if predictor.anatomy is not LIP:
         raise DataError(f"{weights}: a network for several people; LIP shows one person an image")
     made_with = {"weights": hashlib.sha256(weights.read_bytes()).hexdigest(), "split": split, "images": len(records)}
-    with locks.held(out / locks.NAME, f"the submission in {out}"):
+    with locked(out / LOCK, f"the submission in {out}"):
         _claim(out / MADE_WITH, made_with)
         _predict(predictor, records, out, progress)
 

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from mula_lib.commands import exit_status
-from mula_lib.files import DataError, write_text
+from mula_lib.files import DataError, exit_status, write_text
 from workbook.datasets import REPOSITORY
 from workbook.results import COLUMNS, read_table
 

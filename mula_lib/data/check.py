@@ -1,8 +1,11 @@
 """Checks a data set before a run depends on it: ``python -m mula_lib.data.check PATH``.
 
-PATH holds a LIP or an extended PASCAL-Person-Part tree (:mod:`mula_lib.data.check_pascal`). Every file is decoded
-once. Errors are what would stop a run or spoil its numbers; warnings are what a user should know. Exit status 0: no
-errors; 1: errors, each file named; 2: there is no such tree at PATH.
+PATH holds a LIP or an extended PASCAL-Person-Part tree. Every file is decoded once. Errors are what would stop a run or
+spoil its numbers; warnings are what a user should know. Exit status 0: no errors; 1: errors, each file named; 2: there
+is no such tree at PATH.
+
+PASCAL's annotations do not say whether coordinates count from 0 or 1 (``pascal.FIRST_PIXEL``), nor whose side the joints
+2 to 7 are of (``anatomy.PASCAL_FIRST_SIDE``): a warning tells if a whole tree speaks against what is assumed.
 """
 
 from __future__ import annotations
@@ -10,68 +13,84 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections import Counter, defaultdict
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
 
-from mula_lib.anatomy import LIP
-from mula_lib.commands import exit_status
-from mula_lib.data import check_pascal
-from mula_lib.data.check_report import (
-    BAD_IMAGE,
-    BAD_MASK,
-    NO_IMAGE,
-    NO_MASK,
-    SIZES_DIFFER,
-    Checks,
-    Finding,
-    SplitReport,
-    decode_pair,
-    format_reports,
-    ids_above,
-    in_threads,
-)
-from mula_lib.data.lip import SPLITS, LipLayout, find_layout, read_ids, read_pose_csv
-from mula_lib.data.pascal import is_pascal
-from mula_lib.files import DataError, shown, write_text
-from mula_lib.machine import usable_cores
+from mula_lib.anatomy import IGNORE, LIP, PASCAL, PASCAL_FIRST_SIDE, PASCAL_OTHER_SIDE, Anatomy
+from mula_lib.data import lip, pascal
+from mula_lib.data.images import decode_mask, images_in, load_image, quiet_decoders, stray_ids
+from mula_lib.data.lip import LipLayout, read_ids, read_pose_csv
+from mula_lib.data.pascal import PascalLayout
+from mula_lib.files import DataError, exit_status, usable_cores, write_text
 
-MISSING_PIECE = "missing folder or CSV"
-MALFORMED = "malformed id file or CSV"
-STRAY_IDS = ids_above(len(LIP.parts))
-NO_ROW, NO_ID = "id without CSV row", "CSV row without id"
-NO_JOINTS = "no joint annotated"
-CHECKS = Checks(
-    data_set="LIP",
-    full={"train": 30_462, "val": 10_000, "test": 10_000},
-    errors=(
-        MISSING_PIECE, MALFORMED, NO_IMAGE, BAD_IMAGE, NO_MASK, BAD_MASK, STRAY_IDS, SIZES_DIFFER, NO_ROW, NO_ID,
-    ),
-    warnings=(NO_JOINTS,),
-)  # fmt: skip
-# what cannot be checked without each piece of the tree
-OF_IMAGES = (NO_IMAGE, BAD_IMAGE, SIZES_DIFFER)
-OF_MASKS = (NO_MASK, BAD_MASK, STRAY_IDS, SIZES_DIFFER)
-OF_POSES = (NO_ROW, NO_ID, NO_JOINTS)
+FULL = {LIP.name: {"train": 30_462, "val": 10_000, "test": 10_000}, PASCAL.name: {"train": 1_716, "val": 1_817}}
+NAMED = 10  # offenders printed per finding, the rest is counted
+LEAST_COORDINATES = 10  # at an edge, to speak about where counting begins: single slips of a hand do not
+LEAST_FACING = 50  # people, to speak about the sides
+FEW = 0.4  # of them; most people who are photographed, and whose face is seen, face the camera
+
+Findings = list[tuple[str, str]]  # what is wrong, and the file with the particulars
 
 
-def check_tree(root: str | Path, splits: Sequence[str] = (), *, jobs: int = 1) -> list[SplitReport]:
+@dataclass
+class Report:
+    """What was found in a tree: ids of each split, and the files of each error and warning."""
+
+    data_set: str
+    listed: dict[str, int] = field(default_factory=dict)
+    errors: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    warnings: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+
+    @property
+    def sound(self) -> bool:
+        """True if there are no errors; warnings are allowed."""
+        return not self.errors
+
+    def __str__(self) -> str:
+        lines = [f"{self.data_set}: {', '.join(f'{count:,} {split} ids' for split, count in self.listed.items())}"]
+        for kind, findings in (("error", self.errors), ("warning", self.warnings)):
+            for what, files in findings.items():
+                lines += ["", f"{kind}: {what} ({len(files):,})", *(f"  {file}" for file in files[:NAMED])]
+                if len(files) > NAMED:
+                    lines.append(f"  and {len(files) - NAMED:,} more")
+        return "\n".join([*lines, "", "no errors" if self.sound else "fix the errors before a run"])
+
+
+@dataclass
+class _Tally:
+    """What single files say about the whole tree."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    masks: Counter[int] = field(default_factory=Counter)  # how many masks hold each id
+
+
+def check_tree(root: str | Path, splits: Sequence[str] = (), *, jobs: int = 1) -> Report:
     """Check ``splits`` of the tree at ``root``, or all that it has an id file for; ``jobs`` threads decode.
 
     Raises :class:`DataError` if ``root`` is no folder, holds no tree, or lacks one of the ``splits`` asked for.
     """
-    if is_pascal(root):
-        return check_pascal.check_tree(root, splits, jobs=jobs)
-    layouts = {split: find_layout(root, split) for split in splits or SPLITS}
+    reader, anatomy = (pascal, PASCAL) if pascal.is_pascal(root) else (lip, LIP)
+    unknown = [split for split in splits if split not in reader.SPLITS]
+    if unknown:
+        raise DataError(f"{root}: {anatomy.name} has no {unknown[0]} split; the papers' test images are its val")
+    layouts = {split: reader.find_layout(root, split) for split in splits or reader.SPLITS}
     absent = [split for split, layout in layouts.items() if layout is None]
-    if splits and absent:
-        raise DataError(f"{shown(root)}: no {absent[0]}_id.txt here or in the unzipped folders; is this a LIP tree?")
-    if len(absent) == len(layouts):
-        raise DataError(
-            f"{shown(root)}: not a LIP tree: no train_id.txt, val_id.txt or test_id.txt; nor PASCAL: no PersonJoints"
-        )
-    return [_check_split(split, layout, jobs) for split, layout in layouts.items() if layout is not None]
+    if absent and (splits or len(absent) == len(layouts)):
+        raise DataError(reader.missing_tree(root, absent[0]))
+    report, tally = Report(anatomy.name), _Tally()
+    for split, layout in layouts.items():
+        if layout is not None:
+            _check_split(report, tally, split, layout, jobs)
+    for what, particulars in _suspicions(tally):
+        report.warnings[what].append(particulars)
+    return report
 
 
 def require_sound(root: str | Path, stamp: Path) -> None:
@@ -81,84 +100,180 @@ def require_sound(root: str | Path, stamp: Path) -> None:
     """
     if stamp.is_file() and stamp.read_text(encoding="utf-8", errors="replace").startswith(f"{Path(root).resolve()}\n"):
         return
-    reports = check_tree(root, jobs=min(8, usable_cores()))
-    text = format_reports(reports)
-    if not all(report.sound for report in reports):
-        raise DataError(f"{shown(root)}: not as it should be; mend what is named here and run again\n{text}")
-    write_text(stamp, f"{Path(root).resolve()}\n{text}\n")
+    report = check_tree(root, jobs=min(8, usable_cores()))
+    if not report.sound:
+        raise DataError(f"{root}: fix what is named here and run again\n{report}")
+    write_text(stamp, f"{Path(root).resolve()}\n{report}\n")
 
 
-def _check_split(split: str, layout: LipLayout, jobs: int) -> SplitReport:
-    report = SplitReport(split, CHECKS)
-    required = {"images": layout.images}
-    if split != "test":  # whose annotations are withheld
-        required |= {"segmentations": layout.masks, "pose CSV": layout.poses}
-    for what, path in required.items():
-        if path is None:
-            report.add(MISSING_PIECE, f"{shown(layout.ids)}: there are no {split} {what} beside it")
-    for path, checks in ((layout.images, OF_IMAGES), (layout.masks, OF_MASKS), (layout.poses, OF_POSES)):
-        if path is None:
-            report.unchecked.update(checks)
+def _check_split(report: Report, tally: _Tally, split: str, layout: LipLayout | PascalLayout, jobs: int) -> None:
+    reader, anatomy = (pascal, PASCAL) if isinstance(layout, PascalLayout) else (lip, LIP)
+    errors, warnings = (
+        lambda what, file, kind=kind: kind[f"{split}: {what}"].append(str(file)) for kind in (report.errors, report.warnings)
+    )
+    for what in reader.missing_pieces(layout, split):
+        errors("missing folder or CSV", f"{layout.ids.parent}: {what}")
     try:
         names = read_ids(layout.ids)
     except DataError as error:
-        report.add(MALFORMED, str(error))
-        report.unchecked.update(OF_IMAGES + OF_MASKS + OF_POSES)
-        return report
-    report.add_listed(names, layout.ids)
-    if layout.poses is not None:
-        _check_poses(names, layout.poses, report)
-    for findings in in_threads(lambda name: _check_files(name, layout), names, jobs, split):
-        for check, what in findings:
-            report.add(check, what)
-    return report
+        return errors("malformed id file", error)
+    report.listed[split], full = len(names), FULL[anatomy.name][split]
+    if len(names) != full:
+        warnings(f"not the full {anatomy.name}", f"{layout.ids}: {len(names):,} ids; the full one has {full:,}")
+    if reader is lip:
+        _check_poses(names, layout.poses, errors, warnings)
+        people = {}
+    else:
+        people = pascal.annotated(layout) if layout.people else {}
+        for name in names:
+            if layout.people and name not in people:  # whose other files are not needed either
+                warnings("id without .mat", layout.people / f"{name}.mat")
+        names = [name for name in names if name in people or not layout.people]
+        if not names:
+            errors("missing annotations", f"{layout.people}: no .mat of any id; copy them there")
+    images, masks = (images_in(folder) if folder else None for folder in (layout.images, layout.masks))
+
+    def check(name: str) -> tuple[Findings, Findings, _Tally]:
+        image = images.get(name, layout.images / f"{name}.jpg") if images is not None else None
+        mask = masks.get(name, layout.masks / f"{name}.png") if masks is not None else None
+        return _check_files(image, mask, people.get(name), anatomy)
+
+    pool = ThreadPoolExecutor(jobs)  # decoding releases the interpreter's lock
+    try:
+        with quiet_decoders():
+            bar = partial(tqdm, total=len(names), desc=split, unit="image", leave=False, disable=None)
+            for wrong, odd, found in bar(pool.map(check, names)):
+                for what, file in wrong:
+                    errors(what, file)
+                for what, file in odd:
+                    warnings(what, file)
+                tally.counts.update(found.counts)
+                tally.masks.update(found.masks)
+    finally:
+        pool.shutdown(cancel_futures=True)  # so that an interrupt does not first decode the rest
 
 
-def _check_poses(names: list[str], path: Path, report: SplitReport) -> None:
+def _check_poses(names: list[str], path: Path | None, errors, warnings) -> None:
+    if path is None:
+        return
     try:
         poses = read_pose_csv(path)
     except DataError as error:
-        report.add(MALFORMED, str(error))
-        report.unchecked.update(OF_POSES)
-        return
+        return errors("malformed CSV", error)
+    listed = set(names)
     for name in names:
         if name not in poses:
-            report.add(NO_ROW, f"{shown(path)}: {shown(name)}.jpg")
+            errors("id without CSV row", f"{path}: {name}.jpg")
         elif np.isnan(poses[name]).all():
-            report.add(NO_JOINTS, f"{shown(path)}: {shown(name)}.jpg")
-    listed = set(names)
+            warnings("no joint annotated", f"{path}: {name}.jpg")
     for name in poses:
         if name not in listed:
-            report.add(NO_ID, f"{shown(path)}: {shown(name)}.jpg")
+            warnings("CSV row without id", f"{path}: {name}.jpg")
 
 
-def _check_files(name: str, layout: LipLayout) -> list[Finding]:
-    """Decode one image and its mask, as far as the tree has such folders."""
-    image = layout.images / f"{name}.jpg" if layout.images is not None else None
-    mask = layout.masks / f"{name}.png" if layout.masks is not None else None
-    return decode_pair(image, mask, len(LIP.parts))[0]
+def _check_files(
+    image: Path | None, mask: Path | None, people: Path | None, anatomy: Anatomy
+) -> tuple[Findings, Findings, _Tally]:
+    """Read the files of one id, as far as the tree has them: errors, warnings, and what they say about the tree."""
+    errors: Findings = []
+    tally = _Tally()
+    pixels = ids = None
+    try:
+        pixels = load_image(image) if image else None
+    except DataError as error:
+        errors.append(("unreadable image" if os.path.lexists(image) else "missing image", str(error)))
+    try:
+        ids = decode_mask(mask) if mask else None
+    except DataError as error:
+        errors.append(("unreadable mask" if os.path.lexists(mask) else "missing mask", str(error)))
+    if ids is not None:
+        tally.masks.update(np.unique(ids).tolist())
+        stray = stray_ids(ids, len(anatomy.parts))
+        if stray:
+            some = f"{', '.join(map(str, stray[:5]))}{', …' * (len(stray) > 5)}"
+            errors.append((f"mask ids above {len(anatomy.parts) - 1}", f"{mask}: {some}"))
+        if pixels is not None and ids.shape != pixels.shape[:2]:
+            sizes = f"{ids.shape[1]}×{ids.shape[0]}, the image {pixels.shape[1]}×{pixels.shape[0]}"
+            errors.append(("mask and image sizes differ", f"{mask}: the mask is {sizes}"))
+            ids = None
+    if people is None:
+        return errors, [], tally
+    try:
+        joints, occluded, boxes = pascal.read_people(people)
+    except DataError as error:
+        return [*errors, ("malformed .mat", str(error))], [], tally
+    if not len(joints):
+        return errors, [("image without people", str(people))], tally
+    warnings = _place(people, joints, boxes, pixels.shape[1::-1], tally) if pixels is not None else []
+    columns = np.where(occluded, np.nan, joints[..., 0])
+    forehead, right, left = (columns[:, PASCAL.joint(name)] for name in ("forehead", "right_shoulder", "left_shoulder"))
+    facing = np.isfinite(forehead + right + left) & (right != left)
+    tally.counts.update(facing=int(facing.sum()), right_is_left=int((facing & (right < left)).sum()))
+    if ids is not None and pascal.numbered_differently(ids, joints, occluded):
+        errors.append(("mask numbered like the other release", f"{mask}: {pascal.renumber_command(mask.parent)}"))
+    return errors, warnings, tally
+
+
+def _place(path: Path, joints: np.ndarray, boxes: np.ndarray, size_wh: tuple[int, int], tally: _Tally) -> Findings:
+    """Warn of joints outside of the image; count coordinates that are, in the file, 0 or the size of the image."""
+    written = np.rint(np.concatenate([joints.reshape(-1, 2), boxes.reshape(-1, 2)])) + pascal.FIRST_PIXEL
+    tally.counts.update(at_zero=int((written == 0).sum()), at_size=int((written == size_wh).sum()))
+    places = np.rint(joints)
+    people, indices = np.nonzero(((places < 0) | (places >= size_wh)).any(axis=2))  # nan is nowhere
+    if not len(people):
+        return []
+    column, row = joints[people[0], indices[0]] + pascal.FIRST_PIXEL  # as in the file, where it is to be found
+    what = f"{len(people)}, such as {PASCAL.joints[indices[0]]} of person {people[0] + 1} at ({column:g}, {row:g})"
+    return [("joints outside of the image", f"{path}: {what} in an image of {size_wh[0]}×{size_wh[1]}")]
+
+
+def _suspicions(tally: _Tally) -> Findings:
+    """What whole trees say against their masks, ``FIRST_PIXEL`` and ``PASCAL_FIRST_SIDE``."""
+    found: Findings = []
+    ids, counts = sorted(tally.masks), tally.counts
+    if IGNORE in ids and 0 not in ids:
+        found.append(("no background in any mask", "255 is in its place; part ids begin at 0: do masks count from -1?"))
+    elif ids and len(set(ids) - {0, IGNORE}) < 2:
+        found.append(("masks of one part only", f"ids {', '.join(map(str, ids))}; masks of people instead of parts?"))
+    # Counted from 0, the last pixel is one less than the size; counted from 1, there is no 0.
+    against, in_favor = ("at_size", "at_zero") if pascal.FIRST_PIXEL == 0 else ("at_zero", "at_size")
+    if counts[against] >= LEAST_COORDINATES and counts[against] > 2 * counts[in_favor]:
+        what = f"{counts['at_zero']:,} are 0 and {counts['at_size']:,} the image's width or height"
+        other = 1 - pascal.FIRST_PIXEL
+        fix = f"make FIRST_PIXEL {other} in mula_lib/data/pascal.py"
+        found.append((f"coordinates seem to count from {other}, not {pascal.FIRST_PIXEL}", f"{what}: {fix}"))
+    if counts["facing"] >= LEAST_FACING and counts["right_is_left"] < FEW * counts["facing"]:
+        what = (
+            f"of {counts['facing']:,} people whose forehead and shoulders are visible, only {counts['right_is_left']:,} "
+            f"have the right shoulder left of the left one: make PASCAL_FIRST_SIDE {PASCAL_OTHER_SIDE!r} and "
+            f"PASCAL_OTHER_SIDE {PASCAL_FIRST_SIDE!r} in mula_lib/anatomy.py"
+        )
+        found.append((f"joints 2 to 7 seem to be of the {PASCAL_OTHER_SIDE} side, not the {PASCAL_FIRST_SIDE}", what))
+    return found
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m mula_lib.data.check", description="Check a LIP or PASCAL tree.")
-    parser.add_argument("path", help="the folder that LIP or PASCAL was unzipped, or people were rendered, into")
-    parser.add_argument("--split", choices=SPLITS, action="append", default=[], help="repeatable; default: all")
-    parser.add_argument("--jobs", type=_positive, default=min(8, os.cpu_count() or 1), help="threads that decode")
+    parser.add_argument("path", type=Path, help="the folder that LIP or PASCAL was unzipped, or people were rendered, into")
+    parser.add_argument("--split", choices=lip.SPLITS, action="append", default=[], help="repeatable; default: all")
+    parser.add_argument("--jobs", type=int, default=min(8, usable_cores()), help="threads that decode")
+    parser.add_argument(
+        "--renumber", type=Path, metavar="OUT",
+        help="instead of checking: PATH is a folder of masks of PASCAL-Person-Part's other release (1 lower arm, 2 head, "
+        "3 upper leg, 4 torso, 5 lower leg, 6 upper arm); write them with this one's ids into folder OUT",
+    )  # fmt: skip
     options = parser.parse_args(arguments)
 
     def command() -> int:
-        reports = check_tree(options.path, options.split, jobs=options.jobs)
-        print(format_reports(reports))
-        return 0 if all(report.sound for report in reports) else 1
+        if options.renumber:
+            print(f"{pascal.renumber(options.path, options.renumber)} masks written to {options.renumber}")
+            return 0
+        report = check_tree(options.path, options.split, jobs=max(1, options.jobs))
+        print(report)
+        return 0 if report.sound else 1
 
-    return exit_status(command, kept="a check writes nothing")
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of threads")
-    return int(text)
+    return exit_status(command, kept="run the same command again")
 
 
 if __name__ == "__main__":

@@ -14,18 +14,22 @@ joints 2 to 7 are of. ``python -m mula_lib.data.check`` tells what speaks agains
 
 from __future__ import annotations
 
+import io
 import os
+import shlex
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import cv2
 import numpy as np
+from scipy.io import loadmat
+from tqdm.auto import tqdm
 
 from mula_lib.anatomy import PASCAL
+from mula_lib.data.images import images_in, load_mask
 from mula_lib.data.lip import LARGEST_COORDINATE, read_ids
-from mula_lib.data.matlab import NotMatlab, OtherVersion, Unread, read_variables
-from mula_lib.data.pictures import load_mask
-from mula_lib.files import DataError, read_regular, shown, visible_names
+from mula_lib.files import DataError, visible_names, write_bytes
 
 SPLITS = ("train", "val")  # the papers' "test" is val
 FOLDERS = ("JPEGImages", "SegmentationPart", "PersonJoints")
@@ -37,7 +41,6 @@ JOINTS = len(PASCAL.joints)
 OTHER_PARTS = ("background", "lower_arm", "head", "upper_leg", "torso", "lower_leg", "upper_arm")
 OTHER_LOOKUP = np.arange(256, dtype=np.uint8)
 OTHER_LOOKUP[: len(OTHER_PARTS)] = [PASCAL.part(name) for name in OTHER_PARTS]
-_MOST_BYTES = 2**26  # of one .mat, which has some hundred a person
 _LOOKED_AT = 40  # masks of a split whose part numbers are checked when it is opened
 _TELLING = 3  # votes that decide about a single mask
 
@@ -92,9 +95,9 @@ def find_layout(root: str | Path, split: str) -> PascalLayout | None:
     """
     if split not in SPLITS:
         raise ValueError(f"unknown split {split!r}: use one of {', '.join(SPLITS)}")
-    root = Path(root)
+    root = Path(root).expanduser()
     if not root.is_dir():
-        raise DataError(f"{shown(root)}: no such folder; give the folder that holds JPEGImages and PersonJoints")
+        raise DataError(f"{root}: no such folder; give the folder that holds JPEGImages and PersonJoints")
     for folder in (root, root / "pascal_data"):
         ids = folder / f"{split}_id.txt"
         if os.path.lexists(ids):
@@ -105,7 +108,7 @@ def find_layout(root: str | Path, split: str) -> PascalLayout | None:
 
 def is_pascal(root: str | Path) -> bool:
     """Whether a PASCAL-Person-Part tree lies at ``root``, be it one that lacks some of its folders."""
-    root = Path(root)
+    root = Path(root).expanduser()
     return any(os.path.isdir(folder / name) for folder in (root, root / "pascal_data") for name in FOLDERS)
 
 
@@ -117,97 +120,97 @@ def read_split(root: str | Path, split: str) -> PascalSplit:
     """
     layout = find_layout(root, split)
     if layout is None:
-        raise DataError(f"{shown(root)}: no {split}_id.txt here or in pascal_data; is this a PASCAL-Person-Part tree?")
-    for name, folder in zip(FOLDERS, (layout.images, layout.masks, layout.people), strict=True):
-        if folder is None:
-            raise DataError(f"{shown(layout.ids.parent)}: no {name} folder beside {layout.ids.name}; copy it there")
-    names = read_ids(layout.ids)
-    annotated = set(visible_names(layout.people))
-    kept = [name for name in names if f"{name}.mat" in annotated]
+        raise DataError(missing_tree(root, split))
+    absent = missing_pieces(layout, split)
+    if absent:
+        raise DataError(f"{layout.ids.parent}: {absent[0]}")
+    names, people = read_ids(layout.ids), annotated(layout)
+    kept = [name for name in names if name in people]
     if not kept:
-        raise DataError(
-            f"{shown(layout.people)}: no .mat of any of the {len(names)} ids of {layout.ids.name}; copy them there"
-        )
-    records = [
-        PascalRecord(name, layout.images / f"{name}.jpg", layout.masks / f"{name}.png", *read_people(path))
+        raise DataError(f"{layout.people}: no .mat of any of the {len(names)} ids of {layout.ids.name}; copy them there")
+    images, masks = images_in(layout.images), images_in(layout.masks)
+    for name in kept:
+        if name not in masks:
+            raise DataError(f"{layout.masks / name}.png: no such mask; copy the part masks there again")
+    records = tuple(
+        PascalRecord(name, images.get(name) or layout.images / f"{name}.jpg", masks[name], *read_people(people[name]))
         for name in kept
-        for path in (layout.people / f"{name}.mat",)
-    ]
-    masks = set(visible_names(layout.masks))
-    for record in records:
-        if record.mask.name not in masks:
-            raise DataError(f"{shown(record.mask)}: no such mask; copy the part masks there again")
-    kept_names = set(kept)
-    result = PascalSplit(Path(root), split, tuple(records), tuple(name for name in names if name not in kept_names))
+    )
+    result = PascalSplit(Path(root), split, records, tuple(name for name in names if name not in people))
     _refuse_other_parts(result)
     return result
+
+
+def missing_tree(root: str | Path, split: str) -> str:
+    """Why there is no ``split`` of PASCAL-Person-Part at ``root``, in one line."""
+    return f"{root}: no {split}_id.txt here or in pascal_data; copy the lists of PASCAL-Person-Part there"
+
+
+def missing_pieces(layout: PascalLayout, split: str) -> list[str]:
+    """What ``layout`` lacks, each with the fix."""
+    pieces = zip(FOLDERS, (layout.images, layout.masks, layout.people), strict=True)
+    return [f"no {name} folder beside {layout.ids.name}; copy it there" for name, folder in pieces if folder is None]
+
+
+def annotated(layout: PascalLayout) -> dict[str, Path]:
+    """``{id: path}`` of the ``.mat`` files."""
+    names = visible_names(layout.people)
+    return {name.removesuffix(".mat"): layout.people / name for name in names if name.endswith(".mat")}
 
 
 def read_people(path: str | Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Read one ``.mat``: (M, 14, 2) float32 joints, nan where absent, (M, 14) bool occluded, (M, 4) float32 boxes.
 
-    All in pixels counted from 0. Raises :class:`DataError`, naming the file, the person and the joint, for a file
-    that is missing or no MATLAB file, lacks a field, holds other shapes than it should, coordinates that are no
-    numbers or that no image has, or a box that ends before it begins.
+    All in pixels counted from 0. Raises :class:`DataError`, naming the file and the person, for a file that is missing
+    or no MATLAB file, lacks a field, or holds other shapes or values than it should.
     """
-    file = shown(path)
+    boxes, joints = _cells(path)
+    if len(boxes) != len(joints):
+        raise DataError(f"{path}: {len(boxes)} boxes but joints of {len(joints)} people; copy the file again")
+    people = [
+        (_numbers(box, (4,), f"{where}: the box"), _numbers(rows, (JOINTS, 3), f"{where}: the joints"))
+        for person, (box, rows) in enumerate(zip(boxes, joints, strict=True), start=1)
+        for where in (f"{path}, person {person}",)
+    ]
+    boxes = np.array([box for box, _ in people]).reshape(-1, 4)
+    rows = np.array([rows for _, rows in people]).reshape(-1, JOINTS, 3)
+    there = rows[..., 2] != ABSENT
+    points = np.where(there[..., None], rows[..., :2], 0)
+    for wrong, what in (  # "not <" is also true of nan
+        (~(np.abs(boxes) < LARGEST_COORDINATE), "a box of numbers that no image has"),
+        (boxes[:, 2:] < boxes[:, :2], "a box that ends before it begins; write x1, y1, x2, y2"),
+        (~np.isin(rows[..., 2], (ABSENT, VISIBLE, OCCLUDED)), "a joint's state is not 0 (absent), 1 (visible) or 2"),
+        (~(np.abs(points) < LARGEST_COORDINATE), "a joint's coordinates are none of an image; write state 0 if absent"),
+    ):
+        if wrong.any():
+            raise DataError(f"{path}, person {np.argwhere(wrong)[0][0] + 1}: {what}")
+    joints = np.where(there[..., None], rows[..., :2] - FIRST_PIXEL, np.nan)
+    return joints.astype(np.float32), rows[..., 2] == OCCLUDED, (boxes - FIRST_PIXEL).astype(np.float32)
+
+
+def _cells(path: str | Path) -> list[list[np.ndarray]]:
+    """The elements of the cell arrays ``boxes`` and ``joints`` of a ``.mat``."""
     try:
-        content = read_variables(read_regular(path, _MOST_BYTES), ("boxes", "joints"))
+        stored = io.BytesIO(Path(path).read_bytes())
     except OSError as error:
-        raise DataError(f"{file}: cannot be opened ({error.strerror}); copy it there again") from None
-    except OtherVersion as version:
-        raise DataError(f"{file}: a MATLAB file of version {version}; save it again with -v7") from None
-    except NotMatlab as reason:
-        raise DataError(f"{file}: not a MATLAB file ({reason}); copy it again") from None
-    cells = {}
+        raise DataError(f"{path}: cannot be opened ({error.strerror}); copy it there again") from None
+    try:
+        content = loadmat(stored)
+    except NotImplementedError:
+        raise DataError(f"{path}: a MATLAB file of version 7.3; save it again with -v7") from None
+    except Exception as error:  # SciPy raises nearly anything for damaged files
+        raise DataError(f"{path}: not a MATLAB file ({type(error).__name__}); copy it again") from None
+    found = []
     for name in ("boxes", "joints"):
-        if name not in content:
-            there = shown(", ".join(sorted(content)))[:100] or "nothing"
-            raise DataError(f"{file}: no field {name!r} (it holds {there}); copy the file again")
-        value = content[name]
-        if isinstance(value, Unread) or (value.dtype != object and value.size):
-            raise DataError(f"{file}: {name!r} is no cell array of people; copy the file again")
-        cells[name] = value.ravel().tolist()
-    if len(cells["boxes"]) != len(cells["joints"]):
-        found = f"{len(cells['boxes'])} boxes but joints of {len(cells['joints'])} people"
-        raise DataError(f"{file}: {found}; copy the file again")
-    count = len(cells["joints"])
-    joints = np.full((count, JOINTS, 2), np.nan, np.float32)
-    occluded = np.zeros((count, JOINTS), bool)
-    boxes = np.zeros((count, 4), np.float32)
-    for index, (box, rows) in enumerate(zip(cells["boxes"], cells["joints"], strict=True)):
-        where = f"{file}, person {index + 1}"
-        box, rows = _numbers(box, (4,), f"{where}: the box"), _numbers(rows, (JOINTS, 3), f"{where}: the joints")
-        if not np.isfinite(box).all():
-            raise DataError(f"{where}: a box of {box.tolist()}; write four numbers")
-        if (np.abs(box) >= LARGEST_COORDINATE).any() or (box[2:] < box[:2]).any():
-            raise DataError(f"{where}: a box of {box.tolist()}; write x1, y1, x2, y2 within the image, in this order")
-        states = rows[:, 2]
-        unknown = ~np.isin(states, (ABSENT, VISIBLE, OCCLUDED))
-        if unknown.any():
-            joint = int(unknown.argmax())
-            found = f"the state of {PASCAL.joints[joint]} is {states[joint]:g}"
-            raise DataError(f"{where}: {found}; write 0 (absent), 1 (visible) or 2 (occluded)")
-        there = states != ABSENT
-        lost = there & ~np.isfinite(rows[:, :2]).all(axis=1)
-        if lost.any():
-            name = PASCAL.joints[int(lost.argmax())]
-            raise DataError(f"{where}: the coordinates of {name} are no numbers; write state 0 if it is absent")
-        far = there & (np.abs(rows[:, :2]) >= LARGEST_COORDINATE).any(axis=1)
-        if far.any():
-            name = PASCAL.joints[int(far.argmax())]
-            raise DataError(f"{where}: the coordinates of {name} are none of an image; write state 0 if it is absent")
-        joints[index, there] = rows[there, :2] - FIRST_PIXEL
-        occluded[index] = states == OCCLUDED
-        boxes[index] = box - FIRST_PIXEL
-    return joints, occluded, boxes
+        value = content.get(name)
+        if value is None or (value.dtype != object and value.size):
+            there = ", ".join(key for key in content if not key.startswith("__")) or "nothing"
+            raise DataError(f"{path}: no cell array {name!r} (it holds {there}); copy the file again")
+        found.append(value.ravel().tolist())
+    return found
 
 
-def _numbers(value: np.ndarray | Unread, shape: tuple[int, ...], what: str) -> np.ndarray:
-    if isinstance(value, Unread):
-        raise DataError(
-            f"{what} should be {'×'.join(map(str, shape))} numbers, found {value.kind}; copy the file again"
-        )
+def _numbers(value: np.ndarray, shape: tuple[int, ...], what: str) -> np.ndarray:
     value = value.ravel() if len(shape) == 1 else value
     if value.shape != shape or value.dtype.kind not in "iufb":
         wanted, found = ("×".join(map(str, sizes)) for sizes in (shape, value.shape))
@@ -251,12 +254,33 @@ def numbered_differently(mask: np.ndarray, joints: np.ndarray, occluded: np.ndar
     return other >= _TELLING and other > 2 * ours
 
 
+def renumber_command(masks: Path) -> str:
+    """What the user of another release's masks should run."""
+    return f"python -m mula_lib.data.check {shlex.quote(str(masks))} --renumber OUT"
+
+
 def _refuse_other_parts(split: PascalSplit) -> None:
     """Look at some masks, evenly spread, so that a run does not first train for hours towards the wrong parts."""
     for record in split.records[:: max(1, len(split) // _LOOKED_AT)]:
         mask = load_mask(record.mask, classes=len(PASCAL.parts))
         if numbered_differently(mask, record.joints, record.occluded):
             raise DataError(
-                f"{shown(record.mask)}: its parts are numbered like the other release of PASCAL-Person-Part (1 lower "
-                f"arm, 2 head, …); convert: python -m mula_lib.data.convert_parts {shown(record.mask.parent)} OUT"
+                f"{record.mask}: its parts are numbered like the other release of PASCAL-Person-Part (1 lower arm, "
+                f"2 head, …); convert them: {renumber_command(record.mask.parent)}"
             )
+
+
+def renumber(masks: Path, out: Path) -> int:
+    """Write the other release's masks in folder ``masks`` with this one's ids into folder ``out``; returns how many.
+
+    Raises :class:`DataError` if there are none, one is not a mask of seven ids, or both folders are the same.
+    """
+    paths = images_in(masks).values()
+    if not paths:
+        raise DataError(f"{masks}: no images in this folder; give the folder of part masks")
+    if out.resolve() == masks.resolve():
+        raise DataError(f"{out}: the same folder as the masks', whose numbers would be lost; give another one")
+    for path in tqdm(paths, desc="renumbering parts", unit="mask", leave=False, disable=None):
+        mask = cv2.LUT(load_mask(path, classes=len(PASCAL.parts)), OTHER_LOOKUP)
+        write_bytes(out / path.name, cv2.imencode(".png", mask)[1].tobytes(), durable=False)
+    return len(paths)

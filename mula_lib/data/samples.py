@@ -11,9 +11,9 @@ from mula_lib.anatomy import Anatomy
 from mula_lib.data.augment import Augmentation, augment_sample, draw, training_affine, transform_points
 from mula_lib.data.lip import LipSplit
 from mula_lib.data.pascal import PascalSplit
-from mula_lib.data.pictures import load_image, load_mask
+from mula_lib.data.images import load_image, load_mask
 from mula_lib.data.targets import centroids
-from mula_lib.files import DataError, shown
+from mula_lib.files import DataError
 
 KEPT_BYTES = 2**29  # of decoded pictures: all of the demo's
 
@@ -31,9 +31,9 @@ class TrainingSamples(Dataset):
     ) -> None:
         for record in split.records:
             if record.mask is None:
-                mask = f"{shown(record.name)}.png"
+                mask = f"{record.name}.png"
                 raise DataError(
-                    f"{shown(record.image)}: no mask {mask} to train with; unzip the parsing annotations again"
+                    f"{record.image}: no mask {mask} to train with; unzip the parsing annotations again"
                 )
         self.split = split
         self.crop = crop
@@ -60,8 +60,8 @@ class TrainingSamples(Dataset):
         image, mask = self._decoded(index)
         if mask.shape != image.shape[:2]:
             raise DataError(
-                f"{shown(record.mask)}: the mask is {mask.shape[1]}×{mask.shape[0]} pixels but "
-                f"{shown(record.image)} is {image.shape[1]}×{image.shape[0]}; unzip both again"
+                f"{record.mask}: the mask is {mask.shape[1]}×{mask.shape[0]} pixels but "
+                f"{record.image} is {image.shape[1]}×{image.shape[0]}; unzip both again"
             )
         size_wh = image.shape[1::-1]
         drawn = draw(self.augmentation, np.random.default_rng((self.seed, epoch, index)))

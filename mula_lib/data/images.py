@@ -1,0 +1,228 @@
+"""Decodes images and masks of part ids: the right pixels, or one line that names the file and the fix.
+
+What OpenCV or Pillow loads without an error is an image, whatever its name says. OpenCV comes first, because it decodes
+a JPEG three times as fast; Pillow reads what OpenCV cannot, a TIFF's colors without its transparency, and a palette
+PNG's indices.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import io
+import os
+import sys
+import threading
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image, ImageOps
+
+from mula_lib.anatomy import IGNORE, LIP
+from mula_lib.files import DataError, visible_names
+
+# Extensions that are looked for in folders.
+SUFFIXES = (
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".bmp", ".dib", ".webp", ".tif", ".tiff", ".gif", ".avif",
+    ".jp2", ".ppm", ".pgm", ".pbm",
+)  # fmt: skip
+# Extensions of images that cannot be read, and what to do about them.
+UNREADABLE_SUFFIXES = dict.fromkeys((".heic", ".heif"), "HEIC; save it as JPEG") | dict.fromkeys(
+    (".cr2", ".cr3", ".nef", ".arw", ".dng", ".raf", ".orf", ".rw2"), "a camera's raw file; save it as JPEG"
+)
+_JPEG, _PNG, _TIFF = b"\xff\xd8", b"\x89PNG\r\n\x1a\n", (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_SCAN, _PROGRESSIVE, _END = b"\xff\xda", b"\xff\xc2", b"\xff\xd9"  # a JPEG's markers
+_GREY, _PALETTE = 0, 3  # a PNG's color types
+
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # its lines would not name the file
+
+
+class _Unreadable(Exception):
+    """Why the bytes are no image, and the fix; the readers add the file's name."""
+
+
+def load_image(path: str | Path, *, upright: bool = False) -> np.ndarray:
+    """Decode an image file to (H, W, 3) uint8 **RGB**, in the order in which its pixels are stored.
+
+    Grey and CMYK images become RGB, 16 bits become 8, transparency is dropped, an animation is its first picture. An
+    EXIF orientation is ignored, because LIP's masks and joints follow the stored pixels; ``upright`` follows it, as a
+    photograph should. Raises :class:`DataError` for a file that is missing, cut off, or that no decoder reads.
+    """
+    try:
+        content = Path(path).read_bytes()
+        return _decode(content, upright)
+    except OSError as error:
+        raise DataError(f"{path}: the image cannot be opened ({error.strerror})") from None
+    except _Unreadable as reason:
+        raise DataError(f"{path}: the image cannot be decoded ({reason})") from None
+
+
+def _decode(content: bytes, upright: bool) -> np.ndarray:
+    flags = cv2.IMREAD_COLOR_RGB | (0 if upright else cv2.IMREAD_IGNORE_ORIENTATION)
+    if content.startswith(_JPEG) and not content.endswith(_END):
+        content = _with_end(content)
+    with quiet_decoders():
+        image = None if content.startswith(_TIFF) else _opencv(content, flags)
+        return _pillow(content, upright) if image is None else image
+
+
+def _opencv(content: bytes, flags: int) -> np.ndarray | None:
+    try:
+        return cv2.imdecode(np.frombuffer(content, np.uint8), flags)
+    except cv2.error:
+        return None
+
+
+def _pillow(content: bytes, upright: bool) -> np.ndarray:
+    try:
+        with warnings.catch_warnings(), Image.open(io.BytesIO(content)) as picture:
+            warnings.simplefilter("ignore")
+            if upright:
+                picture = ImageOps.exif_transpose(picture)
+            if picture.mode.startswith("I;16"):
+                picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
+            return np.array(picture.convert("RGB"))
+    except Exception as error:  # Pillow raises nearly anything for damaged files
+        raise _Unreadable(_reason(content, error)) from None
+
+
+def _reason(content: bytes, error: Exception) -> str:
+    if not content.strip(b"\0"):
+        return "an empty file; copy it again"
+    if content[4:8] == b"ftyp" and content[8:12] in (b"heic", b"heix", b"heif", b"hevc", b"mif1", b"msf1"):
+        return "HEIC; save it as JPEG"
+    if isinstance(error, Image.UnidentifiedImageError) and not content.startswith((_JPEG, _PNG, b"BM", b"RIFF", *_TIFF)):
+        return "of no known image format; save it as PNG or JPEG"
+    return "the file is cut off or damaged; unzip or download it again"
+
+
+def _with_end(content: bytes) -> bytes:
+    """A JPEG that does not end with its end marker: as it is if something follows it, else with a marker added.
+
+    All pixels are there if the image is the same whatever follows; raises :class:`_Unreadable` otherwise.
+    """
+    if content.rfind(_END) > content.rfind(_SCAN):
+        return content
+    content = content.rstrip(b"\0") + b"\0"
+    candidates = [content + filling * 500 + _END for filling in (b"\0", b"\x55")]
+    with quiet_decoders():
+        first, second = (_opencv(each, cv2.IMREAD_COLOR) for each in candidates)
+    if first is None or second is None or (first != second).any() or _PROGRESSIVE in content:
+        raise _Unreadable("the file is cut off; unzip or download it again")
+    return candidates[0]
+
+
+def load_mask(path: str | Path, *, classes: int = len(LIP.parts)) -> np.ndarray:
+    """Decode a mask to (H, W) uint8 part ids, each below ``classes`` or 255 (ignore).
+
+    Raises :class:`DataError` for a missing or unreadable file, a picture in colors, or any other id.
+    """
+    mask = decode_mask(path)
+    stray = stray_ids(mask, classes)
+    if stray:
+        ids = ", ".join(map(str, stray[:5])) + (", …" if len(stray) > 5 else "")
+        raise DataError(f"{path}: ids {ids} in a mask of parts 0 to {classes - 1}; is it a mask of this data set?")
+    return mask.astype(np.uint8, copy=False)
+
+
+def decode_mask(path: str | Path) -> np.ndarray:
+    """Decode a mask, which is a PNG, to its stored (H, W) integers, unchecked: a palette gives indices, not colors.
+
+    Raises :class:`DataError` for a missing, unreadable or damaged file, a picture in colors, and ambiguous ids: grey of
+    2 or 4 bits, which decoders stretch, and a palette of ids.
+    """
+    try:
+        content = Path(path).read_bytes()
+        return _ids(content)
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such mask; unzip or copy the part masks there again") from None
+    except OSError as error:
+        raise DataError(f"{path}: the mask cannot be opened ({error.strerror})") from None
+    except _Unreadable as reason:
+        raise DataError(f"{path}: the mask cannot be decoded ({reason})") from None
+
+
+def _ids(content: bytes) -> np.ndarray:
+    if not content.startswith(_PNG) or len(content) < 33:
+        raise _Unreadable("not a PNG; use the data set's own")
+    depth, colors = content[24:26]  # of the header, which comes first
+    if colors == _GREY and depth in (2, 4):
+        raise _Unreadable(f"grey of {depth} bits, whose ids are ambiguous; save it with 8 bits")
+    if colors == _PALETTE or depth == 1:  # of which OpenCV gives the colors
+        return _indices(content)
+    with quiet_decoders():
+        stored = _opencv(content, cv2.IMREAD_UNCHANGED)
+    if stored is None:
+        raise _Unreadable(_reason(content, ValueError()))
+    if stored.ndim == 3:  # some tools store the ids as three equal channels
+        channels = stored[:, :, :3]
+        if (channels != channels[:, :, :1]).any():
+            raise _Unreadable("a picture in colors, not a mask of part ids; use the data set's own PNGs")
+        stored = np.ascontiguousarray(stored[:, :, 0])
+    return stored.astype(np.int32) if stored.dtype.itemsize > 1 else stored
+
+
+def _indices(content: bytes) -> np.ndarray:
+    try:
+        with Image.open(io.BytesIO(content)) as picture:
+            ids = np.array(picture).astype(np.uint8, copy=False)
+            palette = np.frombuffer(picture.palette.palette, np.uint8).reshape(-1, 3) if picture.palette else None
+    except Exception as error:  # Pillow raises nearly anything for damaged files
+        raise _Unreadable(_reason(content, error)) from None
+    if palette is not None and _is_palette_of_ids(palette, ids):
+        raise _Unreadable("its palette's greys are other ids than its indices; save it as plain grey")
+    return ids
+
+
+def _is_palette_of_ids(palette: np.ndarray, ids: np.ndarray) -> bool:
+    """Whether a program that makes PNGs smaller turned grey ids, say 0 and 19, into indices 0 and 1 of those greys."""
+    grey = palette[:, 0].astype(int)
+    is_id = (palette == palette[:, :1]).all(axis=1) & ((grey < len(LIP.parts)) | (grey == IGNORE))
+    if not (is_id & (grey != np.arange(len(grey)))).any():  # as nearly always
+        return False
+    used = np.flatnonzero(np.bincount(ids.ravel(), minlength=len(grey))[: len(grey)])
+    return bool(is_id[used].all() and (grey[used] != used).any())
+
+
+def stray_ids(mask: np.ndarray, classes: int) -> list[int]:
+    """The ids in ``mask``, sorted, that are neither one of ``classes`` parts nor 255 (ignore)."""
+    # In bytes, 255 + 1 is 0: one maximum tells whether there is anything to list.
+    if mask.dtype == np.uint8 and (mask + np.uint8(1)).max(initial=0) <= classes:
+        return []
+    return [int(i) for i in np.unique(mask) if not 0 <= i < classes and i != IGNORE]
+
+
+def images_in(folder: str | Path) -> dict[str, Path]:
+    """``{stem: path}`` of the images in a folder; of several with one stem the ``.jpg``. Raises :class:`DataError`."""
+    split = [os.path.splitext(name) for name in visible_names(folder)]
+    found = {stem: stem + suffix for stem, suffix in split if suffix.lower() in SUFFIXES}
+    found.update((stem, stem + suffix) for stem, suffix in split if suffix == ".jpg")
+    return {stem: Path(folder, name) for stem, name in found.items()}
+
+
+# Decoders print warnings without the file's name to C's stderr, which Python's own output does not use.
+_LIBC = ctypes.CDLL(None)
+_LIBC.fopen.restype = ctypes.c_void_p
+_SYMBOL = "__stderrp" if sys.platform == "darwin" else "stderr" if hasattr(_LIBC, "gnu_get_libc_version") else None
+_C_STDERR = ctypes.c_void_p.in_dll(_LIBC, _SYMBOL) if _SYMBOL else ctypes.c_void_p()  # in musl it is a constant
+_TERMINAL, _NOWHERE = _C_STDERR.value, _LIBC.fopen(os.devnull.encode(), b"w")
+_quiet_blocks, _counting = 0, threading.Lock()
+
+
+@contextlib.contextmanager
+def quiet_decoders() -> Iterator[None]:
+    """Within it, in any thread, what C code prints to its stderr is dropped."""
+    global _quiet_blocks
+    with _counting:
+        _quiet_blocks += 1
+        _C_STDERR.value = _NOWHERE
+    try:
+        yield
+    finally:
+        with _counting:
+            _quiet_blocks -= 1
+            if not _quiet_blocks:
+                _C_STDERR.value = _TERMINAL
