@@ -155,7 +155,7 @@ def test_a_pose_csv_that_went_through_other_programs_is_read_alike(csv_file, cha
 
 
 def test_joints_outside_the_image_are_kept_and_half_a_joint_is_a_missing_joint(csv_file):
-    poses = read_pose_csv(csv_file(row("1_2").replace("3,6,1", "3,nan,1"), ",".join(["3_4.jpg", "-12", "900", "1"] * 1 + ["-12", "900", "1"] * 15)))
+    poses = read_pose_csv(csv_file(row("1_2").replace("3,6,1", "3,nan,1"), "3_4.jpg" + ",-12,900,1" * 16))
     assert np.isnan(poses["1_2"][3]).all()
     np.testing.assert_array_equal(poses["3_4"][0], [-12, 900, 1])
 
@@ -246,7 +246,7 @@ def the_authors(root: Path) -> None:
         (lambda root: write_tree(root / "LIP"), "no val_id.txt here, but in {root}/LIP; give that folder"),
         (lambda root: write_tree(root.parent, FLAT), "no val_id.txt here, but in {root.parent}; give that folder"),
         (zips_only, "no val_id.txt here; unzip TrainVal_images.zip, TrainVal_pose_annotations.zip first"),
-        (the_authors, "no val_id.txt, as in the layout of the MuLA authors' code; copy LIP's val_id.txt and lip_val_set"),
+        (the_authors, "no val_id.txt, as in the layout of the MuLA authors' code; copy LIP's val_id.txt and"),
         (lambda root: None, "no val_id.txt here or in the unzipped folders; is this a LIP tree?"),
     ],
     ids=["one folder too high", "one folder too low", "zips", "the authors' layout", "nothing"],

@@ -2,11 +2,9 @@
 
 import cv2
 import numpy as np
-import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.extra import numpy as npst
 from PIL import Image
 
 from mula_lib.anatomy import IGNORE, LIP
@@ -18,48 +16,9 @@ from mula_lib.data.augment import (
     transform_points,
     warp_image,
 )
-from mula_lib.data.lip import load_image, load_mask, stray_ids
+from mula_lib.data.images import load_image
 from mula_lib.data.samples import TrainingSamples
 from mula_lib.data.targets import LOG_CUTOFF, gaussian_heatmaps
-
-IDS = np.random.default_rng(0).integers(0, 20, (33, 21)).astype(np.uint8)
-
-
-def palette_picture(values: np.ndarray) -> Image.Image:
-    picture = Image.fromarray(values)
-    picture.putpalette(list(np.random.default_rng(1).bytes(768)))
-    return picture
-
-
-@pytest.mark.parametrize(
-    ("picture", "options", "stored"),
-    [
-        (Image.fromarray(IDS), {}, IDS),
-        (Image.fromarray(IDS), {"optimize": True}, IDS),
-        (palette_picture(IDS), {}, IDS),
-        (palette_picture(IDS), {"transparency": 3}, IDS),
-        (palette_picture(IDS % 16), {"bits": 4}, IDS % 16),
-        (palette_picture(IDS % 2), {"bits": 1}, IDS % 2),
-        (Image.fromarray(IDS % 2 == 1), {}, IDS % 2),
-        (Image.fromarray(IDS.astype(np.uint16)), {}, IDS),
-        (Image.fromarray(np.stack([IDS] * 3, axis=2)), {}, IDS),
-        (Image.fromarray(np.stack([IDS] * 2, axis=2), "LA"), {}, IDS),
-    ],
-    ids=[
-        "grey", "grey, packed hard", "palette", "palette with transparency", "palette of 4 bits", "palette of 1 bit",
-        "1 bit", "16 bits", "three equal channels", "grey with transparency",
-    ],
-)  # fmt: skip
-def test_a_mask_of_any_kind_is_read_to_the_ids_that_were_written(tmp_path, picture, options, stored):
-    picture.save(tmp_path / "a.png", **options)
-    mask = load_mask(tmp_path / "a.png")
-    np.testing.assert_array_equal(mask, stored)
-    assert mask.flags.writeable
-
-
-@given(mask=npst.arrays(np.uint8, st.integers(0, 30)), classes=st.integers(1, 255))
-def test_stray_ids_are_what_a_set_says(mask, classes):
-    assert stray_ids(mask, classes) == sorted({int(i) for i in mask if i >= classes and i != IGNORE})
 
 
 @given(size=st.tuples(st.integers(5, 90), st.integers(5, 90)), crop=st.sampled_from([33, 64, 96]), seed=st.integers(0))

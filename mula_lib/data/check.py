@@ -14,20 +14,19 @@ import argparse
 import os
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
 from mula_lib.anatomy import IGNORE, LIP, PASCAL, PASCAL_FIRST_SIDE, PASCAL_OTHER_SIDE, Anatomy
 from mula_lib.data import lip, pascal
-from mula_lib.data.images import decode_mask, images_in, load_image, quiet_decoders, stray_ids
-from mula_lib.data.lip import LipLayout, read_ids, read_pose_csv
-from mula_lib.data.pascal import PascalLayout
+from mula_lib.data.images import decode_mask, images_in, load_image, some, stray_ids
+from mula_lib.data.lip import Layout, read_ids, read_pose_csv
 from mula_lib.files import DataError, exit_status, usable_cores, write_text
 
 FULL = {LIP.name: {"train": 30_462, "val": 10_000, "test": 10_000}, PASCAL.name: {"train": 1_716, "val": 1_817}}
@@ -41,12 +40,13 @@ Findings = list[tuple[str, str]]  # what is wrong, and the file with the particu
 
 @dataclass
 class Report:
-    """What was found in a tree: ids of each split, and the files of each error and warning."""
+    """What was found in a tree: ids of each split, the files of each error and warning, and what counts speak for."""
 
     data_set: str
     listed: dict[str, int] = field(default_factory=dict)
     errors: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     warnings: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    counts: Counter[str | int] = field(default_factory=Counter)  # by name; masks that hold an id by the id
 
     @property
     def sound(self) -> bool:
@@ -58,17 +58,8 @@ class Report:
         for kind, findings in (("error", self.errors), ("warning", self.warnings)):
             for what, files in findings.items():
                 lines += ["", f"{kind}: {what} ({len(files):,})", *(f"  {file}" for file in files[:NAMED])]
-                if len(files) > NAMED:
-                    lines.append(f"  and {len(files) - NAMED:,} more")
+                lines += [f"  and {len(files) - NAMED:,} more"] * (len(files) > NAMED)
         return "\n".join([*lines, "", "no errors" if self.sound else "fix the errors before a run"])
-
-
-@dataclass
-class _Tally:
-    """What single files say about the whole tree."""
-
-    counts: Counter[str] = field(default_factory=Counter)
-    masks: Counter[int] = field(default_factory=Counter)  # how many masks hold each id
 
 
 def check_tree(root: str | Path, splits: Sequence[str] = (), *, jobs: int = 1) -> Report:
@@ -84,11 +75,16 @@ def check_tree(root: str | Path, splits: Sequence[str] = (), *, jobs: int = 1) -
     absent = [split for split, layout in layouts.items() if layout is None]
     if absent and (splits or len(absent) == len(layouts)):
         raise DataError(reader.missing_tree(root, absent[0]))
-    report, tally = Report(anatomy.name), _Tally()
+    report = Report(anatomy.name)
     for split, layout in layouts.items():
         if layout is not None:
-            _check_split(report, tally, split, layout, jobs)
-    for what, particulars in _suspicions(tally):
+            for missing in reader.missing_pieces(layout, split):
+                report.errors[f"{split}: missing folder or CSV"].append(f"{layout.ids.parent}: {missing}")
+            try:
+                _check_split(report, anatomy, split, layout, jobs)
+            except DataError as error:
+                report.errors[f"{split}: malformed list"].append(str(error))
+    for what, particulars in _suspicions(report.counts):
         report.warnings[what].append(particulars)
     return report
 
@@ -106,118 +102,90 @@ def require_sound(root: str | Path, stamp: Path) -> None:
     write_text(stamp, f"{Path(root).resolve()}\n{report}\n")
 
 
-def _check_split(report: Report, tally: _Tally, split: str, layout: LipLayout | PascalLayout, jobs: int) -> None:
-    reader, anatomy = (pascal, PASCAL) if isinstance(layout, PascalLayout) else (lip, LIP)
-    errors, warnings = (
-        lambda what, file, kind=kind: kind[f"{split}: {what}"].append(str(file)) for kind in (report.errors, report.warnings)
-    )
-    for what in reader.missing_pieces(layout, split):
-        errors("missing folder or CSV", f"{layout.ids.parent}: {what}")
-    try:
-        names = read_ids(layout.ids)
-    except DataError as error:
-        return errors("malformed id file", error)
+def _check_split(report: Report, anatomy: Anatomy, split: str, layout: Layout, jobs: int) -> None:
+    def add(errors: Findings, warnings: Findings) -> None:
+        for kind, findings in ((report.errors, errors), (report.warnings, warnings)):
+            for what, file in findings:
+                kind[f"{split}: {what}"].append(str(file))
+
+    names = read_ids(layout.ids)
     report.listed[split], full = len(names), FULL[anatomy.name][split]
     if len(names) != full:
-        warnings(f"not the full {anatomy.name}", f"{layout.ids}: {len(names):,} ids; the full one has {full:,}")
-    if reader is lip:
-        _check_poses(names, layout.poses, errors, warnings)
-        people = {}
-    else:
-        people = pascal.annotated(layout) if layout.people else {}
-        for name in names:
-            if layout.people and name not in people:  # whose other files are not needed either
-                warnings("id without .mat", layout.people / f"{name}.mat")
-        names = [name for name in names if name in people or not layout.people]
-        if not names:
-            errors("missing annotations", f"{layout.people}: no .mat of any id; copy them there")
+        what = f"{layout.ids}: {len(names):,} ids; the full one has {full:,}"
+        add([], [(f"not the full {anatomy.name}", what)])
+    people = pascal.annotated(layout) if anatomy.crowds and layout.poses else {}
+    if people or anatomy.crowds and layout.poses:  # files of ids without a .mat are not needed either
+        without = [("id without .mat", layout.poses / f"{name}.mat") for name in names if name not in people]
+        names = [name for name in names if name in people]
+        add([] if names else [("missing annotations", f"{layout.poses}: no .mat of any id; copy them there")], without)
     images, masks = (images_in(folder) if folder else None for folder in (layout.images, layout.masks))
 
-    def check(name: str) -> tuple[Findings, Findings, _Tally]:
+    def check(name: str) -> tuple[Findings, Findings, Counter]:
         image = images.get(name, layout.images / f"{name}.jpg") if images is not None else None
         mask = masks.get(name, layout.masks / f"{name}.png") if masks is not None else None
         return _check_files(image, mask, people.get(name), anatomy)
 
     pool = ThreadPoolExecutor(jobs)  # decoding releases the interpreter's lock
     try:
-        with quiet_decoders():
-            bar = partial(tqdm, total=len(names), desc=split, unit="image", leave=False, disable=None)
-            for wrong, odd, found in bar(pool.map(check, names)):
-                for what, file in wrong:
-                    errors(what, file)
-                for what, file in odd:
-                    warnings(what, file)
-                tally.counts.update(found.counts)
-                tally.masks.update(found.masks)
+        bar = tqdm(pool.map(check, names), total=len(names), desc=split, unit="image", leave=False, disable=None)
+        for errors, warnings, counts in bar:
+            add(errors, warnings)
+            report.counts.update(counts)
     finally:
         pool.shutdown(cancel_futures=True)  # so that an interrupt does not first decode the rest
+    if layout.poses and not anatomy.crowds:
+        add(*_check_poses(names, layout.poses))
 
 
-def _check_poses(names: list[str], path: Path | None, errors, warnings) -> None:
-    if path is None:
-        return
-    try:
-        poses = read_pose_csv(path)
-    except DataError as error:
-        return errors("malformed CSV", error)
-    listed = set(names)
-    for name in names:
-        if name not in poses:
-            errors("id without CSV row", f"{path}: {name}.jpg")
-        elif np.isnan(poses[name]).all():
-            warnings("no joint annotated", f"{path}: {name}.jpg")
-    for name in poses:
-        if name not in listed:
-            warnings("CSV row without id", f"{path}: {name}.jpg")
+def _check_poses(names: list[str], path: Path) -> tuple[Findings, Findings]:
+    poses, listed = read_pose_csv(path), set(names)
+    errors = [("id without CSV row", f"{path}: {name}.jpg") for name in names if name not in poses]
+    warnings = [("CSV row without id", f"{path}: {name}.jpg") for name in poses if name not in listed]
+    bare = [name for name in names if name in poses and np.isnan(poses[name]).all()]
+    return errors, warnings + [("no joint annotated", f"{path}: {name}.jpg") for name in bare]
 
 
 def _check_files(
     image: Path | None, mask: Path | None, people: Path | None, anatomy: Anatomy
-) -> tuple[Findings, Findings, _Tally]:
-    """Read the files of one id, as far as the tree has them: errors, warnings, and what they say about the tree."""
+) -> tuple[Findings, Findings, Counter]:
+    """Read the files of one id, as far as the tree has them: errors, warnings, and counts for the whole tree."""
     errors: Findings = []
-    tally = _Tally()
-    pixels = ids = None
-    try:
-        pixels = load_image(image) if image else None
-    except DataError as error:
-        errors.append(("unreadable image" if os.path.lexists(image) else "missing image", str(error)))
-    try:
-        ids = decode_mask(mask) if mask else None
-    except DataError as error:
-        errors.append(("unreadable mask" if os.path.lexists(mask) else "missing mask", str(error)))
-    if ids is not None:
-        tally.masks.update(np.unique(ids).tolist())
-        stray = stray_ids(ids, len(anatomy.parts))
-        if stray:
-            some = f"{', '.join(map(str, stray[:5]))}{', …' * (len(stray) > 5)}"
-            errors.append((f"mask ids above {len(anatomy.parts) - 1}", f"{mask}: {some}"))
-        if pixels is not None and ids.shape != pixels.shape[:2]:
-            sizes = f"{ids.shape[1]}×{ids.shape[0]}, the image {pixels.shape[1]}×{pixels.shape[0]}"
-            errors.append(("mask and image sizes differ", f"{mask}: the mask is {sizes}"))
-            ids = None
-    if people is None:
-        return errors, [], tally
-    try:
-        joints, occluded, boxes = pascal.read_people(people)
-    except DataError as error:
-        return [*errors, ("malformed .mat", str(error))], [], tally
+
+    def read(load: Callable, path: Path | None, what: str) -> Any:
+        try:
+            return load(path) if path else None
+        except DataError as error:
+            errors.append((f"{what if os.path.lexists(path) else 'missing ' + what.split()[-1]}", str(error)))
+
+    pixels, ids = read(load_image, image, "unreadable image"), read(decode_mask, mask, "unreadable mask")
+    found = read(pascal.read_people, people, "malformed .mat")
+    counts: Counter[str | int] = Counter() if ids is None else Counter(["masks", *np.unique(ids).tolist()])
+    stray = stray_ids(ids, len(anatomy.parts)) if ids is not None else []
+    if stray:
+        errors.append((f"mask ids above {len(anatomy.parts) - 1}", f"{mask}: {some(stray)}"))
+    if pixels is not None and ids is not None and ids.shape != pixels.shape[:2]:
+        sizes = f"{ids.shape[1]}×{ids.shape[0]}, the image {pixels.shape[1]}×{pixels.shape[0]}"
+        errors.append(("mask and image sizes differ", f"{mask}: the mask is {sizes}"))
+        ids = None
+    if found is None:
+        return errors, [], counts
+    joints, occluded, boxes = found
     if not len(joints):
-        return errors, [("image without people", str(people))], tally
-    warnings = _place(people, joints, boxes, pixels.shape[1::-1], tally) if pixels is not None else []
+        return errors, [("image without people", str(people))], counts
+    warnings = _place(people, joints, boxes, pixels.shape[1::-1], counts) if pixels is not None else []
     columns = np.where(occluded, np.nan, joints[..., 0])
     forehead, right, left = (columns[:, PASCAL.joint(name)] for name in ("forehead", "right_shoulder", "left_shoulder"))
     facing = np.isfinite(forehead + right + left) & (right != left)
-    tally.counts.update(facing=int(facing.sum()), right_is_left=int((facing & (right < left)).sum()))
+    counts.update(facing=int(facing.sum()), right_is_left=int((facing & (right < left)).sum()))
     if ids is not None and pascal.numbered_differently(ids, joints, occluded):
         errors.append(("mask numbered like the other release", f"{mask}: {pascal.renumber_command(mask.parent)}"))
-    return errors, warnings, tally
+    return errors, warnings, counts
 
 
-def _place(path: Path, joints: np.ndarray, boxes: np.ndarray, size_wh: tuple[int, int], tally: _Tally) -> Findings:
+def _place(path: Path, joints: np.ndarray, boxes: np.ndarray, size_wh: tuple[int, int], counts: Counter) -> Findings:
     """Warn of joints outside of the image; count coordinates that are, in the file, 0 or the size of the image."""
     written = np.rint(np.concatenate([joints.reshape(-1, 2), boxes.reshape(-1, 2)])) + pascal.FIRST_PIXEL
-    tally.counts.update(at_zero=int((written == 0).sum()), at_size=int((written == size_wh).sum()))
+    counts.update(at_zero=int((written == 0).sum()), at_size=int((written == size_wh).sum()))
     places = np.rint(joints)
     people, indices = np.nonzero(((places < 0) | (places >= size_wh)).any(axis=2))  # nan is nowhere
     if not len(people):
@@ -227,12 +195,12 @@ def _place(path: Path, joints: np.ndarray, boxes: np.ndarray, size_wh: tuple[int
     return [("joints outside of the image", f"{path}: {what} in an image of {size_wh[0]}×{size_wh[1]}")]
 
 
-def _suspicions(tally: _Tally) -> Findings:
+def _suspicions(counts: Counter[str | int]) -> Findings:
     """What whole trees say against their masks, ``FIRST_PIXEL`` and ``PASCAL_FIRST_SIDE``."""
     found: Findings = []
-    ids, counts = sorted(tally.masks), tally.counts
-    if IGNORE in ids and 0 not in ids:
-        found.append(("no background in any mask", "255 is in its place; part ids begin at 0: do masks count from -1?"))
+    ids = sorted(key for key in counts if isinstance(key, int))
+    if 2 * counts[0] < counts["masks"] < 2 * counts[IGNORE]:
+        found.append(("masks seem shifted by one", "most have 255 where background, 0, should be; add 1 to all ids"))
     elif ids and len(set(ids) - {0, IGNORE}) < 2:
         found.append(("masks of one part only", f"ids {', '.join(map(str, ids))}; masks of people instead of parts?"))
     # Counted from 0, the last pixel is one less than the size; counted from 1, there is no 0.

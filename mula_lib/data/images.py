@@ -29,10 +29,9 @@ SUFFIXES = (
     ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".bmp", ".dib", ".webp", ".tif", ".tiff", ".gif", ".avif",
     ".jp2", ".ppm", ".pgm", ".pbm",
 )  # fmt: skip
-# Extensions of images that cannot be read, and what to do about them.
-UNREADABLE_SUFFIXES = dict.fromkeys((".heic", ".heif"), "HEIC; save it as JPEG") | dict.fromkeys(
-    (".cr2", ".cr3", ".nef", ".arw", ".dng", ".raf", ".orf", ".rw2"), "a camera's raw file; save it as JPEG"
-)
+UNREADABLE = {suffix: "HEIC; save it as JPEG" for suffix in (".heic", ".heif")} | {
+    suffix: "a camera's raw file; save it as JPEG" for suffix in (".cr2", ".cr3", ".nef", ".arw", ".dng", ".orf")
+}  # extensions of images that cannot be read, and why
 _JPEG, _PNG, _TIFF = b"\xff\xd8", b"\x89PNG\r\n\x1a\n", (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _SCAN, _PROGRESSIVE, _END = b"\xff\xda", b"\xff\xc2", b"\xff\xd9"  # a JPEG's markers
 _GREY, _PALETTE = 0, 3  # a PNG's color types
@@ -51,13 +50,18 @@ def load_image(path: str | Path, *, upright: bool = False) -> np.ndarray:
     EXIF orientation is ignored, because LIP's masks and joints follow the stored pixels; ``upright`` follows it, as a
     photograph should. Raises :class:`DataError` for a file that is missing, cut off, or that no decoder reads.
     """
+    with _errors_named(path, "image"):
+        return _decode(Path(path).read_bytes(), upright)
+
+
+@contextlib.contextmanager
+def _errors_named(path: str | Path, what: str) -> Iterator[None]:
     try:
-        content = Path(path).read_bytes()
-        return _decode(content, upright)
+        yield
     except OSError as error:
-        raise DataError(f"{path}: the image cannot be opened ({error.strerror})") from None
+        raise DataError(f"{path}: the {what} cannot be opened ({error.strerror})") from None
     except _Unreadable as reason:
-        raise DataError(f"{path}: the image cannot be decoded ({reason})") from None
+        raise DataError(f"{path}: the {what} cannot be decoded ({reason})") from None
 
 
 def _decode(content: bytes, upright: bool) -> np.ndarray:
@@ -93,7 +97,7 @@ def _reason(content: bytes, error: Exception) -> str:
     if not content.strip(b"\0"):
         return "an empty file; copy it again"
     if content[4:8] == b"ftyp" and content[8:12] in (b"heic", b"heix", b"heif", b"hevc", b"mif1", b"msf1"):
-        return "HEIC; save it as JPEG"
+        return UNREADABLE[".heic"]
     if isinstance(error, Image.UnidentifiedImageError) and not content.startswith((_JPEG, _PNG, b"BM", b"RIFF", *_TIFF)):
         return "of no known image format; save it as PNG or JPEG"
     return "the file is cut off or damaged; unzip or download it again"
@@ -123,8 +127,7 @@ def load_mask(path: str | Path, *, classes: int = len(LIP.parts)) -> np.ndarray:
     mask = decode_mask(path)
     stray = stray_ids(mask, classes)
     if stray:
-        ids = ", ".join(map(str, stray[:5])) + (", …" if len(stray) > 5 else "")
-        raise DataError(f"{path}: ids {ids} in a mask of parts 0 to {classes - 1}; is it a mask of this data set?")
+        raise DataError(f"{path}: ids {some(stray)} in a mask of parts 0 to {classes - 1}; is it a mask of this data set?")
     return mask.astype(np.uint8, copy=False)
 
 
@@ -134,15 +137,8 @@ def decode_mask(path: str | Path) -> np.ndarray:
     Raises :class:`DataError` for a missing, unreadable or damaged file, a picture in colors, and ambiguous ids: grey of
     2 or 4 bits, which decoders stretch, and a palette of ids.
     """
-    try:
-        content = Path(path).read_bytes()
-        return _ids(content)
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such mask; unzip or copy the part masks there again") from None
-    except OSError as error:
-        raise DataError(f"{path}: the mask cannot be opened ({error.strerror})") from None
-    except _Unreadable as reason:
-        raise DataError(f"{path}: the mask cannot be decoded ({reason})") from None
+    with _errors_named(path, "mask"):
+        return _ids(Path(path).read_bytes())
 
 
 def _ids(content: bytes) -> np.ndarray:
@@ -169,22 +165,17 @@ def _indices(content: bytes) -> np.ndarray:
     try:
         with Image.open(io.BytesIO(content)) as picture:
             ids = np.array(picture).astype(np.uint8, copy=False)
-            palette = np.frombuffer(picture.palette.palette, np.uint8).reshape(-1, 3) if picture.palette else None
+            palette = np.frombuffer(picture.palette.palette if picture.palette else b"", np.uint8).reshape(-1, 3)
     except Exception as error:  # Pillow raises nearly anything for damaged files
         raise _Unreadable(_reason(content, error)) from None
-    if palette is not None and _is_palette_of_ids(palette, ids):
-        raise _Unreadable("its palette's greys are other ids than its indices; save it as plain grey")
-    return ids
-
-
-def _is_palette_of_ids(palette: np.ndarray, ids: np.ndarray) -> bool:
-    """Whether a program that makes PNGs smaller turned grey ids, say 0 and 19, into indices 0 and 1 of those greys."""
+    # A program that makes PNGs smaller may have turned grey ids, say 0 and 19, into indices 0 and 1 of those greys.
     grey = palette[:, 0].astype(int)
     is_id = (palette == palette[:, :1]).all(axis=1) & ((grey < len(LIP.parts)) | (grey == IGNORE))
-    if not (is_id & (grey != np.arange(len(grey)))).any():  # as nearly always
-        return False
-    used = np.flatnonzero(np.bincount(ids.ravel(), minlength=len(grey))[: len(grey)])
-    return bool(is_id[used].all() and (grey[used] != used).any())
+    if (is_id & (grey != np.arange(len(grey)))).any():
+        used = np.unique(ids)
+        if used[-1] < len(grey) and is_id[used].all() and (grey[used] != used).any():
+            raise _Unreadable("its palette's greys are other ids than its indices; save it as plain grey")
+    return ids
 
 
 def stray_ids(mask: np.ndarray, classes: int) -> list[int]:
@@ -193,6 +184,11 @@ def stray_ids(mask: np.ndarray, classes: int) -> list[int]:
     if mask.dtype == np.uint8 and (mask + np.uint8(1)).max(initial=0) <= classes:
         return []
     return [int(i) for i in np.unique(mask) if not 0 <= i < classes and i != IGNORE]
+
+
+def some(ids: list[int]) -> str:
+    """The first of ``ids`` for a message."""
+    return ", ".join(map(str, ids[:5])) + ", …" * (len(ids) > 5)
 
 
 def images_in(folder: str | Path) -> dict[str, Path]:

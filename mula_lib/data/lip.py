@@ -31,13 +31,8 @@ from pathlib import Path
 import numpy as np
 
 from mula_lib.anatomy import LIP
-from mula_lib.data.images import SUFFIXES, decode_mask, images_in, load_image, load_mask, stray_ids
+from mula_lib.data.images import SUFFIXES, images_in, load_image, load_mask  # noqa: F401 (the last two for users)
 from mula_lib.files import DataError, visible_names
-
-__all__ = [
-    "LARGEST_COORDINATE", "SPLITS", "LipLayout", "LipRecord", "LipSplit", "decode_mask", "find_layout", "load_image",
-    "load_mask", "missing_tree", "read_ids", "read_pose_csv", "read_rows", "read_split", "stray_ids",
-]  # fmt: skip
 
 SPLITS = ("train", "val", "test")
 JOINTS = len(LIP.joints)
@@ -75,16 +70,16 @@ class LipSplit:
 
 
 @dataclass(frozen=True)
-class LipLayout:
+class Layout:
     """Where the pieces of one split lie; ``None`` for a piece that the tree does not have."""
 
     ids: Path
     images: Path | None
     masks: Path | None
-    poses: Path | None
+    poses: Path | None  # LIP's CSV; of PASCAL-Person-Part the folder of .mat files
 
 
-def find_layout(root: str | Path, split: str) -> LipLayout | None:
+def find_layout(root: str | Path, split: str) -> Layout | None:
     """Find the pieces of ``split`` under ``root`` in any of the known nestings; None if there is no id file.
 
     Raises ``ValueError`` for an unknown split and :class:`DataError` if ``root`` is not a folder or a piece of the tree
@@ -100,7 +95,7 @@ def find_layout(root: str | Path, split: str) -> LipLayout | None:
     ids = _first(root, (archive, "images", "list", "lists"), f"{split}_id.txt")
     if ids is None:
         return None
-    return LipLayout(
+    return Layout(
         ids=ids,
         images=_first(root, (archive, "images"), *(["testing_images"] if split == "test" else []), f"{split}_images")
         or _first(root, (), "images"),
@@ -180,7 +175,7 @@ def read_split(root: str | Path, split: str, *, limit: int | None = None) -> Lip
     return LipSplit(root=Path(root), split=split, records=tuple(records))
 
 
-def missing_pieces(layout: LipLayout, split: str) -> list[str]:
+def missing_pieces(layout: Layout, split: str) -> list[str]:
     """What ``split`` needs and ``layout`` lacks, each with the fix."""
     images = "Testing_images" if split == "test" else "TrainVal_images"
     wanted = [(layout.images, f"no folder of {split} images; unzip {images}.zip there")]

@@ -15,7 +15,6 @@ joints 2 to 7 are of. ``python -m mula_lib.data.check`` tells what speaks agains
 from __future__ import annotations
 
 import io
-import os
 import shlex
 from dataclasses import dataclass
 from functools import cached_property
@@ -28,7 +27,7 @@ from tqdm.auto import tqdm
 
 from mula_lib.anatomy import PASCAL
 from mula_lib.data.images import images_in, load_mask
-from mula_lib.data.lip import LARGEST_COORDINATE, read_ids
+from mula_lib.data.lip import LARGEST_COORDINATE, Layout, LipSplit, read_ids
 from mula_lib.files import DataError, visible_names, write_bytes
 
 SPLITS = ("train", "val")  # the papers' "test" is val
@@ -58,19 +57,11 @@ class PascalRecord:
 
 
 @dataclass(frozen=True)
-class PascalSplit:
+class PascalSplit(LipSplit):
     """The records of one split, in the order of its id file."""
 
-    root: Path
-    split: str
     records: tuple[PascalRecord, ...]
     skipped: tuple[str, ...] = ()  # ids without a .mat
-
-    def __len__(self) -> int:
-        return len(self.records)
-
-    def __getitem__(self, index: int) -> PascalRecord:
-        return self.records[index]
 
     @cached_property
     def most_people(self) -> int:
@@ -78,17 +69,7 @@ class PascalSplit:
         return max(1, *(len(record.joints) for record in self.records))
 
 
-@dataclass(frozen=True)
-class PascalLayout:
-    """Where the pieces of a split lie; ``None`` for a folder that the tree does not have."""
-
-    ids: Path
-    images: Path | None
-    masks: Path | None
-    people: Path | None
-
-
-def find_layout(root: str | Path, split: str) -> PascalLayout | None:
+def find_layout(root: str | Path, split: str) -> Layout | None:
     """Find the pieces of ``split`` ("train" or "val") under ``root``; None if there is no PASCAL-Person-Part there.
 
     Raises ``ValueError`` for an unknown split and :class:`DataError` if ``root`` is not a folder.
@@ -100,16 +81,16 @@ def find_layout(root: str | Path, split: str) -> PascalLayout | None:
         raise DataError(f"{root}: no such folder; give the folder that holds JPEGImages and PersonJoints")
     for folder in (root, root / "pascal_data"):
         ids = folder / f"{split}_id.txt"
-        if os.path.lexists(ids):
+        if ids.exists() or ids.is_symlink():
             parts = (folder / name for name in FOLDERS)
-            return PascalLayout(ids, *(part if os.path.isdir(part) else None for part in parts))
+            return Layout(ids, *(part if part.is_dir() else None for part in parts))
     return None
 
 
 def is_pascal(root: str | Path) -> bool:
     """Whether a PASCAL-Person-Part tree lies at ``root``, be it one that lacks some of its folders."""
     root = Path(root).expanduser()
-    return any(os.path.isdir(folder / name) for folder in (root, root / "pascal_data") for name in FOLDERS)
+    return any((folder / name).is_dir() for folder in (root, root / "pascal_data") for name in FOLDERS)
 
 
 def read_split(root: str | Path, split: str) -> PascalSplit:
@@ -125,20 +106,23 @@ def read_split(root: str | Path, split: str) -> PascalSplit:
     if absent:
         raise DataError(f"{layout.ids.parent}: {absent[0]}")
     names, people = read_ids(layout.ids), annotated(layout)
-    kept = [name for name in names if name in people]
-    if not kept:
-        raise DataError(f"{layout.people}: no .mat of any of the {len(names)} ids of {layout.ids.name}; copy them there")
     images, masks = images_in(layout.images), images_in(layout.masks)
-    for name in kept:
+    records, skipped = [], [name for name in names if name not in people]
+    for name in (name for name in names if name in people):
         if name not in masks:
             raise DataError(f"{layout.masks / name}.png: no such mask; copy the part masks there again")
-    records = tuple(
-        PascalRecord(name, images.get(name) or layout.images / f"{name}.jpg", masks[name], *read_people(people[name]))
-        for name in kept
-    )
-    result = PascalSplit(Path(root), split, records, tuple(name for name in names if name not in people))
-    _refuse_other_parts(result)
-    return result
+        image = images.get(name) or layout.images / f"{name}.jpg"
+        records.append(PascalRecord(name, image, masks[name], *read_people(people[name])))
+    if not records:
+        raise DataError(f"{layout.poses}: no .mat of any of the {len(names)} ids of {layout.ids.name}; copy them there")
+    for record in records[:: max(1, len(records) // _LOOKED_AT)]:  # not to train for hours towards the wrong parts
+        mask = load_mask(record.mask, classes=len(PASCAL.parts))
+        if numbered_differently(mask, record.joints, record.occluded):
+            raise DataError(
+                f"{record.mask}: its parts are numbered like the other release of PASCAL-Person-Part (1 lower arm, "
+                f"2 head, …); convert them: {renumber_command(record.mask.parent)}"
+            )
+    return PascalSplit(Path(root), split, tuple(records), tuple(skipped))
 
 
 def missing_tree(root: str | Path, split: str) -> str:
@@ -146,16 +130,16 @@ def missing_tree(root: str | Path, split: str) -> str:
     return f"{root}: no {split}_id.txt here or in pascal_data; copy the lists of PASCAL-Person-Part there"
 
 
-def missing_pieces(layout: PascalLayout, split: str) -> list[str]:
+def missing_pieces(layout: Layout, split: str) -> list[str]:
     """What ``layout`` lacks, each with the fix."""
-    pieces = zip(FOLDERS, (layout.images, layout.masks, layout.people), strict=True)
+    pieces = zip(FOLDERS, (layout.images, layout.masks, layout.poses), strict=True)
     return [f"no {name} folder beside {layout.ids.name}; copy it there" for name, folder in pieces if folder is None]
 
 
-def annotated(layout: PascalLayout) -> dict[str, Path]:
+def annotated(layout: Layout) -> dict[str, Path]:
     """``{id: path}`` of the ``.mat`` files."""
-    names = visible_names(layout.people)
-    return {name.removesuffix(".mat"): layout.people / name for name in names if name.endswith(".mat")}
+    names = visible_names(layout.poses)
+    return {name.removesuffix(".mat"): layout.poses / name for name in names if name.endswith(".mat")}
 
 
 def read_people(path: str | Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -167,13 +151,8 @@ def read_people(path: str | Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     boxes, joints = _cells(path)
     if len(boxes) != len(joints):
         raise DataError(f"{path}: {len(boxes)} boxes but joints of {len(joints)} people; copy the file again")
-    people = [
-        (_numbers(box, (4,), f"{where}: the box"), _numbers(rows, (JOINTS, 3), f"{where}: the joints"))
-        for person, (box, rows) in enumerate(zip(boxes, joints, strict=True), start=1)
-        for where in (f"{path}, person {person}",)
-    ]
-    boxes = np.array([box for box, _ in people]).reshape(-1, 4)
-    rows = np.array([rows for _, rows in people]).reshape(-1, JOINTS, 3)
+    boxes = _numbers(boxes, (4,), f"{path}, person", "box")
+    rows = _numbers(joints, (JOINTS, 3), f"{path}, person", "joints")
     there = rows[..., 2] != ABSENT
     points = np.where(there[..., None], rows[..., :2], 0)
     for wrong, what in (  # "not <" is also true of nan
@@ -210,12 +189,15 @@ def _cells(path: str | Path) -> list[list[np.ndarray]]:
     return found
 
 
-def _numbers(value: np.ndarray, shape: tuple[int, ...], what: str) -> np.ndarray:
-    value = value.ravel() if len(shape) == 1 else value
-    if value.shape != shape or value.dtype.kind not in "iufb":
-        wanted, found = ("×".join(map(str, sizes)) for sizes in (shape, value.shape))
-        raise DataError(f"{what} should be {wanted} numbers, found {found} of {value.dtype}; copy the file again")
-    return value.astype(np.float64)
+def _numbers(values: list[np.ndarray], shape: tuple[int, ...], where: str, what: str) -> np.ndarray:
+    """(M, *shape) float64 of everybody's ``values``; a box may be a row or a column."""
+    values = [value.ravel() if len(shape) == 1 else value for value in values]
+    for person, value in enumerate(values, start=1):
+        if value.shape != shape or value.dtype.kind not in "iufb":
+            wanted, found = ("×".join(map(str, sizes)) for sizes in (shape, value.shape))
+            fault = f"the {what} should be {wanted} numbers, found {found} of {value.dtype}; copy the file again"
+            raise DataError(f"{where} {person}: {fault}")
+    return np.array(values, np.float64).reshape(-1, *shape)
 
 
 def part_votes(mask: np.ndarray, joints: np.ndarray, occluded: np.ndarray) -> tuple[int, int]:
@@ -257,17 +239,6 @@ def numbered_differently(mask: np.ndarray, joints: np.ndarray, occluded: np.ndar
 def renumber_command(masks: Path) -> str:
     """What the user of another release's masks should run."""
     return f"python -m mula_lib.data.check {shlex.quote(str(masks))} --renumber OUT"
-
-
-def _refuse_other_parts(split: PascalSplit) -> None:
-    """Look at some masks, evenly spread, so that a run does not first train for hours towards the wrong parts."""
-    for record in split.records[:: max(1, len(split) // _LOOKED_AT)]:
-        mask = load_mask(record.mask, classes=len(PASCAL.parts))
-        if numbered_differently(mask, record.joints, record.occluded):
-            raise DataError(
-                f"{record.mask}: its parts are numbered like the other release of PASCAL-Person-Part (1 lower arm, "
-                f"2 head, …); convert them: {renumber_command(record.mask.parent)}"
-            )
 
 
 def renumber(masks: Path, out: Path) -> int:
