@@ -119,7 +119,6 @@ def test_a_damaged_file_of_lip_is_counted_once_and_named(people, run, damage, pi
         *FILES,
         (stray_mask, "mask", "mask ids above 6"),
         (other_numbers, "mask", "mask numbered like the other release"),
-        (truncate, "mat", "malformed .mat"),
     ],
 )
 def test_a_damaged_file_of_pascal_is_counted_once_and_named(crowds, run, damage, piece, what):
@@ -140,15 +139,6 @@ def test_masks_of_the_other_release_come_with_the_command_that_renumbers_them(tm
     assert f"python -m mula_lib.data.check '{crowds}/SegmentationPart' --renumber OUT" in output
 
 
-def test_ids_and_rows_that_do_not_belong_together_are_named(people, run):
-    csv = people / LIP_CSV
-    csv.write_text(csv.read_text().replace("val_000001.jpg", "other.jpg"))
-    status, output = run(people)
-    assert status == 1
-    assert f"error: val: id without CSV row (1)\n  {csv}: val_000001.jpg" in output
-    assert f"warning: val: CSV row without id (1)\n  {csv}: other.jpg" in output
-
-
 def test_a_shortened_id_list_is_a_warning_only(people, run):
     (people / LIP_IDS).write_text("val_000000\nval_000001\n")
     status, output = run(people)
@@ -165,39 +155,36 @@ def test_a_person_without_any_joint_is_a_warning(people, run):
     assert findings(output, "warning") == ["val: no joint annotated (1)"]
 
 
-@pytest.mark.parametrize(
-    ("piece", "what", "said"),
-    [(LIP_CSV, "malformed list", "line 1: 3 columns instead"), (LIP_IDS, "malformed list", "line 2: 0_0,1,2 was al")],
-)
-def test_a_malformed_list_is_named_by_line(people, run, piece, what, said):
-    (people / piece).write_text("0_0,1,2\n0_0,1,2\n")
-    status, output = run(people)
-    assert status == 1
-    assert f"error: val: {what} (1)\n  {people / piece}, {said}" in output
+def garbage(path: Path) -> None:
+    path.write_text("0_0,1,2\n0_0,1,2\n")
+
+
+def hide(path: Path) -> None:
+    path.rename(path.with_name("elsewhere"))
+
+
+def rename_a_row(path: Path) -> None:
+    path.write_text(path.read_text().replace("val_000001.jpg", "other.jpg"))
 
 
 @pytest.mark.parametrize(
-    ("kind", "piece", "said"),
+    ("kind", "damage", "piece", "said"),
     [
-        ("people", LIP_CSV, "no lip_val_set.csv; unzip TrainVal_pose_annotations.zip there"),
-        ("people", str(Path(LIP_MASK).parent), "no val_segmentations folder; unzip"),
-        ("people", str(Path(LIP_IMAGE).parent), "no folder of val images; unzip"),
-        ("crowds", "JPEGImages", "no JPEGImages folder beside val_id.txt; copy it there"),
-        ("crowds", "PersonJoints", "no PersonJoints folder beside val_id.txt; copy it there"),
+        ("people", garbage, LIP_CSV, "{path}, line 1: 3 columns instead of 49"),
+        ("people", garbage, LIP_IDS, "{path}, line 2: 0_0,1,2 was already listed in line 1"),
+        ("people", rename_a_row, LIP_CSV, "{path}: no row for val_000001.jpg, which {tree}/"),
+        ("people", hide, LIP_CSV, "{tree}: no lip_val_set.csv; unzip TrainVal_pose_annotations.zip there"),
+        ("people", hide, str(Path(LIP_MASK).parent), "{tree}: no val_segmentations folder; unzip"),
+        ("crowds", hide, "JPEGImages", "{tree}: no JPEGImages folder beside val_id.txt; copy it there"),
+        ("crowds", truncate, MAT, "{path}: not a MATLAB file"),
     ],
 )
-def test_a_piece_that_was_not_unzipped_is_an_error_and_the_others_are_still_checked(
-    kind, piece, said, run, request, tmp_path
-):
+def test_what_keeps_a_split_from_being_read_is_named(kind, damage, piece, said, run, request):
     tree = request.getfixturevalue(kind)
-    (tree / piece).rename(tmp_path / "elsewhere")
-    stray = LIP_MASK if kind == "people" else MASK
-    if (tree / stray).exists():
-        stray_mask(tree / stray)
-    status, output = run(tree, "--split", "val")
+    damage(tree / piece)
+    status, output = run(tree)
     assert status == 1
-    assert f": {said}" in output
-    assert ("mask ids above" in output) == (tree / stray).exists()
+    assert f"error: val cannot be read (1)\n  {said.format(path=tree / piece, tree=tree)}" in output
 
 
 def test_the_test_split_needs_no_annotations(tmp_path, run):

@@ -127,7 +127,7 @@ def test_a_tree_without_any_mat_is_refused(tmp_path):
 
 def test_a_missing_mask_is_named(tmp_path):
     (write_tree(tmp_path)["masks"] / "2009_5.png").unlink()
-    with pytest.raises(DataError, match=r"2009_5\.png: no such mask; copy the part masks there again"):
+    with pytest.raises(DataError, match=r"2009_5\.png: the mask cannot be opened \(No such file"):
         read_split(tmp_path, "val")
 
 

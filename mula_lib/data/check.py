@@ -18,15 +18,15 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
 from mula_lib.anatomy import IGNORE, LIP, PASCAL, PASCAL_FIRST_SIDE, PASCAL_OTHER_SIDE, Anatomy
 from mula_lib.data import lip, pascal
-from mula_lib.data.images import decode_mask, images_in, load_image, some, stray_ids
-from mula_lib.data.lip import Layout, read_ids, read_pose_csv
+from mula_lib.data.images import decode_mask, load_image, some, stray_ids
+from mula_lib.data.lip import Layout, LipRecord, LipSplit, read_ids, read_pose_csv
+from mula_lib.data.pascal import PascalRecord
 from mula_lib.files import DataError, exit_status, usable_cores, write_text
 
 FULL = {LIP.name: {"train": 30_462, "val": 10_000, "test": 10_000}, PASCAL.name: {"train": 1_716, "val": 1_817}}
@@ -40,13 +40,13 @@ Findings = list[tuple[str, str]]  # what is wrong, and the file with the particu
 
 @dataclass
 class Report:
-    """What was found in a tree: ids of each split, the files of each error and warning, and what counts speak for."""
+    """What was found in a tree: ids of each split, the files of each error and warning, and counts over all files."""
 
     data_set: str
     listed: dict[str, int] = field(default_factory=dict)
     errors: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     warnings: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
-    counts: Counter[str | int] = field(default_factory=Counter)  # by name; masks that hold an id by the id
+    counts: Counter[str | int] = field(default_factory=Counter)  # by name; of masks that hold an id by the id
 
     @property
     def sound(self) -> bool:
@@ -75,15 +75,12 @@ def check_tree(root: str | Path, splits: Sequence[str] = (), *, jobs: int = 1) -
     absent = [split for split, layout in layouts.items() if layout is None]
     if absent and (splits or len(absent) == len(layouts)):
         raise DataError(reader.missing_tree(root, absent[0]))
-    report = Report(anatomy.name)
-    for split, layout in layouts.items():
-        if layout is not None:
-            for missing in reader.missing_pieces(layout, split):
-                report.errors[f"{split}: missing folder or CSV"].append(f"{layout.ids.parent}: {missing}")
-            try:
-                _check_split(report, anatomy, split, layout, jobs)
-            except DataError as error:
-                report.errors[f"{split}: malformed list"].append(str(error))
+    report, read = Report(anatomy.name), pascal.read_records if anatomy.crowds else lip.read_split
+    for split in (split for split in layouts if split not in absent):
+        try:
+            _check_split(report, read(root, split), layouts[split], jobs, anatomy)
+        except DataError as error:  # a list or folder that the files cannot be checked without
+            report.errors[f"{split} cannot be read"].append(str(error))
     for what, particulars in _suspicions(report.counts):
         report.warnings[what].append(particulars)
     return report
@@ -102,95 +99,82 @@ def require_sound(root: str | Path, stamp: Path) -> None:
     write_text(stamp, f"{Path(root).resolve()}\n{report}\n")
 
 
-def _check_split(report: Report, anatomy: Anatomy, split: str, layout: Layout, jobs: int) -> None:
-    def add(errors: Findings, warnings: Findings) -> None:
-        for kind, findings in ((report.errors, errors), (report.warnings, warnings)):
-            for what, file in findings:
-                kind[f"{split}: {what}"].append(str(file))
-
-    names = read_ids(layout.ids)
-    report.listed[split], full = len(names), FULL[anatomy.name][split]
+def _check_split(report: Report, split: LipSplit, layout: Layout, jobs: int, anatomy: Anatomy) -> None:
+    names, full = read_ids(layout.ids), FULL[anatomy.name][split.split]
+    report.listed[split.split] = len(names)
+    warnings = [("id without .mat", f"{layout.poses / name}.mat") for name in getattr(split, "skipped", ())]
     if len(names) != full:
-        what = f"{layout.ids}: {len(names):,} ids; the full one has {full:,}"
-        add([], [(f"not the full {anatomy.name}", what)])
-    people = pascal.annotated(layout) if anatomy.crowds and layout.poses else {}
-    if people or anatomy.crowds and layout.poses:  # files of ids without a .mat are not needed either
-        without = [("id without .mat", layout.poses / f"{name}.mat") for name in names if name not in people]
-        names = [name for name in names if name in people]
-        add([] if names else [("missing annotations", f"{layout.poses}: no .mat of any id; copy them there")], without)
-    images, masks = (images_in(folder) if folder else None for folder in (layout.images, layout.masks))
-
-    def check(name: str) -> tuple[Findings, Findings, Counter]:
-        image = images.get(name, layout.images / f"{name}.jpg") if images is not None else None
-        mask = masks.get(name, layout.masks / f"{name}.png") if masks is not None else None
-        return _check_files(image, mask, people.get(name), anatomy)
-
+        warnings.append((f"not the full {anatomy.name}", f"{layout.ids}: {len(names):,} ids; the full one has {full:,}"))
+    if layout.poses and not anatomy.crowds:
+        warnings += [("CSV row without id", f"{layout.poses}: {row}") for row in {*read_pose_csv(layout.poses)} - {*names}]
+    found = [((), warnings, Counter())]
     pool = ThreadPoolExecutor(jobs)  # decoding releases the interpreter's lock
     try:
-        bar = tqdm(pool.map(check, names), total=len(names), desc=split, unit="image", leave=False, disable=None)
-        for errors, warnings, counts in bar:
-            add(errors, warnings)
-            report.counts.update(counts)
+        check = pool.map(lambda record: _check_record(record, anatomy, layout), split.records)
+        found += tqdm(check, total=len(split), desc=split.split, unit="image", leave=False, disable=None)
     finally:
         pool.shutdown(cancel_futures=True)  # so that an interrupt does not first decode the rest
-    if layout.poses and not anatomy.crowds:
-        add(*_check_poses(names, layout.poses))
+    for *kinds, counts in found:
+        for kind, findings in zip((report.errors, report.warnings), kinds, strict=True):
+            for what, file in findings:
+                kind[f"{split.split}: {what}"].append(file)
+        report.counts.update(counts)
 
 
-def _check_poses(names: list[str], path: Path) -> tuple[Findings, Findings]:
-    poses, listed = read_pose_csv(path), set(names)
-    errors = [("id without CSV row", f"{path}: {name}.jpg") for name in names if name not in poses]
-    warnings = [("CSV row without id", f"{path}: {name}.jpg") for name in poses if name not in listed]
-    bare = [name for name in names if name in poses and np.isnan(poses[name]).all()]
-    return errors, warnings + [("no joint annotated", f"{path}: {name}.jpg") for name in bare]
-
-
-def _check_files(
-    image: Path | None, mask: Path | None, people: Path | None, anatomy: Anatomy
-) -> tuple[Findings, Findings, Counter]:
-    """Read the files of one id, as far as the tree has them: errors, warnings, and counts for the whole tree."""
+def _check_record(
+    record: LipRecord | PascalRecord, anatomy: Anatomy, layout: Layout
+) -> tuple[Findings, Findings, Counter[str | int]]:
+    """Decode the files of one id: errors, warnings, and counts for the whole tree."""
     errors: Findings = []
+    warnings: Findings = []
+    counts: Counter[str | int] = Counter()
 
-    def read(load: Callable, path: Path | None, what: str) -> Any:
+    def decoded(load: Callable[[Path], np.ndarray], path: Path, what: str) -> np.ndarray | None:
         try:
-            return load(path) if path else None
+            return load(path)
         except DataError as error:
-            errors.append((f"{what if os.path.lexists(path) else 'missing ' + what.split()[-1]}", str(error)))
+            errors.append((f"{'unreadable' if os.path.lexists(path) else 'missing'} {what}", str(error)))
+            return None
 
-    pixels, ids = read(load_image, image, "unreadable image"), read(decode_mask, mask, "unreadable mask")
-    found = read(pascal.read_people, people, "malformed .mat")
-    counts: Counter[str | int] = Counter() if ids is None else Counter(["masks", *np.unique(ids).tolist()])
-    stray = stray_ids(ids, len(anatomy.parts)) if ids is not None else []
-    if stray:
-        errors.append((f"mask ids above {len(anatomy.parts) - 1}", f"{mask}: {some(stray)}"))
-    if pixels is not None and ids is not None and ids.shape != pixels.shape[:2]:
-        sizes = f"{ids.shape[1]}×{ids.shape[0]}, the image {pixels.shape[1]}×{pixels.shape[0]}"
-        errors.append(("mask and image sizes differ", f"{mask}: the mask is {sizes}"))
-        ids = None
-    if found is None:
-        return errors, [], counts
-    joints, occluded, boxes = found
-    if not len(joints):
-        return errors, [("image without people", str(people))], counts
-    warnings = _place(people, joints, boxes, pixels.shape[1::-1], counts) if pixels is not None else []
-    columns = np.where(occluded, np.nan, joints[..., 0])
-    forehead, right, left = (columns[:, PASCAL.joint(name)] for name in ("forehead", "right_shoulder", "left_shoulder"))
-    facing = np.isfinite(forehead + right + left) & (right != left)
-    counts.update(facing=int(facing.sum()), right_is_left=int((facing & (right < left)).sum()))
-    if ids is not None and pascal.numbered_differently(ids, joints, occluded):
-        errors.append(("mask numbered like the other release", f"{mask}: {pascal.renumber_command(mask.parent)}"))
+    image, mask = decoded(load_image, record.image, "image"), None
+    if layout.masks:
+        mask = decoded(decode_mask, record.mask or layout.masks / f"{record.name}.png", "mask")
+    if mask is not None:
+        counts.update(["masks", *np.unique(mask).tolist()])
+        stray = stray_ids(mask, len(anatomy.parts))
+        if stray:
+            errors.append((f"mask ids above {len(anatomy.parts) - 1}", f"{record.mask}: {some(stray)}"))
+        if image is not None and mask.shape != image.shape[:2]:
+            sizes = f"{mask.shape[1]}×{mask.shape[0]}, the image {image.shape[1]}×{image.shape[0]}"
+            errors.append(("mask and image sizes differ", f"{record.mask}: the mask is {sizes}"))
+        elif anatomy.crowds and pascal.numbered_differently(mask, record.joints, record.occluded):
+            fix = pascal.renumber_command(record.mask.parent)
+            errors.append(("mask numbered like the other release", f"{record.mask}: {fix}"))
+    if anatomy.crowds and not len(record.joints):
+        warnings.append(("image without people", f"{layout.poses / record.name}.mat"))
+    elif anatomy.crowds and image is not None:
+        warnings += _check_people(record, layout.poses / f"{record.name}.mat", image.shape[1::-1], counts)
+    elif layout.poses and np.isnan(record.joints).all():
+        warnings.append(("no joint annotated", f"{layout.poses}: {record.name}"))
     return errors, warnings, counts
 
 
-def _place(path: Path, joints: np.ndarray, boxes: np.ndarray, size_wh: tuple[int, int], counts: Counter) -> Findings:
-    """Warn of joints outside of the image; count coordinates that are, in the file, 0 or the size of the image."""
-    written = np.rint(np.concatenate([joints.reshape(-1, 2), boxes.reshape(-1, 2)])) + pascal.FIRST_PIXEL
-    counts.update(at_zero=int((written == 0).sum()), at_size=int((written == size_wh).sum()))
-    places = np.rint(joints)
+def _check_people(record: PascalRecord, path: Path, size_wh: tuple[int, int], counts: Counter) -> Findings:
+    """Warn of joints outside of the image; count coordinates that are, in the file, 0 or the size of the image, and
+    people who show forehead and both shoulders, and the right shoulder in a column left of the other's."""
+    written = np.rint(np.concatenate([record.joints.reshape(-1, 2), record.boxes.reshape(-1, 2)])) + pascal.FIRST_PIXEL
+    columns = np.where(record.occluded, np.nan, record.joints[..., 0])
+    forehead, right, left = (columns[:, PASCAL.joint(name)] for name in ("forehead", "right_shoulder", "left_shoulder"))
+    facing = np.isfinite(forehead + right + left) & (right != left)
+    counts.update(
+        at_zero=int((written == 0).sum()), at_size=int((written == size_wh).sum()),
+        facing=int(facing.sum()), right_is_left=int((facing & (right < left)).sum()),
+    )  # fmt: skip
+    places = np.rint(record.joints)
     people, indices = np.nonzero(((places < 0) | (places >= size_wh)).any(axis=2))  # nan is nowhere
     if not len(people):
         return []
-    column, row = joints[people[0], indices[0]] + pascal.FIRST_PIXEL  # as in the file, where it is to be found
+    column, row = record.joints[people[0], indices[0]] + pascal.FIRST_PIXEL  # as in the file, where it is to be found
     what = f"{len(people)}, such as {PASCAL.joints[indices[0]]} of person {people[0] + 1} at ({column:g}, {row:g})"
     return [("joints outside of the image", f"{path}: {what} in an image of {size_wh[0]}×{size_wh[1]}")]
 

@@ -155,9 +155,14 @@ def read_split(root: str | Path, split: str, *, limit: int | None = None) -> Lip
     layout = find_layout(root, split)
     if layout is None:
         raise DataError(missing_tree(root, split))
-    absent = missing_pieces(layout, split)
-    if absent:
-        raise DataError(f"{root}: {absent[0]}")
+    images = f"no folder of {split} images; unzip {'Testing' if split == 'test' else 'TrainVal'}_images.zip there"
+    for piece, what in (
+        (layout.images, images),
+        (layout.masks, f"no {split}_segmentations folder; unzip TrainVal_parsing_annotations.zip there"),
+        (layout.poses, f"no lip_{split}_set.csv; unzip TrainVal_pose_annotations.zip there"),
+    ):
+        if piece is None and (split != "test" or what is images):
+            raise DataError(f"{root}: {what}")
 
     names = read_ids(layout.ids)[:limit]
     poses = read_pose_csv(layout.poses) if layout.poses else None
@@ -173,16 +178,6 @@ def read_split(root: str | Path, split: str, *, limit: int | None = None) -> Lip
             LipRecord(name, image, masks.get(name), pose[:, :2].astype(np.float32), pose[:, 2] == OCCLUDED)
         )
     return LipSplit(root=Path(root), split=split, records=tuple(records))
-
-
-def missing_pieces(layout: Layout, split: str) -> list[str]:
-    """What ``split`` needs and ``layout`` lacks, each with the fix."""
-    images = "Testing_images" if split == "test" else "TrainVal_images"
-    wanted = [(layout.images, f"no folder of {split} images; unzip {images}.zip there")]
-    if split != "test":  # whose annotations are withheld
-        wanted.append((layout.masks, f"no {split}_segmentations folder; unzip TrainVal_parsing_annotations.zip there"))
-        wanted.append((layout.poses, f"no lip_{split}_set.csv; unzip TrainVal_pose_annotations.zip there"))
-    return [what for path, what in wanted if path is None]
 
 
 def read_ids(path: str | Path) -> list[str]:

@@ -93,53 +93,55 @@ def is_pascal(root: str | Path) -> bool:
     return any((folder / name).is_dir() for folder in (root, root / "pascal_data") for name in FOLDERS)
 
 
+def missing_tree(root: str | Path, split: str) -> str:
+    """Why there is no ``split`` of PASCAL-Person-Part at ``root``, in one line."""
+    return f"{root}: no {split}_id.txt here or in pascal_data; copy the lists of PASCAL-Person-Part there"
+
+
 def read_split(root: str | Path, split: str) -> PascalSplit:
     """Read the records of ``split`` of the tree at ``root``; images are not decoded yet, but for a few masks.
 
-    Raises :class:`DataError` if a folder or the id list is missing or malformed, no listed id has a ``.mat``, one is
-    not what it should be, a mask is missing, or masks number the parts like the other release.
+    Raises :class:`DataError` as :func:`read_records` does, and if masks number the parts like the other release.
     """
-    layout = find_layout(root, split)
-    if layout is None:
-        raise DataError(missing_tree(root, split))
-    absent = missing_pieces(layout, split)
-    if absent:
-        raise DataError(f"{layout.ids.parent}: {absent[0]}")
-    names, people = read_ids(layout.ids), annotated(layout)
-    images, masks = images_in(layout.images), images_in(layout.masks)
-    records, skipped = [], [name for name in names if name not in people]
-    for name in (name for name in names if name in people):
-        if name not in masks:
-            raise DataError(f"{layout.masks / name}.png: no such mask; copy the part masks there again")
-        image = images.get(name) or layout.images / f"{name}.jpg"
-        records.append(PascalRecord(name, image, masks[name], *read_people(people[name])))
-    if not records:
-        raise DataError(f"{layout.poses}: no .mat of any of the {len(names)} ids of {layout.ids.name}; copy them there")
-    for record in records[:: max(1, len(records) // _LOOKED_AT)]:  # not to train for hours towards the wrong parts
+    found = read_records(root, split)
+    for record in found.records[:: max(1, len(found) // _LOOKED_AT)]:  # not to train for hours towards the wrong parts
         mask = load_mask(record.mask, classes=len(PASCAL.parts))
         if numbered_differently(mask, record.joints, record.occluded):
             raise DataError(
                 f"{record.mask}: its parts are numbered like the other release of PASCAL-Person-Part (1 lower arm, "
                 f"2 head, …); convert them: {renumber_command(record.mask.parent)}"
             )
-    return PascalSplit(Path(root), split, tuple(records), tuple(skipped))
+    return found
 
 
-def missing_tree(root: str | Path, split: str) -> str:
-    """Why there is no ``split`` of PASCAL-Person-Part at ``root``, in one line."""
-    return f"{root}: no {split}_id.txt here or in pascal_data; copy the lists of PASCAL-Person-Part there"
+def read_records(root: str | Path, split: str) -> PascalSplit:
+    """Read ``split`` without a look at its masks.
 
-
-def missing_pieces(layout: Layout, split: str) -> list[str]:
-    """What ``layout`` lacks, each with the fix."""
-    pieces = zip(FOLDERS, (layout.images, layout.masks, layout.poses), strict=True)
-    return [f"no {name} folder beside {layout.ids.name}; copy it there" for name, folder in pieces if folder is None]
-
-
-def annotated(layout: Layout) -> dict[str, Path]:
-    """``{id: path}`` of the ``.mat`` files."""
-    names = visible_names(layout.poses)
-    return {name.removesuffix(".mat"): layout.poses / name for name in names if name.endswith(".mat")}
+    Raises :class:`DataError` if a folder or the id list is missing or malformed, no listed id has a ``.mat``, or one is
+    not what it should be.
+    """
+    layout = find_layout(root, split)
+    if layout is None:
+        raise DataError(missing_tree(root, split))
+    for name, folder in zip(FOLDERS, (layout.images, layout.masks, layout.poses), strict=True):
+        if folder is None:
+            raise DataError(f"{layout.ids.parent}: no {name} folder beside {layout.ids.name}; copy it there")
+    names, annotated = read_ids(layout.ids), set(visible_names(layout.poses))
+    images, masks = images_in(layout.images), images_in(layout.masks)
+    skipped = tuple(name for name in names if f"{name}.mat" not in annotated)
+    records = [
+        PascalRecord(
+            name,
+            images.get(name) or layout.images / f"{name}.jpg",
+            masks.get(name) or layout.masks / f"{name}.png",
+            *read_people(layout.poses / f"{name}.mat"),
+        )
+        for name in names
+        if f"{name}.mat" in annotated
+    ]
+    if not records:
+        raise DataError(f"{layout.poses}: no .mat of any of the {len(names)} ids of {layout.ids.name}; copy them there")
+    return PascalSplit(Path(root), split, tuple(records), skipped)
 
 
 def read_people(path: str | Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
