@@ -130,15 +130,6 @@ def test_a_damaged_file_of_pascal_is_counted_once_and_named(crowds, run, damage,
     assert len(findings(output, "error")) == 1
 
 
-def test_masks_of_the_other_release_come_with_the_command_that_renumbers_them(tmp_path, run):
-    crowds = shutil.copytree(FIXTURES["crowds"], tmp_path / "my crowds")
-    for path in (crowds / "SegmentationPart").iterdir():
-        other_numbers(path)
-    status, output = run(crowds)
-    assert status == 1
-    assert f"python -m mula_lib.data.check '{crowds}/SegmentationPart' --renumber OUT" in output
-
-
 def test_a_shortened_id_list_is_a_warning_only(people, run):
     (people / LIP_IDS).write_text("val_000000\nval_000001\n")
     status, output = run(people)
@@ -173,8 +164,8 @@ def rename_a_row(path: Path) -> None:
         ("people", garbage, LIP_CSV, "{path}, line 1: 3 columns instead of 49"),
         ("people", garbage, LIP_IDS, "{path}, line 2: 0_0,1,2 was already listed in line 1"),
         ("people", rename_a_row, LIP_CSV, "{path}: no row for val_000001.jpg, which {tree}/"),
-        ("people", hide, LIP_CSV, "{tree}: no lip_val_set.csv; unzip TrainVal_pose_annotations.zip there"),
-        ("people", hide, str(Path(LIP_MASK).parent), "{tree}: no val_segmentations folder; unzip"),
+        ("people", hide, LIP_CSV, "{tree}: no pose_annotations of val; unzip TrainVal_pose_annotations.zip there"),
+        ("people", hide, str(Path(LIP_MASK).parent), "{tree}: no parsing_annotations of val; unzip"),
         ("crowds", hide, "JPEGImages", "{tree}: no JPEGImages folder beside val_id.txt; copy it there"),
         ("crowds", truncate, MAT, "{path}: not a MATLAB file"),
     ],

@@ -94,7 +94,7 @@ def test_a_folder_is_tried_before_it_is_needed(tmp_path):
     require_writable(tmp_path / "new" / "folder")
     assert list((tmp_path / "new" / "folder").iterdir()) == []
     (tmp_path / "file").touch()
-    said = r"file/folder.* cannot be written: Not a directory; a file is in the place of one of its folders; move it away"
+    said = r"file/folder.* cannot be written: Not a directory; a file is in the place of one of its folders; move it"
     for write in (require_writable, lambda folder: write_text(folder / "text", "new")):
         with pytest.raises(StorageError, match=said):
             write(tmp_path / "file" / "folder")
@@ -200,7 +200,7 @@ SHM = "unable to allocate shared memory(shm) for file </torch_1_2_3>: No space l
         (DataError("a.jpg: no such file"), 2, "error: a.jpg: no such file\n"),
         (FileNotFoundError(2, "No such file", "a"), 2, "error: a cannot be used: No such file\n"),
         (KeyboardInterrupt(), 130, "\ninterrupted: all is kept\n"),
-        (RuntimeError(f"Caught RuntimeError in DataLoader worker process 0.\n{SHM}"), 2, "error: /dev/shm is too small"),
+        (RuntimeError(f"Caught RuntimeError in DataLoader worker 0.\n{SHM}"), 2, "error: /dev/shm is too small"),
     ],
 )
 def test_a_command_ends_in_one_line_and_a_status(error, status, said, capsys):

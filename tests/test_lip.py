@@ -211,8 +211,8 @@ def test_unusual_names_are_read_as_they_are(tmp_path, csv_file):
         (b"10_1\n../x\n", ", line 2: '../x' is no name of an image; write the stem of its file"),
         (b"10_1\n.jpg\n", ", line 2: '' is no name of an image"),
         (b"\n", ": the file lists no ids; unzip or copy it again"),
-        (b"\x89PNG\xff\xfe", ": cannot be read as text (invalid start byte); save it as UTF-8"),
-        (None, ": cannot be read (No such file or directory); unzip or copy it again"),
+        (b"\x89PNG\xff\xfe", ": cannot be read as text: invalid start byte; save it as UTF-8"),
+        (None, ": cannot be read as text: No such file or directory"),
     ],
 )
 def test_an_id_file_that_is_none_is_named(tmp_path, content, said):
@@ -243,13 +243,15 @@ def the_authors(root: Path) -> None:
 @pytest.mark.parametrize(
     ("prepare", "said"),
     [
-        (lambda root: write_tree(root / "LIP"), "no val_id.txt here, but in {root}/LIP; give that folder"),
-        (lambda root: write_tree(root.parent, FLAT), "no val_id.txt here, but in {root.parent}; give that folder"),
+        (
+            lambda root: write_tree(root / "LIP"),
+            "no val_id.txt here, but {root}/LIP/TrainVal_images/val_id.txt; give {root}/LIP",
+        ),
         (zips_only, "no val_id.txt here; unzip TrainVal_images.zip, TrainVal_pose_annotations.zip first"),
         (the_authors, "no val_id.txt, as in the layout of the MuLA authors' code; copy LIP's val_id.txt and"),
         (lambda root: None, "no val_id.txt here or in the unzipped folders; is this a LIP tree?"),
     ],
-    ids=["one folder too high", "one folder too low", "zips", "the authors' layout", "nothing"],
+    ids=["one folder too high", "zips", "the authors' layout", "nothing"],
 )
 def test_what_is_no_tree_says_what_to_do(tmp_path, prepare, said):
     root = tmp_path / "here"
@@ -261,12 +263,11 @@ def test_what_is_no_tree_says_what_to_do(tmp_path, prepare, said):
 
 
 @pytest.mark.parametrize(
-    ("piece", "said"),
-    [("images", "no folder of val images"), ("masks", "val_segmentations"), ("csv", "lip_val_set.csv")],
+    ("piece", "said"), [("images", "images"), ("masks", "parsing_annotations"), ("csv", "pose_annotations")]
 )
 def test_a_piece_that_was_not_unzipped_is_named(tmp_path, piece, said):
     write_tree(tmp_path)[piece].rename(tmp_path / "elsewhere")
-    with pytest.raises(DataError, match=rf"{tmp_path}: .*{said}.*unzip TrainVal_\w+\.zip there"):
+    with pytest.raises(DataError, match=rf"{tmp_path}: no {said} of val; unzip TrainVal_{said}\.zip there"):
         read_split(tmp_path, "val")
 
 

@@ -75,10 +75,10 @@ def check_tree(root: str | Path, splits: Sequence[str] = (), *, jobs: int = 1) -
     absent = [split for split, layout in layouts.items() if layout is None]
     if absent and (splits or len(absent) == len(layouts)):
         raise DataError(reader.missing_tree(root, absent[0]))
-    report, read = Report(anatomy.name), pascal.read_records if anatomy.crowds else lip.read_split
+    report = Report(anatomy.name)
     for split in (split for split in layouts if split not in absent):
         try:
-            _check_split(report, read(root, split), layouts[split], jobs, anatomy)
+            _check_split(report, (pascal.read_records if anatomy.crowds else lip.read_split)(root, split), layouts[split], jobs, anatomy)
         except DataError as error:  # a list or folder that the files cannot be checked without
             report.errors[f"{split} cannot be read"].append(str(error))
     for what, particulars in _suspicions(report.counts):
@@ -148,8 +148,7 @@ def _check_record(
             sizes = f"{mask.shape[1]}×{mask.shape[0]}, the image {image.shape[1]}×{image.shape[0]}"
             errors.append(("mask and image sizes differ", f"{record.mask}: the mask is {sizes}"))
         elif anatomy.crowds and pascal.numbered_differently(mask, record.joints, record.occluded):
-            fix = pascal.renumber_command(record.mask.parent)
-            errors.append(("mask numbered like the other release", f"{record.mask}: {fix}"))
+            errors.append(("mask numbered like the other release", f"{record.mask}: {pascal.OTHER_RELEASE}"))
     if anatomy.crowds and not len(record.joints):
         warnings.append(("image without people", f"{layout.poses / record.name}.mat"))
     elif anatomy.crowds and image is not None:
@@ -210,17 +209,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("path", type=Path, help="the folder that LIP or PASCAL was unzipped, or people were rendered, into")
     parser.add_argument("--split", choices=lip.SPLITS, action="append", default=[], help="repeatable; default: all")
     parser.add_argument("--jobs", type=int, default=min(8, usable_cores()), help="threads that decode")
-    parser.add_argument(
-        "--renumber", type=Path, metavar="OUT",
-        help="instead of checking: PATH is a folder of masks of PASCAL-Person-Part's other release (1 lower arm, 2 head, "
-        "3 upper leg, 4 torso, 5 lower leg, 6 upper arm); write them with this one's ids into folder OUT",
-    )  # fmt: skip
     options = parser.parse_args(arguments)
 
     def command() -> int:
-        if options.renumber:
-            print(f"{pascal.renumber(options.path, options.renumber)} masks written to {options.renumber}")
-            return 0
         report = check_tree(options.path, options.split, jobs=max(1, options.jobs))
         print(report)
         return 0 if report.sound else 1

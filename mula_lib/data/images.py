@@ -50,8 +50,13 @@ def load_image(path: str | Path, *, upright: bool = False) -> np.ndarray:
     EXIF orientation is ignored, because LIP's masks and joints follow the stored pixels; ``upright`` follows it, as a
     photograph should. Raises :class:`DataError` for a file that is missing, cut off, or that no decoder reads.
     """
-    with _errors_named(path, "image"):
-        return _decode(Path(path).read_bytes(), upright)
+    flags = cv2.IMREAD_COLOR_RGB | (0 if upright else cv2.IMREAD_IGNORE_ORIENTATION)
+    with _errors_named(path, "image"), quiet_decoders():
+        content = Path(path).read_bytes()
+        if content.startswith(_JPEG) and not content.endswith(_END):
+            content = _with_end(content)
+        image = None if content.startswith(_TIFF) else _opencv(content, flags)
+        return _pillow(content, upright) if image is None else image
 
 
 @contextlib.contextmanager
@@ -62,15 +67,6 @@ def _errors_named(path: str | Path, what: str) -> Iterator[None]:
         raise DataError(f"{path}: the {what} cannot be opened ({error.strerror})") from None
     except _Unreadable as reason:
         raise DataError(f"{path}: the {what} cannot be decoded ({reason})") from None
-
-
-def _decode(content: bytes, upright: bool) -> np.ndarray:
-    flags = cv2.IMREAD_COLOR_RGB | (0 if upright else cv2.IMREAD_IGNORE_ORIENTATION)
-    if content.startswith(_JPEG) and not content.endswith(_END):
-        content = _with_end(content)
-    with quiet_decoders():
-        image = None if content.startswith(_TIFF) else _opencv(content, flags)
-        return _pillow(content, upright) if image is None else image
 
 
 def _opencv(content: bytes, flags: int) -> np.ndarray | None:
@@ -89,18 +85,18 @@ def _pillow(content: bytes, upright: bool) -> np.ndarray:
             if picture.mode.startswith("I;16"):
                 picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
             return np.array(picture.convert("RGB"))
-    except Exception as error:  # Pillow raises nearly anything for damaged files
-        raise _Unreadable(_reason(content, error)) from None
+    except Exception:  # Pillow raises nearly anything for damaged files
+        raise _Unreadable(_reason(content)) from None
 
 
-def _reason(content: bytes, error: Exception) -> str:
+def _reason(content: bytes) -> str:
     if not content.strip(b"\0"):
         return "an empty file; copy it again"
-    if content[4:8] == b"ftyp" and content[8:12] in (b"heic", b"heix", b"heif", b"hevc", b"mif1", b"msf1"):
+    if content[4:8] == b"ftyp" and content[8:11] in (b"hei", b"hev", b"mif", b"msf"):
         return UNREADABLE[".heic"]
-    if isinstance(error, Image.UnidentifiedImageError) and not content.startswith((_JPEG, _PNG, b"BM", b"RIFF", *_TIFF)):
-        return "of no known image format; save it as PNG or JPEG"
-    return "the file is cut off or damaged; unzip or download it again"
+    if content.startswith((_JPEG, _PNG, b"BM", b"RIFF", b"GIF", *_TIFF)):
+        return "the file is cut off or damaged; unzip or download it again"
+    return "of no known image format; save it as PNG or JPEG"
 
 
 def _with_end(content: bytes) -> bytes:
@@ -112,8 +108,7 @@ def _with_end(content: bytes) -> bytes:
         return content
     content = content.rstrip(b"\0") + b"\0"
     candidates = [content + filling * 500 + _END for filling in (b"\0", b"\x55")]
-    with quiet_decoders():
-        first, second = (_opencv(each, cv2.IMREAD_COLOR) for each in candidates)
+    first, second = (_opencv(each, cv2.IMREAD_COLOR) for each in candidates)
     if first is None or second is None or (first != second).any() or _PROGRESSIVE in content:
         raise _Unreadable("the file is cut off; unzip or download it again")
     return candidates[0]
@@ -137,28 +132,23 @@ def decode_mask(path: str | Path) -> np.ndarray:
     Raises :class:`DataError` for a missing, unreadable or damaged file, a picture in colors, and ambiguous ids: grey of
     2 or 4 bits, which decoders stretch, and a palette of ids.
     """
-    with _errors_named(path, "mask"):
-        return _ids(Path(path).read_bytes())
-
-
-def _ids(content: bytes) -> np.ndarray:
-    if not content.startswith(_PNG) or len(content) < 33:
-        raise _Unreadable("not a PNG; use the data set's own")
-    depth, colors = content[24:26]  # of the header, which comes first
-    if colors == _GREY and depth in (2, 4):
-        raise _Unreadable(f"grey of {depth} bits, whose ids are ambiguous; save it with 8 bits")
-    if colors == _PALETTE or depth == 1:  # of which OpenCV gives the colors
-        return _indices(content)
-    with quiet_decoders():
+    with _errors_named(path, "mask"), quiet_decoders():
+        content = Path(path).read_bytes()
+        if not content.startswith(_PNG) or len(content) < 33:
+            raise _Unreadable("not a PNG; use the data set's own")
+        depth, colors = content[24:26]  # of the header, which comes first
+        if colors == _GREY and depth in (2, 4):
+            raise _Unreadable(f"grey of {depth} bits, whose ids are ambiguous; save it with 8 bits")
+        if colors == _PALETTE or depth == 1:  # of which OpenCV gives the colors
+            return _indices(content)
         stored = _opencv(content, cv2.IMREAD_UNCHANGED)
-    if stored is None:
-        raise _Unreadable(_reason(content, ValueError()))
-    if stored.ndim == 3:  # some tools store the ids as three equal channels
-        channels = stored[:, :, :3]
-        if (channels != channels[:, :, :1]).any():
-            raise _Unreadable("a picture in colors, not a mask of part ids; use the data set's own PNGs")
-        stored = np.ascontiguousarray(stored[:, :, 0])
-    return stored.astype(np.int32) if stored.dtype.itemsize > 1 else stored
+        if stored is None:
+            raise _Unreadable(_reason(content))
+        if stored.ndim == 3:  # some tools store the ids as three equal channels
+            if (stored[:, :, :3] != stored[:, :, :1]).any():
+                raise _Unreadable("a picture in colors, not a mask of part ids; use the data set's own PNGs")
+            stored = np.ascontiguousarray(stored[:, :, 0])
+        return stored.astype(np.int32) if stored.dtype.itemsize > 1 else stored
 
 
 def _indices(content: bytes) -> np.ndarray:
@@ -166,8 +156,8 @@ def _indices(content: bytes) -> np.ndarray:
         with Image.open(io.BytesIO(content)) as picture:
             ids = np.array(picture).astype(np.uint8, copy=False)
             palette = np.frombuffer(picture.palette.palette if picture.palette else b"", np.uint8).reshape(-1, 3)
-    except Exception as error:  # Pillow raises nearly anything for damaged files
-        raise _Unreadable(_reason(content, error)) from None
+    except Exception:
+        raise _Unreadable(_reason(content)) from None
     # A program that makes PNGs smaller may have turned grey ids, say 0 and 19, into indices 0 and 1 of those greys.
     grey = palette[:, 0].astype(int)
     is_id = (palette == palette[:, :1]).all(axis=1) & ((grey < len(LIP.parts)) | (grey == IGNORE))

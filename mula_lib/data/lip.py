@@ -1,18 +1,12 @@
 """Reads LIP (Look Into Person, single person): images, part masks and the sixteen joints of each person.
 
-The layout is the authors' own. Unzipping nests the folders once or twice depending on the tool, and other projects
-flatten them; all of these are found:
+The layout is the authors' own; that of the validation split is the same::
 
-=========  ============================================  ==========================  ==========================
-what       as unzipped                                   flattened                   as in JPPNet's repository
-=========  ============================================  ==========================  ==========================
-images     ``TrainVal_images/train_images/*.jpg``        ``train_images/*.jpg``      ``images/*.jpg``
-ids        ``TrainVal_images/train_id.txt``              ``train_id.txt``            ``list/train_id.txt``
-masks      ``TrainVal_parsing_annotations/               ``train_segmentations/``    ``labels/*.png``
-           train_segmentations/*.png``
-joints     ``TrainVal_pose_annotations/                  ``lip_train_set.csv``       ``lip_train_set.csv``
-           lip_train_set.csv``
-=========  ============================================  ==========================  ==========================
+    TrainVal_images/train_images/*.jpg                      TrainVal_images/train_id.txt
+    TrainVal_parsing_annotations/train_segmentations/*.png  TrainVal_pose_annotations/lip_train_set.csv
+
+Some tools nest each folder once more when they unzip, other projects flatten them or, as JPPNet's, have ``images/``,
+``labels/`` and ``list/train_id.txt``: all of these are found.
 
 A row of the joints' CSV is ``stem.jpg`` and sixteen times ``x,y,v``: column and row in pixels, and v = 0 for a visible
 joint but **1 for an occluded one**, the reverse of COCO. A missing joint is three times ``nan``, or empty. Joints may
@@ -120,11 +114,9 @@ def missing_tree(root: str | Path, split: str) -> str:
     """Why there is no ``split`` of LIP at ``root``, and what to do, in one line."""
     root, lists = Path(root).expanduser(), f"{split}_id.txt"
     names = visible_names(root)
-    inside = [root / name for name in names if (root / name).is_dir()]
-    found = [folder for folder in (*inside, root.parent) if _is_tree(folder, split)]
     zips = [name for name in names if name.lower().endswith(".zip")]
-    if found:
-        return f"{root}: no {lists} here, but in {found[0]}; give that folder"
+    for inside in (*root.glob(f"*/{lists}"), *root.glob(f"*/*/{lists}")):
+        return f"{root}: no {lists} here, but {inside}; give {root / inside.relative_to(root).parts[0]}"
     if zips:
         return f"{root}: no {lists} here; unzip {', '.join(zips[:4])} first"
     if "jsons" in names or "train_images" in names:
@@ -133,36 +125,23 @@ def missing_tree(root: str | Path, split: str) -> str:
     return f"{root}: no {lists} here or in the unzipped folders; is this a LIP tree?"
 
 
-def _is_tree(folder: Path, split: str) -> bool:
-    try:
-        layout = find_layout(folder, split)
-    except DataError:
-        return False
-    return layout is not None and layout.images is not None
-
-
 def read_split(root: str | Path, split: str, *, limit: int | None = None) -> LipSplit:
-    """Read the records of ``split`` ("train", "val" or "test") of the LIP tree at ``root``.
+    """Read the records of ``split`` ("train", "val" or "test") of the LIP tree at ``root``; nothing is decoded yet.
 
-    Nothing is decoded yet. ``limit`` keeps the first so many ids. The test split's annotations are withheld by the
-    authors: without them its masks are None and its joints nan.
-
-    Raises :class:`DataError` if a folder, the id file or the CSV is missing or malformed, an id is listed twice, or
-    an id has no row in the CSV; ``ValueError`` for an unknown split or a limit below 1.
+    ``limit`` keeps the first so many ids. The test split's annotations are withheld by the authors: without them its
+    masks are None and its joints nan. Raises :class:`DataError` if a folder, the id file or the CSV is missing or
+    malformed, or an id has no row in the CSV; ``ValueError`` for an unknown split or a limit below 1.
     """
     if limit is not None and limit < 1:
         raise ValueError(f"limit is {limit}: keep at least one record, or None for all")
     layout = find_layout(root, split)
     if layout is None:
         raise DataError(missing_tree(root, split))
-    images = f"no folder of {split} images; unzip {'Testing' if split == 'test' else 'TrainVal'}_images.zip there"
-    for piece, what in (
-        (layout.images, images),
-        (layout.masks, f"no {split}_segmentations folder; unzip TrainVal_parsing_annotations.zip there"),
-        (layout.poses, f"no lip_{split}_set.csv; unzip TrainVal_pose_annotations.zip there"),
-    ):
-        if piece is None and (split != "test" or what is images):
-            raise DataError(f"{root}: {what}")
+    prefix, needed = ("Testing", 1) if split == "test" else ("TrainVal", 3)
+    pieces = {"images": layout.images, "parsing_annotations": layout.masks, "pose_annotations": layout.poses}
+    for piece in list(pieces)[:needed]:
+        if pieces[piece] is None:
+            raise DataError(f"{root}: no {piece} of {split}; unzip {prefix}_{piece}.zip there")
 
     names = read_ids(layout.ids)[:limit]
     poses = read_pose_csv(layout.poses) if layout.poses else None
@@ -173,11 +152,9 @@ def read_split(root: str | Path, split: str, *, limit: int | None = None) -> Lip
         if poses is not None and name not in poses:
             raise DataError(f"{layout.poses}: no row for {name}.jpg, which {layout.ids} lists; unzip both again")
         pose = unannotated if poses is None else poses[name]
-        image = images.get(name) or layout.images / f"{name}.jpg"
-        records.append(
-            LipRecord(name, image, masks.get(name), pose[:, :2].astype(np.float32), pose[:, 2] == OCCLUDED)
-        )
-    return LipSplit(root=Path(root), split=split, records=tuple(records))
+        image, joints = images.get(name) or layout.images / f"{name}.jpg", pose[:, :2].astype(np.float32)
+        records.append(LipRecord(name, image, masks.get(name), joints, pose[:, 2] == OCCLUDED))
+    return LipSplit(Path(root), split, tuple(records))
 
 
 def read_ids(path: str | Path) -> list[str]:
@@ -211,10 +188,9 @@ def _read_lines(path: str | Path) -> list[str]:
         content = Path(path).read_bytes()
         utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
         return content.decode("utf-16" if utf16 else "utf-8-sig").splitlines()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); unzip or copy it again") from None
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: cannot be read as text ({error.reason}); save it as UTF-8") from None
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or f"{error.reason}; save it as UTF-8"
+        raise DataError(f"{path}: cannot be read as text: {reason}") from None
 
 
 def read_pose_csv(path: str | Path) -> dict[str, np.ndarray]:
@@ -243,8 +219,7 @@ def read_rows(path: str | Path, columns: int, what: str) -> dict[str, np.ndarray
     columns, a cell that is no number below ``LARGEST_COORDINATE``, or a second row for one image.
     """
     rows: dict[str, list[float]] = {}
-    reader = csv.reader(_read_lines(path))
-    for file_name, *cells in filter(None, reader):
+    for file_name, *cells in filter(None, reader := csv.reader(_read_lines(path))):
         where = f"{path}, line {reader.line_num}"
         if len(cells) + 1 != columns:
             raise DataError(f"{where}: {len(cells) + 1} columns instead of {columns} ({what})")

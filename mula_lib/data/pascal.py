@@ -15,20 +15,17 @@ joints 2 to 7 are of. ``python -m mula_lib.data.check`` tells what speaks agains
 from __future__ import annotations
 
 import io
-import shlex
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-import cv2
 import numpy as np
 from scipy.io import loadmat
-from tqdm.auto import tqdm
 
 from mula_lib.anatomy import PASCAL
 from mula_lib.data.images import images_in, load_mask
 from mula_lib.data.lip import LARGEST_COORDINATE, Layout, LipSplit, read_ids
-from mula_lib.files import DataError, visible_names, write_bytes
+from mula_lib.files import DataError, visible_names
 
 SPLITS = ("train", "val")  # the papers' "test" is val
 FOLDERS = ("JPEGImages", "SegmentationPart", "PersonJoints")
@@ -40,6 +37,10 @@ JOINTS = len(PASCAL.joints)
 OTHER_PARTS = ("background", "lower_arm", "head", "upper_leg", "torso", "lower_leg", "upper_arm")
 OTHER_LOOKUP = np.arange(256, dtype=np.uint8)
 OTHER_LOOKUP[: len(OTHER_PARTS)] = [PASCAL.part(name) for name in OTHER_PARTS]
+OTHER_RELEASE = (
+    "its parts are numbered like the other release of PASCAL-Person-Part (1 lower arm, 2 head, …); write all masks "
+    "again as cv2.LUT(mask, mula_lib.data.pascal.OTHER_LOOKUP)"
+)
 _LOOKED_AT = 40  # masks of a split whose part numbers are checked when it is opened
 _TELLING = 3  # votes that decide about a single mask
 
@@ -107,10 +108,7 @@ def read_split(root: str | Path, split: str) -> PascalSplit:
     for record in found.records[:: max(1, len(found) // _LOOKED_AT)]:  # not to train for hours towards the wrong parts
         mask = load_mask(record.mask, classes=len(PASCAL.parts))
         if numbered_differently(mask, record.joints, record.occluded):
-            raise DataError(
-                f"{record.mask}: its parts are numbered like the other release of PASCAL-Person-Part (1 lower arm, "
-                f"2 head, …); convert them: {renumber_command(record.mask.parent)}"
-            )
+            raise DataError(f"{record.mask}: {OTHER_RELEASE}")
     return found
 
 
@@ -126,22 +124,18 @@ def read_records(root: str | Path, split: str) -> PascalSplit:
     for name, folder in zip(FOLDERS, (layout.images, layout.masks, layout.poses), strict=True):
         if folder is None:
             raise DataError(f"{layout.ids.parent}: no {name} folder beside {layout.ids.name}; copy it there")
-    names, annotated = read_ids(layout.ids), set(visible_names(layout.poses))
-    images, masks = images_in(layout.images), images_in(layout.masks)
-    skipped = tuple(name for name in names if f"{name}.mat" not in annotated)
-    records = [
-        PascalRecord(
-            name,
-            images.get(name) or layout.images / f"{name}.jpg",
-            masks.get(name) or layout.masks / f"{name}.png",
-            *read_people(layout.poses / f"{name}.mat"),
-        )
-        for name in names
-        if f"{name}.mat" in annotated
-    ]
+    names, images, masks = read_ids(layout.ids), images_in(layout.images), images_in(layout.masks)
+    people = {name: layout.poses / name for name in visible_names(layout.poses)}
+    records, skipped = [], []
+    for name in names:
+        if f"{name}.mat" in people:
+            files = images.get(name) or layout.images / f"{name}.jpg", masks.get(name) or layout.masks / f"{name}.png"
+            records.append(PascalRecord(name, *files, *read_people(people[f"{name}.mat"])))
+        else:
+            skipped.append(name)
     if not records:
         raise DataError(f"{layout.poses}: no .mat of any of the {len(names)} ids of {layout.ids.name}; copy them there")
-    return PascalSplit(Path(root), split, tuple(records), skipped)
+    return PascalSplit(Path(root), split, tuple(records), tuple(skipped))
 
 
 def read_people(path: str | Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -150,11 +144,8 @@ def read_people(path: str | Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     All in pixels counted from 0. Raises :class:`DataError`, naming the file and the person, for a file that is missing
     or no MATLAB file, lacks a field, or holds other shapes or values than it should.
     """
-    boxes, joints = _cells(path)
-    if len(boxes) != len(joints):
-        raise DataError(f"{path}: {len(boxes)} boxes but joints of {len(joints)} people; copy the file again")
-    boxes = _numbers(boxes, (4,), f"{path}, person", "box")
-    rows = _numbers(joints, (JOINTS, 3), f"{path}, person", "joints")
+    boxes, rows = _read_cells(path)
+    boxes, rows = _numbers(boxes, (4,), f"{path}"), _numbers(rows, (JOINTS, 3), f"{path}")
     there = rows[..., 2] != ABSENT
     points = np.where(there[..., None], rows[..., :2], 0)
     for wrong, what in (  # "not <" is also true of nan
@@ -169,36 +160,32 @@ def read_people(path: str | Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return joints.astype(np.float32), rows[..., 2] == OCCLUDED, (boxes - FIRST_PIXEL).astype(np.float32)
 
 
-def _cells(path: str | Path) -> list[list[np.ndarray]]:
+def _read_cells(path: str | Path) -> list[list[np.ndarray]]:
     """The elements of the cell arrays ``boxes`` and ``joints`` of a ``.mat``."""
     try:
         stored = io.BytesIO(Path(path).read_bytes())
-    except OSError as error:
-        raise DataError(f"{path}: cannot be opened ({error.strerror}); copy it there again") from None
-    try:
         content = loadmat(stored)
     except NotImplementedError:
         raise DataError(f"{path}: a MATLAB file of version 7.3; save it again with -v7") from None
     except Exception as error:  # SciPy raises nearly anything for damaged files
-        raise DataError(f"{path}: not a MATLAB file ({type(error).__name__}); copy it again") from None
-    found = []
-    for name in ("boxes", "joints"):
-        value = content.get(name)
-        if value is None or (value.dtype != object and value.size):
-            there = ", ".join(key for key in content if not key.startswith("__")) or "nothing"
-            raise DataError(f"{path}: no cell array {name!r} (it holds {there}); copy the file again")
-        found.append(value.ravel().tolist())
-    return found
+        reason = getattr(error, "strerror", None) or f"not a MATLAB file ({type(error).__name__})"
+        raise DataError(f"{path}: {reason}; copy it there again") from None
+    cells = [content.get(name) for name in ("boxes", "joints")]
+    if any(value is None or (value.dtype != object and value.size) for value in cells):
+        there = ", ".join(key for key in content if not key.startswith("__")) or "nothing"
+        raise DataError(f"{path}: holds {there}; 'boxes' and 'joints' should be cell arrays; copy the file again")
+    if cells[0].size != cells[1].size:
+        raise DataError(f"{path}: {cells[0].size} boxes but joints of {cells[1].size} people; copy the file again")
+    return [value.ravel().tolist() for value in cells]
 
 
-def _numbers(values: list[np.ndarray], shape: tuple[int, ...], where: str, what: str) -> np.ndarray:
+def _numbers(values: list[np.ndarray], shape: tuple[int, ...], where: str) -> np.ndarray:
     """(M, *shape) float64 of everybody's ``values``; a box may be a row or a column."""
     values = [value.ravel() if len(shape) == 1 else value for value in values]
     for person, value in enumerate(values, start=1):
         if value.shape != shape or value.dtype.kind not in "iufb":
-            wanted, found = ("×".join(map(str, sizes)) for sizes in (shape, value.shape))
-            fault = f"the {what} should be {wanted} numbers, found {found} of {value.dtype}; copy the file again"
-            raise DataError(f"{where} {person}: {fault}")
+            fault = f"{value.dtype} {value.shape} instead of numbers {shape}; copy the file again"
+            raise DataError(f"{where}, person {person}: {fault}")
     return np.array(values, np.float64).reshape(-1, *shape)
 
 
@@ -236,24 +223,3 @@ def numbered_differently(mask: np.ndarray, joints: np.ndarray, occluded: np.ndar
     """Whether a mask speaks plainly for the other release's part numbers; see :func:`part_votes`."""
     ours, other = part_votes(mask, joints, occluded)
     return other >= _TELLING and other > 2 * ours
-
-
-def renumber_command(masks: Path) -> str:
-    """What the user of another release's masks should run."""
-    return f"python -m mula_lib.data.check {shlex.quote(str(masks))} --renumber OUT"
-
-
-def renumber(masks: Path, out: Path) -> int:
-    """Write the other release's masks in folder ``masks`` with this one's ids into folder ``out``; returns how many.
-
-    Raises :class:`DataError` if there are none, one is not a mask of seven ids, or both folders are the same.
-    """
-    paths = images_in(masks).values()
-    if not paths:
-        raise DataError(f"{masks}: no images in this folder; give the folder of part masks")
-    if out.resolve() == masks.resolve():
-        raise DataError(f"{out}: the same folder as the masks', whose numbers would be lost; give another one")
-    for path in tqdm(paths, desc="renumbering parts", unit="mask", leave=False, disable=None):
-        mask = cv2.LUT(load_mask(path, classes=len(PASCAL.parts)), OTHER_LOOKUP)
-        write_bytes(out / path.name, cv2.imencode(".png", mask)[1].tobytes(), durable=False)
-    return len(paths)
