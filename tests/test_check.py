@@ -261,7 +261,7 @@ def test_joints_of_the_other_side_are_noticed(crowds, run):
     status, output = run(crowds)
     assert status == 0
     assert findings(output, "warning") == [f"{OTHER_SIDE} (1)"]  # once for the whole tree
-    assert re.search(r"of \d\d people .*, only \d have the right shoulder left of the left one: make", output)
+    assert re.search(r"of \d\d people .*, only \d have the right shoulder left of the left one: ex", output)
     rewrite(crowds, lambda joints, occluded, boxes: (joints, np.ones_like(occluded), boxes))
     assert findings(run(crowds)[1], "warning") == []  # hidden shoulders say nothing
 

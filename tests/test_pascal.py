@@ -191,7 +191,7 @@ def changed(row: int, column: int, value: float) -> np.ndarray:
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ({"boxes": cells([np.arange(4)])}, "holds boxes; 'boxes' and 'joints' should be cell arrays; copy the file again"),
+        ({"boxes": cells([np.arange(4)])}, "holds boxes; 'boxes' and 'joints' should be cell arrays"),
         ({"joints": cells([rows()])}, "holds joints; 'boxes' and 'joints' should"),
         ({"boxes": np.ones((1, 4)), "joints": cells([rows()])}, "holds boxes, joints; 'boxes' and"),
         ({"boxes": cells([np.arange(4)] * 2), "joints": cells([rows()])}, "2 boxes but joints of 1 people; copy the"),

@@ -1,11 +1,8 @@
 """Checks a data set before a run depends on it: ``python -m mula_lib.data.check PATH``.
 
-PATH holds a LIP or an extended PASCAL-Person-Part tree. Every file is decoded once. Errors are what would stop a run or
-spoil its numbers; warnings are what a user should know. Exit status 0: no errors; 1: errors, each file named; 2: there
-is no such tree at PATH.
-
-PASCAL's annotations do not say whether coordinates count from 0 or 1 (``pascal.FIRST_PIXEL``), nor whose side the joints
-2 to 7 are of (``anatomy.PASCAL_FIRST_SIDE``): a warning tells if a whole tree speaks against what is assumed.
+Errors would stop a run or spoil its numbers; warnings are what a user should know, such as that a whole PASCAL tree
+speaks against ``pascal.FIRST_PIXEL`` or ``anatomy.PASCAL_FIRST_SIDE``, which its annotations do not say. Exit status 0:
+no errors; 1: errors, each file named; 2: there is no LIP or extended PASCAL-Person-Part tree at PATH.
 """
 
 from __future__ import annotations
@@ -123,11 +120,9 @@ def _check_split(report: Report, split: LipSplit, layout: Layout, jobs: int, ana
 
 def _check_record(
     record: LipRecord | PascalRecord, anatomy: Anatomy, layout: Layout
-) -> tuple[Findings, Findings, Counter[str | int]]:
+) -> tuple[Findings, Findings, Counter]:
     """Decode the files of one id: errors, warnings, and counts for the whole tree."""
-    errors: Findings = []
-    warnings: Findings = []
-    counts: Counter[str | int] = Counter()
+    errors, warnings, counts = [], [], Counter()
 
     def decoded(load: Callable[[Path], np.ndarray], path: Path, what: str) -> np.ndarray | None:
         try:
@@ -189,15 +184,13 @@ def _suspicions(counts: Counter[str | int]) -> Findings:
     # Counted from 0, the last pixel is one less than the size; counted from 1, there is no 0.
     against, in_favor = ("at_size", "at_zero") if pascal.FIRST_PIXEL == 0 else ("at_zero", "at_size")
     if counts[against] >= LEAST_COORDINATES and counts[against] > 2 * counts[in_favor]:
-        what = f"{counts['at_zero']:,} are 0 and {counts['at_size']:,} the image's width or height"
-        other = 1 - pascal.FIRST_PIXEL
-        fix = f"make FIRST_PIXEL {other} in mula_lib/data/pascal.py"
-        found.append((f"coordinates seem to count from {other}, not {pascal.FIRST_PIXEL}", f"{what}: {fix}"))
+        other, what = 1 - pascal.FIRST_PIXEL, f"{counts['at_zero']:,} are 0 and {counts['at_size']:,} the image's"
+        fix = f"{what} width or height: make FIRST_PIXEL {other} in mula_lib/data/pascal.py"
+        found.append((f"coordinates seem to count from {other}, not {pascal.FIRST_PIXEL}", fix))
     if counts["facing"] >= LEAST_FACING and counts["right_is_left"] < FEW * counts["facing"]:
         what = (
-            f"of {counts['facing']:,} people whose forehead and shoulders are visible, only {counts['right_is_left']:,} "
-            f"have the right shoulder left of the left one: make PASCAL_FIRST_SIDE {PASCAL_OTHER_SIDE!r} and "
-            f"PASCAL_OTHER_SIDE {PASCAL_FIRST_SIDE!r} in mula_lib/anatomy.py"
+            f"of {counts['facing']:,} people who show forehead and shoulders, only {counts['right_is_left']:,} have the "
+            f"right shoulder left of the left one: exchange PASCAL_FIRST_SIDE and PASCAL_OTHER_SIDE in mula_lib/anatomy.py"
         )
         found.append((f"joints 2 to 7 seem to be of the {PASCAL_OTHER_SIDE} side, not the {PASCAL_FIRST_SIDE}", what))
     return found
@@ -216,7 +209,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(report)
         return 0 if report.sound else 1
 
-    return exit_status(command, kept="run the same command again")
+    return exit_status(command, kept="a check writes nothing")
 
 
 if __name__ == "__main__":

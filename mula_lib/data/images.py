@@ -195,20 +195,18 @@ _LIBC.fopen.restype = ctypes.c_void_p
 _SYMBOL = "__stderrp" if sys.platform == "darwin" else "stderr" if hasattr(_LIBC, "gnu_get_libc_version") else None
 _C_STDERR = ctypes.c_void_p.in_dll(_LIBC, _SYMBOL) if _SYMBOL else ctypes.c_void_p()  # in musl it is a constant
 _TERMINAL, _NOWHERE = _C_STDERR.value, _LIBC.fopen(os.devnull.encode(), b"w")
-_quiet_blocks, _counting = 0, threading.Lock()
+_blocks, _counting = 0, threading.Lock()
 
 
 @contextlib.contextmanager
 def quiet_decoders() -> Iterator[None]:
     """Within it, in any thread, what C code prints to its stderr is dropped."""
-    global _quiet_blocks
+    global _blocks
     with _counting:
-        _quiet_blocks += 1
-        _C_STDERR.value = _NOWHERE
+        _blocks, _C_STDERR.value = _blocks + 1, _NOWHERE
     try:
         yield
     finally:
         with _counting:
-            _quiet_blocks -= 1
-            if not _quiet_blocks:
-                _C_STDERR.value = _TERMINAL
+            _blocks -= 1
+            _C_STDERR.value = _NOWHERE if _blocks else _TERMINAL

@@ -41,6 +41,13 @@ OTHER_RELEASE = (
     "its parts are numbered like the other release of PASCAL-Person-Part (1 lower arm, 2 head, …); write all masks "
     "again as cv2.LUT(mask, mula_lib.data.pascal.OTHER_LOOKUP)"
 )
+# Places on people where a part is certain: in the middle of these joints.
+_PLACES = [("head", ["forehead"]), ("torso", ["neck", "left_hip", "right_hip"])] + [
+    (f"{upper_lower}_{limb}", [f"{side}_{joint}" for joint in joints])
+    for side in ("left", "right")
+    for limb, chain in (("arm", ("shoulder", "elbow", "wrist")), ("leg", ("hip", "knee", "ankle")))
+    for upper_lower, joints in (("upper", chain[:2]), ("lower", chain[1:]))
+]
 _LOOKED_AT = 40  # masks of a split whose part numbers are checked when it is opened
 _TELLING = 3  # votes that decide about a single mask
 
@@ -163,8 +170,7 @@ def read_people(path: str | Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def _read_cells(path: str | Path) -> list[list[np.ndarray]]:
     """The elements of the cell arrays ``boxes`` and ``joints`` of a ``.mat``."""
     try:
-        stored = io.BytesIO(Path(path).read_bytes())
-        content = loadmat(stored)
+        content = loadmat(io.BytesIO(Path(path).read_bytes()))
     except NotImplementedError:
         raise DataError(f"{path}: a MATLAB file of version 7.3; save it again with -v7") from None
     except Exception as error:  # SciPy raises nearly anything for damaged files
@@ -192,31 +198,17 @@ def _numbers(values: list[np.ndarray], shape: tuple[int, ...], where: str) -> np
 def part_votes(mask: np.ndarray, joints: np.ndarray, occluded: np.ndarray) -> tuple[int, int]:
     """How many places on people's limbs have the part id of this numbering, and how many that of the other release.
 
-    ``mask`` (H, W) ids; ``joints`` (M, 14, 2) and ``occluded`` (M, 14) as in a record. Looked at are the forehead, the
-    middle of the trunk and the middles of upper and lower arms and legs, where all joints around are visible.
+    ``mask`` (H, W) ids; ``joints`` (M, 14, 2) and ``occluded`` (M, 14) as in a record. A limb without visible joints
+    has no vote.
     """
     seen = np.where(occluded[..., None], np.nan, joints)
-
-    def middle(*names: str) -> np.ndarray:
-        return np.mean([seen[:, PASCAL.joint(name)] for name in names], axis=0)
-
-    places = [("head", middle("forehead")), ("torso", middle("neck", "left_hip", "right_hip"))]
-    for side in ("left", "right"):
-        for part, pair in (
-            ("upper_arm", ("shoulder", "elbow")), ("lower_arm", ("elbow", "wrist")),
-            ("upper_leg", ("hip", "knee")), ("lower_leg", ("knee", "ankle")),
-        ):  # fmt: skip
-            places.append((part, middle(*(f"{side}_{joint}" for joint in pair))))
-    height, width = mask.shape
-    votes = [0, 0]
-    for part, points in places:
-        points = points[np.isfinite(points).all(axis=1)]
-        columns, rows = np.rint(points).astype(int).T
-        inside = (columns >= 0) & (columns < width) & (rows >= 0) & (rows < height)
-        found = mask[rows[inside], columns[inside]]
-        votes[0] += int((found == PASCAL.part(part)).sum())
-        votes[1] += int((found == OTHER_PARTS.index(part)).sum())
-    return votes[0], votes[1]
+    points = np.stack([seen[:, [PASCAL.joint(name) for name in names]].mean(axis=1) for _, names in _PLACES])
+    inside = ((points >= -0.5) & (points < np.array(mask.shape[::-1]) - 0.5)).all(axis=2)  # nan is nowhere
+    columns, rows = np.rint(points[inside]).astype(int).T
+    parts = [_PLACES[place][0] for place in np.nonzero(inside)[0]]
+    ours, other = ([numbering.index(part) for part in parts] for numbering in (PASCAL.parts, OTHER_PARTS))
+    found = mask[rows, columns]
+    return int((found == ours).sum()), int((found == other).sum())
 
 
 def numbered_differently(mask: np.ndarray, joints: np.ndarray, occluded: np.ndarray) -> bool:

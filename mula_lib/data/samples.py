@@ -29,12 +29,9 @@ class TrainingSamples(Dataset):
     def __init__(
         self, split: LipSplit | PascalSplit, crop: int, augmentation: Augmentation, anatomy: Anatomy, seed: int
     ) -> None:
-        for record in split.records:
-            if record.mask is None:
-                mask = f"{record.name}.png"
-                raise DataError(
-                    f"{record.image}: no mask {mask} to train with; unzip the parsing annotations again"
-                )
+        bare = next((record for record in split.records if record.mask is None), None)
+        if bare is not None:
+            raise DataError(f"{bare.image}: no mask {bare.name}.png to train with; unzip the parsing annotations again")
         self.split = split
         self.crop = crop
         self.augmentation = augmentation
@@ -78,7 +75,6 @@ class TrainingSamples(Dataset):
         inside = (joints >= -0.5) & (joints < self.crop - 0.5) | (self.augmentation.joints_outside & ~np.isnan(joints))
         sample["present"] = torch.from_numpy(inside.all(axis=-1))
         return {**sample, "joints": torch.from_numpy(joints.astype(np.float32))}
-
 
     def _decoded(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """Image and mask of a record, from memory where there was room for them."""
