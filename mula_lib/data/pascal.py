@@ -109,9 +109,12 @@ def missing_tree(root: str | Path, split: str) -> str:
 def read_split(root: str | Path, split: str) -> PascalSplit:
     """Read the records of ``split`` of the tree at ``root``; images are not decoded yet, but for a few masks.
 
-    Raises :class:`DataError` as :func:`read_records` does, and if masks number the parts like the other release.
+    Raises :class:`DataError` as :func:`read_records` does, if a mask is missing, or if masks number the parts like the other release.
     """
     found = read_records(root, split)
+    for record in found.records:
+        if not record.mask.exists():
+            raise DataError(f"{record.mask}: no such mask; copy the part masks there again")
     for record in found.records[:: max(1, len(found) // _LOOKED_AT)]:  # not to train for hours towards the wrong parts
         mask = load_mask(record.mask, classes=len(PASCAL.parts))
         if numbered_differently(mask, record.joints, record.occluded):
