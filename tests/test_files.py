@@ -1,7 +1,6 @@
 """Files are whole or absent, locks end with their holders, and user errors end in one line."""
 
 import errno
-import json
 import os
 import signal
 import stat
@@ -20,7 +19,6 @@ from mula_lib.files import (
     BusyError,
     DataError,
     StorageError,
-    environment,
     exit_status,
     locked,
     read_arrays,
@@ -107,12 +105,6 @@ def test_json_that_is_not_what_it_should_be_is_named_with_the_fix(content, tmp_p
         path.write_bytes(content)
     with pytest.raises(DataError, match=r"facts\.json: not a fact \(.+\); delete it"):
         read_json(path, "a fact", ("a",), mend="delete it")
-
-
-def test_json_comes_back(tmp_path):
-    write_json(tmp_path / "facts.json", {"a": [1, "×"]})
-    assert read_json(tmp_path / "facts.json", "a fact", ("a",), mend="") == {"a": [1, "×"]}
-    assert json.loads((tmp_path / "facts.json").read_text(encoding="utf-8")) == {"a": [1, "×"]}
 
 
 @pytest.mark.parametrize("cut", [0, 1, 40, 200, -1, -30])
@@ -212,19 +204,7 @@ def test_a_command_ends_in_one_line_and_a_status(error, status, said, capsys):
     assert exit_status(lambda: 1, kept="") == 1
 
 
-def test_a_programming_error_keeps_its_traceback():
-    with pytest.raises(RuntimeError, match="a bug"):
-        exit_status(failing(RuntimeError("a bug")), kept="")
-
-
 def test_windows_is_named_as_what_this_does_not_run_on(monkeypatch, capsys):
     monkeypatch.setattr(sys, "platform", "win32")
     assert exit_status(lambda: pytest.fail("it was run"), kept="") == 2
     assert capsys.readouterr().err == "error: this needs Linux or macOS; on Windows, run it in WSL\n"
-
-
-def test_an_environment_is_as_it_was_afterwards(monkeypatch):
-    monkeypatch.setenv("MULA_A", "1")
-    with environment({"MULA_A": "2", "MULA_B": "3"}):
-        assert (os.environ["MULA_A"], os.environ["MULA_B"]) == ("2", "3")
-    assert (os.environ["MULA_A"], "MULA_B" in os.environ) == ("1", False)

@@ -1,6 +1,5 @@
 """The LIP reader: trees as people have them are read, rows meet images by name, and bad input says what to fix."""
 
-import os
 from pathlib import Path
 
 import cv2
@@ -36,7 +35,7 @@ LAYOUTS = {
     },
     "JPPNet's": {"images": "images", "ids": "list/{split}_id.txt", "masks": "labels", "csv": "lip_{split}_set.csv"},
 }
-NAMES = ["10_1", "10_2", "9_7"]
+NAMES = ["10_1", "v1.2 人_像", "9_7"]
 
 
 def row(name: str, first: float = 0.0) -> str:
@@ -53,9 +52,9 @@ def write_tree(root: Path, layout=AS_UNZIPPED_ONCE, split="val", rows=None) -> d
     for i, name in enumerate(NAMES):
         cv2.imwrite(str(paths["images"] / f"{name}.jpg"), np.full((6 + i, 5, 3), 40 * i, np.uint8))
         cv2.imwrite(str(paths["masks"] / f"{name}.png"), np.full((6 + i, 5), i, np.uint8))
-    rows = [row(name, 100 * i) for i, name in enumerate(NAMES)] if rows is None else rows
-    paths["csv"].write_text("\n".join(rows) + "\n")
-    paths["ids"].write_text("\n".join(NAMES) + "\n")
+    rows = [row("else", 900), *(row(name, 100 * i) for i, name in enumerate(NAMES))][::-1] if rows is None else rows
+    paths["csv"].write_text("\n".join(rows) + "\n", encoding="utf-8")
+    paths["ids"].write_text("\n".join(NAMES) + "\n", encoding="utf-8")
     return paths
 
 
@@ -86,11 +85,6 @@ def test_every_layout_of_the_tree_is_read_alike(tmp_path, layout, split):
         assert record.occluded.tolist() == [k % 2 == 1 for k in range(15)] + [False]
 
 
-def test_rows_belong_to_images_by_name_whatever_their_order(tmp_path):
-    write_tree(tmp_path, rows=[row("9_7", 200), row("someone_else", 900), row("10_1", 0), row("10_2", 100)])
-    assert [record.joints[0, 0] for record in read_split(tmp_path, "val").records] == [0, 100, 200]
-
-
 def test_a_limit_keeps_the_first_ids(tmp_path):
     write_tree(tmp_path)
     assert [record.name for record in read_split(tmp_path, "val", limit=2).records] == NAMES[:2]
@@ -114,7 +108,7 @@ def test_the_test_split_is_read_without_its_annotations(tmp_path, nesting):
 def test_images_may_have_another_suffix_and_a_missing_mask_is_none(tmp_path, suffix):
     for path in list(write_tree(tmp_path)["images"].iterdir()):
         path.rename(path.with_suffix(suffix))
-    (tmp_path / AS_UNZIPPED_ONCE["masks"].format(split="val") / "10_2.png").unlink()
+    (tmp_path / AS_UNZIPPED_ONCE["masks"].format(split="val") / "v1.2 人_像.png").unlink()
     records = read_split(tmp_path, "val").records
     assert [load_image(record.image).shape[0] for record in records] == [6, 7, 8]
     assert [record.mask is None for record in records] == [False, True, False]
@@ -195,13 +189,6 @@ def test_every_decimal_number_is_read_as_python_reads_it(tmp_path_factory, value
     np.testing.assert_array_equal(read_pose_csv(path)["1_2"], wanted)
 
 
-def test_unusual_names_are_read_as_they_are(tmp_path, csv_file):
-    names = ["with spaces", "grüße", "人_像", "-rf", "v1.2", "100%"]
-    (tmp_path / "val_id.txt").write_text("\n".join(names), encoding="utf-8")
-    assert read_ids(tmp_path / "val_id.txt") == names
-    assert list(read_pose_csv(csv_file(*map(row, names)))) == names
-
-
 @pytest.mark.parametrize(
     ("content", "said"),
     [
@@ -220,12 +207,6 @@ def test_an_id_file_that_is_none_is_named(tmp_path, content, said):
     with pytest.raises(DataError) as caught:
         read_ids(path)
     assert str(caught.value).startswith(f"{path}{said}")
-
-
-def test_an_id_without_a_row_is_named_with_both_files(tmp_path):
-    write_tree(tmp_path, rows=[row("10_1"), row("9_7")])
-    with pytest.raises(DataError, match=r"lip_val_set\.csv: no row for 10_2\.jpg, which .*val_id\.txt lists"):
-        read_split(tmp_path, "val")
 
 
 def zips_only(root: Path) -> None:
@@ -278,14 +259,8 @@ def test_a_link_to_nowhere_is_named_with_its_target(tmp_path, piece):
         read_split(tmp_path, "val")
 
 
-def test_a_path_may_begin_with_a_tilde(tmp_path, monkeypatch):
-    write_tree(tmp_path / "LIP")
-    monkeypatch.setenv("HOME", str(tmp_path))
-    assert len(read_split(os.path.join("~", "LIP"), "val")) == 3
-
-
 def test_a_folder_that_is_not_there_and_an_unknown_split_are_refused(tmp_path):
-    with pytest.raises(DataError, match=r"nowhere: no such folder"):
-        read_split(tmp_path / "nowhere", "val")
+    with pytest.raises(DataError, match=r"/\w+/nowhere: no such folder"):
+        read_split("~/nowhere", "val")
     with pytest.raises(ValueError, match="'trainval'"):
         read_split(tmp_path, "trainval")

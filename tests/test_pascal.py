@@ -137,15 +137,6 @@ def test_coordinates_are_counted_from_0_although_the_file_counts_from_1(mat):
     np.testing.assert_array_equal(boxes, [(0, 1, 8, 18)] * 2)
 
 
-@pytest.mark.parametrize("stored", [np.int16, np.uint8, np.float64])
-def test_numbers_of_every_kind_are_read(mat, stored):
-    box = np.arange(1, 5, dtype=stored)
-    savemat(mat, {"boxes": cells([box[:, None]] * 3).T, "joints": cells([rows().astype(stored)] * 3).T})  # columns
-    joints, _, boxes = read_people(mat)
-    np.testing.assert_array_equal(joints[:, 1], [(1, 2)] * 3)
-    np.testing.assert_array_equal(boxes, [(0, 1, 2, 3)] * 3)
-
-
 @pytest.mark.parametrize(
     "nobody",
     [np.empty((1, 0), object), np.empty((0, 0), object), np.zeros((0, 0))],
@@ -213,19 +204,13 @@ def test_joints_and_boxes_that_are_none_are_named_with_the_person(mat, person, b
         read_people(mat)
 
 
-@pytest.mark.parametrize("kept", [0, 60, 200, 400])
-def test_half_a_mat_is_named(mat, kept):
-    mat.write_bytes(write_people(mat, [rows()]).read_bytes()[:kept])
-    with pytest.raises(DataError, match=r"2008_7\.mat: not a MATLAB file \(\w+\); copy it there again"):
-        read_people(mat)
-
-
 def test_what_is_no_readable_matlab_file_is_named(mat):
     with pytest.raises(DataError, match=r"2008_7\.mat: No such file or directory; copy it there again"):
         read_people(mat)
-    mat.write_text("<!DOCTYPE html><title>404</title>" * 20)
-    with pytest.raises(DataError, match=r"2008_7\.mat: not a MATLAB file \(\w+\); copy it there again"):
-        read_people(mat)
+    for kept in (0, 60, 200, 400):
+        mat.write_bytes(write_people(mat, [rows()]).read_bytes()[:kept])
+        with pytest.raises(DataError, match=r"2008_7\.mat: not a MATLAB file \(\w+\); copy it there again"):
+            read_people(mat)
     mat.write_bytes(b"MATLAB 7.3 MAT-file".ljust(124) + b"\x00\x02IM" + bytes(400))
     with pytest.raises(DataError, match=r"2008_7\.mat: a MATLAB file of version 7\.3; save it again with -v7"):
         read_people(mat)
@@ -242,14 +227,6 @@ def test_written_people_are_read_as_they_were(mat, people):
     for found, written in zip(read_people(mat), (joints, occluded, boxes), strict=True):
         np.testing.assert_array_equal(found, written)
         assert found.dtype == written.dtype
-
-
-def test_coordinates_are_written_as_whole_pixels(mat):
-    joints = np.full((1, 14, 2), 3.7)
-    mat.write_bytes(people_mat(joints, np.zeros((1, 14), bool), np.array([[0, 0, 2.2, 5.9]])))
-    found, _, boxes = read_people(mat)
-    assert (found == 4).all()
-    assert boxes.tolist() == [[0, 0, 2, 6]]
 
 
 def test_the_same_people_are_the_same_bytes_at_any_time(monkeypatch):

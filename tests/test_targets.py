@@ -44,54 +44,21 @@ def by_pixel_loop(joint, grid, stride, sigma) -> torch.Tensor:
 
 
 @given(
-    joint=st.tuples(st.floats(-20, 60, width=32), st.floats(-20, 60, width=32)),
+    joints=st.lists(st.tuples(st.floats(-20, 60, width=32), st.floats(-20, 60, width=32)), min_size=4, max_size=4),
+    present=st.lists(st.booleans(), min_size=4, max_size=4),
     grid=st.sampled_from([(8, 8), (5, 9), (12, 7)]),
     stride=st.sampled_from([1, 4, 8]),
     sigma=st.floats(1.5, 12),
 )
-@settings(max_examples=80, deadline=None)
-def test_a_heatmap_equals_the_pixel_loop(joint, grid, stride, sigma):
-    drawn = gaussian_heatmaps(torch.tensor([[joint]]), torch.tensor([[True]]), grid=grid, stride=stride, sigma=sigma)
-    expected = by_pixel_loop(joint, grid, stride, sigma)
-    callable_ = ~expected.isnan()
-    torch.testing.assert_close(drawn[0, 0].double()[callable_], expected[callable_], rtol=1e-4, atol=1e-6)
-
-
-def test_many_joints_are_drawn_each_in_its_own_map():
-    generator = torch.Generator().manual_seed(0)
-    joints = torch.rand(3, 16, 2, generator=generator) * 64
-    present = torch.rand(3, 16, generator=generator) < 0.7
-    drawn = gaussian_heatmaps(joints, present, grid=(16, 16), stride=4, sigma=5.0)
-    assert drawn.shape == (3, 16, 16, 16)
-    assert drawn.dtype == torch.float32
-    for b in range(3):
-        for n in range(16):
-            if present[b, n]:
-                expected = by_pixel_loop(joints[b, n].tolist(), (16, 16), 4, 5.0)
-                known = ~expected.isnan()
-                torch.testing.assert_close(drawn[b, n].double()[known], expected[known], rtol=1e-4, atol=1e-6)
-            else:
-                assert not drawn[b, n].any()
-
-
-def test_a_joint_in_the_middle_of_a_cell_has_the_value_one_there():
-    # cell (row 2, column 5) at stride 4 covers columns 20 to 23 and rows 8 to 11
-    drawn = gaussian_heatmaps(torch.tensor([[[21.5, 9.5]]]), torch.tensor([[True]]), grid=(8, 8), stride=4, sigma=5.0)
-    assert drawn[0, 0, 2, 5] == 1
-    assert drawn.max() == 1
-    torch.testing.assert_close(drawn[0, 0, 2, 4], drawn[0, 0, 2, 6])
-
-
-def test_the_disc_ends_where_the_value_falls_below_the_cutoff():
-    sigma = 7.0
-    radius = sigma * math.sqrt(2 * 4.6)
-    drawn = gaussian_heatmaps(
-        torch.tensor([[[50.0, 50.0]]]), torch.tensor([[True]]), grid=(101, 101), stride=1, sigma=sigma
-    )[0, 0]
-    rows, columns = torch.meshgrid(torch.arange(101), torch.arange(101), indexing="ij")
-    distance = torch.hypot(rows - 50.0, columns - 50.0)
-    assert (drawn[distance < radius - 0.01] >= CUTOFF * 0.999).all()
-    assert not drawn[distance > radius + 0.01].any()
+@settings(max_examples=40, deadline=None)
+def test_heatmaps_equal_the_pixel_loop_each_in_its_own_map(joints, present, grid, stride, sigma):
+    where, there = torch.tensor(joints).view(2, 2, 2), torch.tensor(present).view(2, 2)
+    drawn = gaussian_heatmaps(where, there, grid=grid, stride=stride, sigma=sigma)
+    assert (drawn.shape, drawn.dtype) == ((2, 2, *grid), torch.float32)
+    for found, joint, here in zip(drawn.flatten(0, 1), joints, present, strict=True):
+        expected = by_pixel_loop(joint, grid, stride, sigma) if here else torch.zeros(grid).double()
+        known = ~expected.isnan()
+        torch.testing.assert_close(found.double()[known], expected[known], rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("coordinates", [(math.nan, math.nan), (5.0, math.nan)])
@@ -103,23 +70,10 @@ def test_a_missing_joint_gives_zeros_and_never_nan(coordinates, present):
     assert drawn[0, 1].max() > 0.8
 
 
-def test_a_mirrored_joint_gives_the_mirrored_heatmap():
-    crop, joint = 32, torch.tensor([11.25, 20.5])
-    mirrored = torch.stack([crop - 1 - joint[0], joint[1]])
-    drawn = gaussian_heatmaps(
-        torch.stack([joint, mirrored])[None], torch.ones(1, 2, dtype=torch.bool), grid=(8, 8), stride=4, sigma=5.0
-    )
-    torch.testing.assert_close(drawn[0, 1], drawn[0, 0].flip(-1))
-
-
 def test_sigma_is_the_papers_at_256_and_in_proportion_elsewhere():
     assert heatmap_sigma(256, 4) == PAPER_SIGMA == 7.0
     assert heatmap_sigma(512, 4) == 14.0
-
-
-def test_sigma_is_never_thinner_than_a_little_over_a_cell():
-    assert heatmap_sigma(96, 4) == pytest.approx(4.8)  # in proportion it would be 2.6
-    assert heatmap_sigma(64, 8) == pytest.approx(9.6)
+    assert heatmap_sigma(96, 4) == pytest.approx(4.8)  # a little over a cell; in proportion it would be 2.6
 
 
 # Several people
@@ -180,13 +134,6 @@ def test_targets_equal_a_loop_over_pixels(seed, people):
         np.testing.assert_allclose(found.offsets[index].numpy()[same], offsets[same], atol=1e-5)
 
 
-def test_one_person_alone_has_the_heatmaps_of_one_person():
-    joints = torch.rand(3, 1, 14, 2) * CROP
-    present = torch.rand(3, 1, 14) < 0.8
-    alone = gaussian_heatmaps(joints[:, 0], present[:, 0], grid=GRID, stride=STRIDE, sigma=SIGMA)
-    assert torch.equal(draw(joints, present, torch.zeros(3, 1, 2)).heatmaps, alone)
-
-
 def test_rows_of_nan_that_fill_up_change_nothing():
     joints, centres = torch.rand(2, 2, 14, 2) * CROP, torch.rand(2, 2, 2) * CROP
     present = torch.rand(2, 2, 14) < 0.8
@@ -196,19 +143,6 @@ def test_rows_of_nan_that_fill_up_change_nothing():
     more = torch.cat([present, torch.zeros(2, 3, 14, dtype=torch.bool)], dim=1)
     for found, expected in zip(draw(filled[0], more, filled[1]), draw(joints, present, centres), strict=True):
         assert torch.equal(found, expected)
-
-
-def test_every_pixel_of_a_disc_points_at_the_centroid():
-    joints, centres = torch.tensor([[[[15.5, 19.5]]]]), torch.tensor([[[8.0, 25.0]]])
-    found = draw(joints, torch.ones(1, 1, 1, dtype=torch.bool), centres)
-    cells = (STRIDE - 1) / 2 + STRIDE * torch.arange(GRID[0])
-    x, y = found.offsets[0] * CROP / 2
-    inside = found.discs[0, 0]
-    assert inside.sum() > 5
-    assert torch.equal(inside, found.heatmaps[0, 0] > 0)
-    torch.testing.assert_close((cells[None] + x)[inside], torch.full((int(inside.sum()),), 8.0))
-    torch.testing.assert_close((cells[:, None] + y)[inside], torch.full((int(inside.sum()),), 25.0))
-    assert not found.offsets[0][:, ~inside].any()
 
 
 def test_a_centroid_is_the_mean_of_the_joints_then_the_boxs_middle_and_a_pelvis_where_there_is_one():
