@@ -220,8 +220,7 @@ def usable_cores() -> int:
 
 @lru_cache
 def keep_freed_memory() -> None:
-    """Ask glibc to keep freed memory for the next allocation: a seventh of a training step on a CPU otherwise goes
-    into pages that the kernel takes back and fills with zeros again."""
+    """Ask glibc to keep freed memory for the next allocation; giving it back costs a seventh of a training step."""
     with contextlib.suppress(AttributeError):  # musl and macOS have no mallopt
         mallopt = ctypes.CDLL(None).mallopt
         for option, value in ((-1, -1), (-3, 2**30), (-2, 2**26)):  # trim threshold, mmap threshold, top pad

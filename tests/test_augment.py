@@ -176,11 +176,6 @@ def test_a_mirror_changes_sides_of_pixels_joints_and_parts(person):
     assert np.isnan(mirrored_joints[LIP.joint("right_knee")]).all()  # the left one, 4, was missing
 
 
-def test_a_mask_of_another_size_is_refused(person):
-    with pytest.raises(ValueError, match=r"48×48 pixels with a mask of 47×48"):
-        augment_sample(person[0], person[1][:, :47], person[2], 48, Draw(), LIP)
-
-
 def test_draws_stay_in_their_ranges_and_fill_them():
     drawn = [draw(Augmentation(), np.random.default_rng(i)) for i in range(2000)]
     for values, (low, high) in (
@@ -247,7 +242,7 @@ def test_a_training_record_without_a_mask_is_named_at_once(split):
 def test_a_mask_that_does_not_fit_its_image_is_named_with_it(split):
     mixed = LipRecord("0", split[0].image, split[1].mask, split[0].joints, split[0].occluded)
     samples = TrainingSamples(LipSplit(split.root, "train", (mixed,)), 64, Augmentation(), LIP, seed=0)
-    with pytest.raises(DataError, match=r"1\.png: the mask is 31×50 pixels but .*0\.jpg is 30×50"):
+    with pytest.raises(DataError, match=r"1\.png: the mask is 31×50 pixels but the image 30×50; unzip both again"):
         samples[(0, 0)]
 
 

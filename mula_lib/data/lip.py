@@ -84,18 +84,17 @@ def find_layout(root: str | Path, split: str) -> Layout | None:
     root = Path(root).expanduser()
     if not root.is_dir():
         raise DataError(f"{root}: no such folder; give the folder that LIP was unzipped into")
-    prefix = "Test" if split == "test" else "TrainVal"
-    archive = "Testing_images" if split == "test" else "TrainVal_images"
+    test = split == "test"
+    prefix, archive = ("Test", "Testing_images") if test else ("TrainVal", "TrainVal_images")
     ids = _first(root, (archive, "images", "list", "lists"), f"{split}_id.txt")
     if ids is None:
         return None
     return Layout(
-        ids=ids,
-        images=_first(root, (archive, "images"), *(["testing_images"] if split == "test" else []), f"{split}_images")
-        or _first(root, (), "images"),
-        masks=_first(root, (f"{prefix}_parsing_annotations", "parsing_annotations"), f"{split}_segmentations")
+        ids,
+        _first(root, (archive, "images"), *["testing_images"] * test, f"{split}_images") or _first(root, (), "images"),
+        _first(root, (f"{prefix}_parsing_annotations", "parsing_annotations"), f"{split}_segmentations")
         or _first(root, (), "labels"),
-        poses=_first(root, (f"{prefix}_pose_annotations", "pose_annotations", "list", "lists"), f"lip_{split}_set.csv"),
+        _first(root, (f"{prefix}_pose_annotations", "pose_annotations", "list", "lists"), f"lip_{split}_set.csv"),
     )
 
 
@@ -137,11 +136,11 @@ def read_split(root: str | Path, split: str, *, limit: int | None = None) -> Lip
     layout = find_layout(root, split)
     if layout is None:
         raise DataError(missing_tree(root, split))
-    prefix, needed = ("Testing", 1) if split == "test" else ("TrainVal", 3)
     pieces = {"images": layout.images, "parsing_annotations": layout.masks, "pose_annotations": layout.poses}
-    for piece in list(pieces)[:needed]:
-        if pieces[piece] is None:
-            raise DataError(f"{root}: no {piece} of {split}; unzip {prefix}_{piece}.zip there")
+    for piece, path in pieces.items():
+        if path is None and (split != "test" or piece == "images"):
+            archive = "Testing_images" if split == "test" else f"TrainVal_{piece}"
+            raise DataError(f"{root}: no {piece} of {split}; unzip {archive}.zip there")
 
     names = read_ids(layout.ids)[:limit]
     poses = read_pose_csv(layout.poses) if layout.poses else None
