@@ -159,23 +159,6 @@ def test_a_lock_ends_with_its_holder_however_that_ends(tmp_path):
         pytest.fail("there is no such folder")
 
 
-def test_of_several_processes_one_at_a_time_is_within(tmp_path):
-    (tmp_path / "counter").write_text("0")
-    code = f"""
-        import pathlib, time
-        from mula_lib.files import locked
-        path = pathlib.Path({str(tmp_path)!r}, "counter")
-        for _ in range(5):
-            with locked(path.with_name("lock"), "the counter"):
-                value = int(path.read_text())
-                time.sleep(0.001)
-                path.write_text(str(value + 1))
-    """
-    for process in [python(code) for _ in range(3)]:
-        process.communicate(timeout=60)
-    assert (tmp_path / "counter").read_text() == "15"
-
-
 def failing(error: BaseException):
     def command():
         raise error
