@@ -21,6 +21,9 @@ from typing import Any
 
 import numpy as np
 
+if sys.platform == "win32":
+    sys.exit("error: this needs Linux or macOS; on Windows, run it in WSL")
+
 
 class MulaError(Exception):
     """A user error: command lines print it as one line and exit with 2, notebooks without a traceback."""
@@ -193,8 +196,6 @@ def exit_status(command: Callable[[], int | None], *, kept: str) -> int:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # a terminal may be unable to print a name
     try:
-        if sys.platform == "win32":
-            raise MulaError("this needs Linux or macOS; on Windows, run it in WSL")
         return command() or 0
     except MulaError as error:
         print(f"error: {error}", file=sys.stderr)
