@@ -104,7 +104,7 @@ def test_json_that_is_not_what_it_should_be_is_named_with_the_fix(content, tmp_p
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(DataError, match=r"facts\.json: not a fact \(.+\); delete it"):
-        read_json(path, "a fact", ("a",), mend="delete it")
+        read_json(path, "a fact", ("a",), fix="delete it")
 
 
 @pytest.mark.parametrize("cut", [0, 1, 40, 200, -1, -30])
@@ -113,13 +113,13 @@ def test_arrays_cut_short_are_one_line(cut, tmp_path):
     np.savez_compressed(path, a=np.arange(300))
     path.write_bytes(path.read_bytes()[:cut])
     with pytest.raises(DataError, match=r"counts\.npz: not counts \(\w+\); run again"):
-        read_arrays(path, "counts", mend="run again")
+        read_arrays(path, "counts", fix="run again")
 
 
 def test_pickled_objects_in_arrays_are_never_unpacked(tmp_path):
     np.savez(tmp_path / "counts.npz", a=np.array([{"an": "object"}], dtype=object))
     with pytest.raises(DataError, match=r"counts\.npz: not counts \(ValueError\)"):
-        read_arrays(tmp_path / "counts.npz", "counts", mend="run again")
+        read_arrays(tmp_path / "counts.npz", "counts", fix="run again")
 
 
 def holder(path) -> subprocess.Popen:

@@ -1,4 +1,4 @@
-"""The PASCAL-Person-Part reader: people of each image, counted from 0, and bad input says which file to mend."""
+"""The PASCAL-Person-Part reader: people of each image, counted from 0, and bad input says what to fix."""
 
 import itertools
 import shutil

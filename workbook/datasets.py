@@ -97,7 +97,7 @@ def _fingerprint(root: Path, *splits: LipSplit | PascalSplit) -> str:
     recipe = root / "people.json"
     if recipe.is_file():
         mend = "delete the folder and render it again"
-        found = read_json(recipe, "the recipe of rendered pictures", ("fingerprint",), mend=mend)
+        found = read_json(recipe, "the recipe of rendered pictures", ("fingerprint",), fix=mend)
         return str(found["fingerprint"])[:16]
     digest = hashlib.sha256()
     for split in splits:

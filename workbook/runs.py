@@ -115,7 +115,7 @@ class Run:
         if not path.is_file():
             return None
         mend = "delete it: the network is tested again"
-        metrics = read_json(path, "the result of a run", tuple(METRICS), mend=mend, error=CheckpointError)
+        metrics = read_json(path, "the result of a run", tuple(METRICS), fix=mend, error=CheckpointError)
         wrong = [name for name, kind in METRICS.items() if not isinstance(metrics[name], kind)]
         numbers = [value for value in metrics["scores"].values() if value is not None] if not wrong else []
         if wrong or not all(isinstance(number, (int, float)) for number in numbers):
@@ -273,7 +273,7 @@ def _claim(run: Run) -> None:
     wanted = json.loads(json.dumps(run.training_spec))  # as it looks once read back
     if path.is_file():
         mend = f"delete {run.folder} to start over"
-        found = read_json(path, "a run's configuration", ("training",), mend=mend, error=CheckpointError)["training"]
+        found = read_json(path, "a run's configuration", ("training",), fix=mend, error=CheckpointError)["training"]
         if not isinstance(found, dict):
             raise CheckpointError(f"{path}: not a run's configuration ('training' is none); {mend}")
         if found != wanted:

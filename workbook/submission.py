@@ -101,7 +101,7 @@ def _write_batch(
 
 
 def _claim(path: Path, made_with: dict) -> None:
-    if path.is_file() and read_json(path, "a submission's", mend=f"delete {path.parent} to begin anew") != made_with:
+    if path.is_file() and read_json(path, "a submission's", fix=f"delete {path.parent} to begin anew") != made_with:
         raise DataError(f"{path.parent}: holds a submission of another network or split; give another folder")
     write_json(path, made_with)
 
