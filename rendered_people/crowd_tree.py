@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -76,10 +77,10 @@ class CrowdTree:
 
     def finish(self, counts: dict[str, int]) -> None:
         """Write the lists of ``counts`` pictures of each split."""
-        for split in SPLITS:
-            write_text(self.ids(split), "".join(f"{stem(split, i)}\n" for i in range(counts[split])))
+        for split, count in counts.items():
+            write_text(self.ids(split), "".join(f"{stem(split, i)}\n" for i in range(count)))
 
-    def tidy(self) -> None:
+    def tidy(self, splits: Iterable[str]) -> None:
         """Nothing is left over."""
 
 

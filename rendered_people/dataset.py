@@ -1,7 +1,7 @@
 """Rendering a whole data set: in parallel, resumable, the same pictures with any number of processes.
 
 The tree is LIP's own (see ``tree.py``), so that LIP's reader reads it, or for crowds PASCAL-Person-Part's
-(``crowd_tree.py``), plus ``people.json``, which says what recipe made it and, written last, that it is complete.
+(``crowd_tree.py``), plus ``people.json``, which says what recipe made it and, written last, which splits are complete.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import multiprocessing
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -28,7 +28,7 @@ from mula_lib.files import ConfigError, DataError, read_json, write_text
 from mula_lib.machine import keep_freed_memory, usable_cores
 from mula_lib.workers import end_with_parent, environment, interrupts_waiting
 from rendered_people.crowd_tree import CrowdTree
-from rendered_people.tree import Tree
+from rendered_people.tree import SPLITS, Tree
 
 if TYPE_CHECKING:
     import pandas
@@ -78,55 +78,63 @@ def fingerprint(config: PeopleConfig) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def ensure_people(config: PeopleConfig, base: Path = Path("data")) -> Path:
-    """The folder of the data set below ``base``, rendered now if it is not there or not whole."""
+def ensure_people(config: PeopleConfig, base: Path = Path("data"), splits: Iterable[str] = SPLITS) -> Path:
+    """The data set's folder below ``base``; of ``splits`` ("train", "val") what is missing is rendered now.
+
+    The folder is the same whatever ``splits`` are: a later call adds the other one to it.
+    """
     kind = "crowds" if is_of_crowds(config) else "people"
-    return render_dataset(Path(base) / f"{kind}-{fingerprint(config)[:12]}", config)
+    return render_dataset(Path(base) / f"{kind}-{fingerprint(config)[:12]}", config, splits)
 
 
-def render_dataset(root: Path, config: PeopleConfig, *, workers: int | None = None, progress: bool = True) -> Path:
-    """Render the data set into ``root`` and return it; the same files with any number of workers.
+def render_dataset(
+    root: Path,
+    config: PeopleConfig,
+    splits: Iterable[str] = SPLITS,
+    *,
+    workers: int | None = None,
+    progress: bool = True,
+) -> Path:
+    """Render ``splits`` of the data set into ``root`` and return it; the same files with any number of workers.
 
-    What an interrupted run left behind is kept: a picture that is there and whole is not rendered again. A finished
-    tree returns at once. ``workers`` defaults to the processors at hand. Raises DataError when ``root`` holds
-    something else, naming the folder and what to do.
+    Resumable: pictures that are there and whole are not rendered again, and where all of them are, this returns at
+    once. ``workers`` defaults to the usable cores. Raises DataError when ``root`` holds something else.
     """
     if workers is not None and workers < 1:
         raise ConfigError(f"workers={workers}: at least one process must render")
-    root = Path(root)
-    if _is_finished(root, config) and _tree(root, config).is_there(_counts(config)):
-        return root
-    with locks.held(root.parent / f".{root.name}.lock", f"the pictures in {root}"):
-        _render_missing(root, config, workers, progress)
+    root, counts = Path(root), {split: getattr(config, split) for split in splits}
+    if not _is_rendered(root, config, counts):
+        with locks.held(root.parent / f".{root.name}.lock", f"the pictures in {root}"):
+            if not _is_rendered(root, config, counts):  # unless another process did it meanwhile
+                _render_missing(root, config, counts, workers, progress)
     return root
 
 
-def _render_missing(root: Path, config: PeopleConfig, workers: int | None, progress: bool) -> None:
-    """Render what is not there; nobody else is rendering it now."""
-    tree, counts = _tree(root, config), _counts(config)
-    if _is_finished(root, config) and tree.is_there(counts):  # somebody else did it while this process waited
-        return
+def _is_rendered(root: Path, config: PeopleConfig, counts: dict[str, int]) -> bool:
+    return counts.keys() <= _complete_splits(root, config) and _tree(root, config).is_there(counts)
+
+
+def _render_missing(
+    root: Path, config: PeopleConfig, counts: dict[str, int], workers: int | None, progress: bool
+) -> None:
+    """Render what is not there of ``counts`` pictures a split; the caller holds the lock."""
+    tree, complete = _tree(root, config), _complete_splits(root, config)
     tree.make()
-    if not (root / RECIPE_FILE).exists():
-        write_text(root / RECIPE_FILE, _recipe(config, complete=False))
+    write_text(root / RECIPE_FILE, _recipe(config, complete - counts.keys()))
     everything = [(split, index) for split, count in counts.items() for index in range(count)]
     missing = [key for key in everything if not tree.is_done(*key)]
     if missing:
         from rendered_people.body import body_model
 
         body_model(progress)  # build the table once, before the workers ask for it
-    what = "rendering crowds" if is_of_crowds(config) else "rendering people"
+    what = f"rendering {'crowds' if is_of_crowds(config) else 'people'} ({', '.join(counts)})"
     done = len(everything) - len(missing)
     with tqdm(total=len(everything), initial=done, desc=what, unit="image", disable=not progress) as bar:
         for finished in _rendered(root, config, missing, _worker_count(workers, len(missing))):
             bar.update(finished)
     tree.finish(counts)
-    write_text(root / RECIPE_FILE, _recipe(config, complete=True))
-    tree.tidy()
-
-
-def _counts(config: PeopleConfig) -> dict[str, int]:
-    return {"train": config.train, "val": config.val}
+    write_text(root / RECIPE_FILE, _recipe(config, complete | counts.keys()))
+    tree.tidy(counts)
 
 
 def _tree(root: Path, config: PeopleConfig) -> Tree | CrowdTree:
@@ -156,19 +164,20 @@ def part_frequencies(root: Path) -> pandas.DataFrame:
     return pandas.DataFrame(table).set_index("part")
 
 
-def _recipe(config: PeopleConfig, *, complete: bool) -> str:
+def _recipe(config: PeopleConfig, complete: set[str]) -> str:
     version = CROWD_RECIPE if is_of_crowds(config) else RECIPE
-    content = {"recipe": version, "config": asdict(config), "fingerprint": fingerprint(config), "complete": complete}
+    content = {"recipe": version, "config": asdict(config), "fingerprint": fingerprint(config),
+               "complete": {split: split in complete for split in SPLITS}}  # fmt: skip
     return json.dumps(content, indent=2) + "\n"
 
 
-def _is_finished(root: Path, config: PeopleConfig) -> bool:
-    """Whether ``root`` holds this very data set, whole; DataError if it holds something else."""
+def _complete_splits(root: Path, config: PeopleConfig) -> set[str]:
+    """Which splits of this very data set ``root`` holds whole; DataError if it holds something else."""
     path = root / RECIPE_FILE
     if not path.exists():
         if root.exists() and (not root.is_dir() or any(root.iterdir())):
             raise DataError(f"{root} is in use and holds no {RECIPE_FILE}: give an empty or a new folder")
-        return False
+        return set()
     mend = f"delete {root} and render it again"
     stored = read_json(path, "the recipe of rendered pictures", ("fingerprint", "complete"), mend=mend)
     if stored["fingerprint"] != fingerprint(config):
@@ -176,7 +185,10 @@ def _is_finished(root: Path, config: PeopleConfig) -> bool:
             f"{root} holds another rendering ({stored.get('config')}, recipe {stored.get('recipe')}): "
             "give another folder, or delete this one"
         )
-    return bool(stored["complete"])
+    complete = stored["complete"]
+    if isinstance(complete, bool):  # a tree from before splits were rendered one at a time
+        complete = dict.fromkeys(SPLITS, complete)
+    return {split for split in SPLITS if complete[split]}
 
 
 def _worker_count(workers: int | None, jobs: int) -> int:

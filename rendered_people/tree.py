@@ -56,7 +56,7 @@ class Tree:
         return self.root / "TrainVal_images" / f"{split}_id.txt"
 
     def row(self, split: str, index: int) -> Path:
-        return self.root / ".rows" / f"{stem(split, index)}.csv"
+        return self.root / ".rows" / split / f"{stem(split, index)}.csv"
 
     def make(self) -> None:
         """Create the folders; DataError where that cannot be."""
@@ -103,13 +103,16 @@ class Tree:
 
     def finish(self, counts: dict[str, int]) -> None:
         """Write the lists of ``counts`` pictures of each split, which must all be there."""
-        for split in SPLITS:
-            write_text(self.csv(split), "".join(f"{self._row(split, i)}\n" for i in range(counts[split])))
-            write_text(self.ids(split), "".join(f"{stem(split, i)}\n" for i in range(counts[split])))
+        for split, count in counts.items():
+            write_text(self.csv(split), "".join(f"{self._row(split, i)}\n" for i in range(count)))
+            write_text(self.ids(split), "".join(f"{stem(split, i)}\n" for i in range(count)))
 
-    def tidy(self) -> None:
-        """Remove what is not needed once the lists hold everything."""
-        shutil.rmtree(self.root / ".rows", ignore_errors=True)
+    def tidy(self, splits: Iterable[str]) -> None:
+        """Remove what is not needed once the lists of ``splits`` hold everything."""
+        for split in splits:
+            shutil.rmtree(self.row(split, 0).parent, ignore_errors=True)
+        with contextlib.suppress(OSError):  # the other split's rows still wait there
+            (self.root / ".rows").rmdir()
 
 
 def _csv_row(name: str, person: Person) -> str:

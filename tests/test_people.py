@@ -49,6 +49,10 @@ def tree_bytes(root: Path) -> dict[str, bytes]:
     return {str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
 
 
+def complete_splits(root: Path) -> list[str]:
+    return [split for split, done in json.loads((root / "people.json").read_text())["complete"].items() if done]
+
+
 # The fixture
 
 
@@ -224,6 +228,31 @@ def test_another_seed_or_split_gives_other_pictures(small_tree):
         assert other.image.shape != first.image.shape or np.abs(other.image.astype(int) - first.image).mean() > 10
 
 
+def test_splits_are_rendered_one_at_a_time_into_one_folder(small_tree, tmp_path, monkeypatch):
+    from rendered_people import person
+
+    root = ensure_people(SMALL, tmp_path, splits=("val",))
+    assert complete_splits(root) == ["val"]
+    assert not list(root.rglob("*train_0*"))
+    rendered, real = [], person.render_person
+    monkeypatch.setattr(person, "render_person", lambda *key: rendered.append(key) or real(*key))
+    assert render_dataset(root, SMALL, ("train",), workers=1, progress=False) == root
+    assert [key[1] for key in rendered] == ["train"] * SMALL.train
+    assert tree_bytes(root) == tree_bytes(small_tree)
+    assert ensure_people(SMALL, tmp_path) == root
+    assert len(rendered) == SMALL.train
+
+
+def test_a_tree_from_before_splits_were_told_apart_is_complete(small_tree, tmp_path, monkeypatch):
+    from rendered_people import person
+
+    root = shutil.copytree(small_tree, tmp_path / "old")
+    recipe = json.loads((root / "people.json").read_text())
+    (root / "people.json").write_text(json.dumps(recipe | {"complete": True}))
+    monkeypatch.setattr(person, "render_person", lambda *_: pytest.fail("rendered again"))
+    assert render_dataset(root, SMALL, progress=False) == root
+
+
 def test_only_damaged_pictures_are_rendered_again(small_tree, tmp_path):
     root = tmp_path / "damaged"
     shutil.copytree(small_tree, root)
@@ -254,7 +283,7 @@ def test_an_interrupted_run_goes_on_where_it_stopped(small_tree, tmp_path, monke
     monkeypatch.setattr(person, "render_person", interrupted)
     assert main(command) == 130
     assert str(root) in capsys.readouterr().err
-    assert not json.loads((root / "people.json").read_text())["complete"]
+    assert complete_splits(root) == []
     assert main(command) == 0
     assert len(calls) == 6 + 3  # five were whole; the sixth again and the two after it
     assert tree_bytes(root) == tree_bytes(small_tree)
