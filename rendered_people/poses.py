@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
 
 import numpy as np
 
@@ -163,26 +162,20 @@ _POSERS = {"stand": _stand, "walk": _walk, "run": _run, "sit": _sit, "reach": _r
 
 def about(axis: np.ndarray, degrees: float) -> np.ndarray:
     """(3, 3) rotation about ``axis`` by ``degrees``, right-handed."""
-    k = _crossing(np.asarray(axis, float) / _length(axis))
-    return _rotation(k, k @ k, degrees)
-
-
-def _crossing(axis: np.ndarray) -> np.ndarray:
-    """(3, 3) matrix of the cross product with ``axis``."""
-    x, y, z = axis
-    return np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
-
-
-def _rotation(k: np.ndarray, square: np.ndarray, degrees: float) -> np.ndarray:
-    """Rodrigues' formula, from the cross product with the axis and its square."""
-    angle = np.deg2rad(degrees)
-    return _UNTURNED + np.sin(angle) * k + (1 - np.cos(angle)) * square
+    return _turner(np.asarray(axis, float) / _length(axis))(degrees)
 
 
 def _turner(axis: np.ndarray) -> Callable[[float], np.ndarray]:
-    """:func:`about` of one axis: a pose takes some eighty rotations, nearly all about the three of the frame."""
-    k = _crossing(axis)
-    return partial(_rotation, k, k @ k)
+    """:func:`about` of one unit axis: a pose takes some eighty rotations, nearly all about the three of the frame."""
+    x, y, z = axis
+    k = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])  # the cross product with the axis, for Rodrigues' formula
+    square = k @ k
+
+    def turn(degrees: float) -> np.ndarray:
+        angle = np.deg2rad(degrees)
+        return _UNTURNED + np.sin(angle) * k + (1 - np.cos(angle)) * square
+
+    return turn
 
 
 _UNTURNED = np.eye(3)
@@ -261,7 +254,7 @@ def _possible(model: BodyModel, shape: Shape, transforms: np.ndarray) -> bool:
     """No forearm or hand inside trunk, thighs or head, nor one arm inside the other."""
     heads = np.einsum("bij,bj->bi", transforms[:, :, :3], shape.bones) + transforms[:, :, 3]
     at = {name: heads[index] for name, index in model.bone.items()}
-    scale = shape.stature / 1.75
+    scale = shape.scale
     hips = (at["upperleg01.L"] + at["upperleg01.R"]) / 2
     arms = {}
     for side in "LR":
