@@ -87,8 +87,7 @@ def _build(progress: bool) -> dict[str, np.ndarray]:
     shape = (len(GENDERS), len(AGES), len(BUILDS))
     shapes, tall = (np.zeros((*shape, len(kept), 3), np.float32) for _ in range(2))
     bone_shapes, bone_tall = (np.zeros((*shape, len(names), 3), np.float32) for _ in range(2))
-    corners = list(np.ndindex(shape))
-    for g, a, b in tqdm(corners, desc="body model (first use only)", disable=not progress, leave=False):
+    for g, a, b in tqdm([*np.ndindex(shape)], desc="body model (first use only)", disable=not progress, leave=False):
         base, delta = _corner(folder / "targets", vertices, GENDERS[g], AGES[a], *BUILDS[b])
         shapes[g, a, b], tall[g, a, b] = base[kept], delta[kept]
         for i, at in enumerate(heads):

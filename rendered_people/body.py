@@ -55,7 +55,8 @@ class Coordinates:
 
 @dataclass(frozen=True)
 class Shape:
-    """One person's rest body: ``vertices`` (V, 3), ``bones`` (B, 3) bone heads; ``stature`` in metres."""
+    """One person's rest body: ``vertices`` (V, 3), ``bones`` (B, 3) bone heads; ``stature`` in metres, ``scale``
+    relative to 1.75 m."""
 
     vertices: np.ndarray
     bones: np.ndarray
@@ -65,7 +66,6 @@ class Shape:
 
     @property
     def scale(self) -> float:
-        """Stature relative to 1.75 m."""
         return self.stature / 1.75
 
 

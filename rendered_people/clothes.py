@@ -186,9 +186,8 @@ def _dress_body(outfit: Outfit, rng, woman: bool, widest_flare: float) -> None:
         layers.insert(0, shoe) if boots else layers.append(shoe)
     if rng.random() < 0.45:
         top = rng.choice([rng.uniform(1.65, 1.95), rng.uniform(1.05, 1.4), rng.uniform(-0.2, 0.6)], p=[0.55, 0.3, 0.15])
-        layers.append(
-            Layer("socks", sample_clothing(rng, outfit.skin, patterns=0.25), 0.004, 0.2, down=(top, FAR), neck=FAR)
-        )
+        wool = sample_clothing(rng, outfit.skin, patterns=0.25)
+        layers.append(Layer("socks", wool, 0.004, 0.2, down=(top, FAR), neck=FAR))
 
 
 def _neckline(rng) -> float:

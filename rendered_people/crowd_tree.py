@@ -8,15 +8,11 @@
 from __future__ import annotations
 
 import io
-from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.io import savemat
 
 from rendered_people.tree import Tree
-
-if TYPE_CHECKING:
-    from rendered_people.pictures import Crowd
 
 _FIRST_PIXEL = 1  # MATLAB counts from 1
 _ABSENT, _VISIBLE, _OCCLUDED = 0, 1, 2
@@ -36,7 +32,7 @@ class CrowdTree(Tree):
         path = self.path(self.annotation, split, index)
         return path.exists() and path.stat().st_size > len(_HEADER)  # after a power cut a file may be there but empty
 
-    def encoded(self, split: str, index: int, picture: Crowd) -> bytes:
+    def encoded(self, split: str, index: int, picture) -> bytes:
         return people_mat(picture.joints, picture.occluded, picture.boxes)
 
 

@@ -179,13 +179,11 @@ def part_frequencies(root: Path) -> pandas.DataFrame:
     images, pixels = np.zeros(len(anatomy.parts)), np.zeros(len(anatomy.parts))
     for path in masks:
         mask = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
-        if mask is None:
-            raise DataError(f"{path} cannot be read: delete it and render the data set again")
         counts = np.bincount(mask.ravel(), minlength=len(anatomy.parts))[: len(anatomy.parts)]
         images += counts > 0
         pixels += counts / mask.size
-    table = {"part": anatomy.parts, "images": images / len(masks), "pixels": pixels / len(masks)}
-    return pandas.DataFrame(table).set_index("part")
+    shares = {"images": images / len(masks), "pixels": pixels / len(masks)}
+    return pandas.DataFrame(shares, index=pandas.Index(anatomy.parts, name="part"))
 
 
 def _rendered(root: Path, config: PeopleConfig, missing: list[tuple[str, int]], workers: int) -> Iterator[int]:

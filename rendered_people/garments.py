@@ -27,28 +27,22 @@ class Surface:
 
 def build(model: BodyModel, shape: Shape, outfit: Outfit, transforms: np.ndarray, rng: np.random.Generator) -> Surface:
     """Dress the rest body, then pose body and clothes together."""
-    rest = [_puffed(model, shape, outfit, rng)]
-    tables, faces = [model.coordinates.packed], [model.faces]
     bones = transforms.reshape(-1, 12).astype(np.float32)
-    maps = [model.skinning @ bones]
-    owner = [np.zeros(len(model.faces), int)]
-    start = len(rest[0])
+    rest = _puffed(model, shape, outfit, rng)
+    # of the body and each hanging: rest positions, bone maps, packed coordinates, triangles and their owner
+    pieces = [(rest, model.skinning @ bones, model.coordinates.packed, model.faces, np.zeros(len(model.faces), int))]
+    start = len(rest)
     for index, item in enumerate(outfit.hanging):
         points, triangles, skin = _LOFTS[item.kind](model, shape, item)
         table = np.zeros((len(points), 8), np.float32)
-        table[:, :3] = points
-        table[:, DOWN] = model.level(shape, points[:, 2])
-        rest.append(points)
-        tables.append(table)
-        faces.append(triangles + start)
-        maps.append(skin @ bones)
-        owner.append(np.full(len(triangles), index + 1))
+        table[:, :3], table[:, DOWN] = points, model.level(shape, points[:, 2])
+        pieces.append((points, skin @ bones, table, triangles + start, np.full(len(triangles), index + 1)))
         start += len(points)
-    rest = np.concatenate(rest)
+    rest, maps, table, faces, owner = map(np.concatenate, zip(*pieces, strict=True))
     # In one precision from here on: einsum is four times slower where it must convert as it goes.
-    maps = np.concatenate(maps).reshape(-1, 3, 4).astype(rest.dtype)
+    maps = maps.reshape(-1, 3, 4).astype(rest.dtype)
     posed = np.einsum("vij,vj->vi", maps[:, :, :3], rest) + maps[:, :, 3]
-    return Surface(posed.astype(np.float32), np.concatenate(faces), np.concatenate(owner), np.concatenate(tables))
+    return Surface(posed.astype(np.float32), faces, owner, table)
 
 
 def topmost(outfit: Outfit, at: Coordinates) -> np.ndarray:

@@ -57,10 +57,9 @@ class Pose:
     pitch: float = 0.0  # of the whole body: forwards
 
 
-def sample_pose(rng: np.random.Generator, family: str | None = None) -> Pose:
-    """A random pose of ``family``, or of a family drawn by its frequency."""
-    names, shares = zip(*FAMILIES.items(), strict=True)
-    family = family or str(rng.choice(names, p=np.array(shares) / sum(shares)))
+def sample_pose(rng: np.random.Generator) -> Pose:
+    """A random pose of a family drawn by its frequency."""
+    family = str(rng.choice(list(FAMILIES), p=np.array(list(FAMILIES.values())) / sum(FAMILIES.values())))
     pose = Pose(family)
     u, n = rng.uniform, rng.normal
     pose.bend, pose.lean, pose.twist = n(3, 4), n(0, 4), n(0, 7)
@@ -200,8 +199,7 @@ def rotations(pose: Pose, model: BodyModel, shape: Shape) -> dict[str, np.ndarra
     head = about_x(pose.nod / 4) @ about_y(pose.tilt / 4) @ about_z(pose.look / 4)
     out |= {name: head for name in ("neck01", "neck02", "neck03", "head")}
     at = {name: shape.bones[index] for name, index in model.bone.items()}
-    for side, arm, leg in (("L", pose.left_arm, pose.left_leg), ("R", pose.right_arm, pose.right_leg)):
-        sign = 1 if side == "L" else -1
+    for side, sign, arm, leg in (("L", 1, pose.left_arm, pose.left_leg), ("R", -1, pose.right_arm, pose.right_leg)):
         out |= _arm_rotations(at, arm, side, sign)
         out |= _leg_rotations(at, leg, side, sign)
     return out

@@ -17,7 +17,6 @@ from embreex.rtcore_scene import EmbreeScene
 
 from mula_lib.anatomy import Anatomy
 from rendered_people.body import JOINT_DEPTH, JOINTS, body_model, vertex_normals
-from rendered_people.garments import Surface
 from rendered_people.paint import body_parts, labels_and_colours
 from rendered_people.scene import Actor, Scene, View
 
@@ -47,13 +46,17 @@ class _Caster:
         chosen = [_facing_camera(actor, view) for actor in actors]
         self.face = np.concatenate(chosen)  # index within its actor
         self.actor = np.repeat(np.arange(len(actors)), [len(faces) for faces in chosen])
-        meshes = [_compact(actor.surface, kept) for actor, kept in zip(actors, chosen, strict=True)]
-        starts = np.cumsum([0, *(len(vertices) for vertices, _ in meshes)])
-        faces = np.concatenate([faces + start for (_, faces), start in zip(meshes, starts[:-1], strict=True)])
+        vertices = np.concatenate([actor.surface.vertices for actor in actors])
+        starts = np.cumsum([0, *(len(actor.surface.vertices) for actor in actors)])
+        faces = np.concatenate([actor.surface.faces[kept] + start
+                                for actor, kept, start in zip(actors, chosen, starts, strict=False)])  # fmt: skip
+        used = np.zeros(len(vertices), bool)
+        used[faces] = True
+        faces = (np.cumsum(used) - 1)[faces]
         # embreex asks for one number at a time, and gets it from a row of Python's twice as fast as from an array's.
         rows = np.fromiter(faces.tolist(), dtype=object, count=len(faces))
         self._scene = EmbreeScene(_device())
-        self._mesh = TriangleMesh(self._scene, np.concatenate([vertices for vertices, _ in meshes]), rows)
+        self._mesh = TriangleMesh(self._scene, vertices[used], rows)
 
     def cast(self, directions: np.ndarray) -> dict[str, np.ndarray]:
         """First hits of rays from the camera: primID (-1: none), tfar (the depth), u, v."""
@@ -89,21 +92,13 @@ def _facing_camera(actor: Actor, view: View) -> np.ndarray:
     x, y = column[corners], row[corners]  # each (3, F)
     turn = (x[1] - x[0]) * (y[2] - y[0]) - (y[1] - y[0]) * (x[2] - x[0])
     seen = (turn < 0) | (surface.owner > 0)  # what hangs is seen from behind too
+    if not all_ahead:
+        seen &= ahead[surface.faces].all(1)
     for side, end in ((x, view.width), (y, view.height)):
         seen &= (np.minimum(np.minimum(side[0], side[1]), side[2]) < end + 1) & (
             np.maximum(np.maximum(side[0], side[1]), side[2]) > -2
         )
-    if not all_ahead:
-        seen &= ahead[surface.faces].all(1)
     return np.flatnonzero(seen)
-
-
-def _compact(surface: Surface, kept: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The triangles ``kept`` with only the vertices that they use: (V, 3) float32 and (F, 3)."""
-    faces = surface.faces[kept]
-    used = np.zeros(len(surface.vertices), bool)
-    used[faces] = True
-    return surface.vertices[used], (np.cumsum(used) - 1)[faces]
 
 
 def draw(scene: Scene, anatomy: Anatomy) -> Drawing:

@@ -39,8 +39,7 @@ class View:
 
     def directions(self, columns: np.ndarray, rows: np.ndarray) -> np.ndarray:
         """(N, 3) float32 ray directions with Z = 1 through pixel positions."""
-        x = (columns + self.left + 0.5) / self.zoom
-        y = (rows + self.top + 0.5) / self.zoom
+        x, y = (columns + self.left + 0.5) / self.zoom, (rows + self.top + 0.5) / self.zoom
         return np.stack([x, y, np.ones_like(x)], axis=1).astype(np.float32)
 
 

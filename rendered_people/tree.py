@@ -32,7 +32,8 @@ _QUALITY = 95  # of the JPEG files; a camera's own losses are already in the pix
 class Tree:
     """Paths below ``root``, as patterns of ``{split}`` and ``{stem}``.
 
-    A picture's annotation is written last: where it is, the picture is whole.
+    A picture's annotation is written last: where it is, the picture is whole. Layouts say which the patterns are, what
+    an annotation holds (``encoded``), and whether a picture has one (``is_annotated``).
     """
 
     image: str
@@ -64,13 +65,6 @@ class Tree:
         return (
             self.is_annotated(split, index) and _ends_with(image, b"\xff\xd9") and _ends_with(mask, b"IEND\xaeB`\x82")
         )
-
-    def is_annotated(self, split: str, index: int) -> bool:
-        raise NotImplementedError
-
-    def encoded(self, split: str, index: int, picture: Person | Crowd) -> bytes:
-        """The content of a picture's annotation."""
-        raise NotImplementedError
 
     def write(self, split: str, index: int, picture: Person | Crowd) -> None:
         """Write one picture with its mask and annotation."""
@@ -133,9 +127,7 @@ def _stem(split: str, index: int) -> str:
 
 
 def _ends_with(path: Path, ending: bytes) -> bool:
-    try:
-        with path.open("rb") as file:
-            file.seek(-len(ending), os.SEEK_END)
-            return file.read() == ending
-    except OSError:
-        return False
+    with contextlib.suppress(OSError), path.open("rb") as file:
+        file.seek(-len(ending), os.SEEK_END)
+        return file.read() == ending
+    return False
