@@ -5,8 +5,6 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mula_lib.kernels.convolution import Conv1x1, Conv3x3
-
 DEPTH = 4  # halvings inside one hourglass
 STRIDE = 4  # of the stem
 PAPER_WIDTH = 256
@@ -22,14 +20,14 @@ class PreActivationResidual(nn.Module):
         super().__init__()
         inner = out_channels // 2
         self.body = nn.Sequential(
-            *_norm_relu(in_channels), Conv1x1(in_channels, inner, bias=False),
-            *_norm_relu(inner), Conv3x3(inner, inner, bias=False),
-            *_norm_relu(inner), Conv1x1(inner, out_channels, bias=False),
+            *_norm_relu(in_channels), nn.Conv2d(in_channels, inner, 1, bias=False),
+            *_norm_relu(inner), nn.Conv2d(inner, inner, 3, padding=1, bias=False),
+            *_norm_relu(inner), nn.Conv2d(inner, out_channels, 1, bias=False),
         )  # fmt: skip
         self.shortcut = (
             nn.Identity()
             if in_channels == out_channels
-            else nn.Sequential(*_norm_relu(in_channels), Conv1x1(in_channels, out_channels, bias=False))
+            else nn.Sequential(*_norm_relu(in_channels), nn.Conv2d(in_channels, out_channels, 1, bias=False))
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -47,15 +45,15 @@ class Bottleneck(nn.Module):
         super().__init__()
         inner = out_channels // 2
         self.body = nn.Sequential(
-            Conv1x1(in_channels, inner, bias=False), *_norm_relu(inner),
-            Conv3x3(inner, inner, bias=False), *_norm_relu(inner),
-            Conv1x1(inner, out_channels, bias=False),
+            nn.Conv2d(in_channels, inner, 1, bias=False), *_norm_relu(inner),
+            nn.Conv2d(inner, inner, 3, padding=1, bias=False), *_norm_relu(inner),
+            nn.Conv2d(inner, out_channels, 1, bias=False),
         )  # fmt: skip
         self.shortcut: nn.Module = nn.Identity()
         self.close: nn.Module = nn.Identity()
         if finished:
             self.body.append(nn.BatchNorm2d(out_channels))
-            self.shortcut = nn.Sequential(Conv1x1(in_channels, out_channels, bias=False), nn.BatchNorm2d(out_channels))
+            self.shortcut = nn.Sequential(nn.Conv2d(in_channels, out_channels, 1, bias=False), nn.BatchNorm2d(out_channels))
             self.close = nn.ReLU(inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -118,7 +116,7 @@ class HourglassEncoder(nn.Module):
     def __init__(self, width: int = PAPER_WIDTH, units: int = 1, *, align_corners: bool = False) -> None:
         super().__init__()
         self.layers = nn.Sequential(
-            Hourglass(width, units, align_corners=align_corners), Conv1x1(width, width), *_norm_relu(width)
+            Hourglass(width, units, align_corners=align_corners), nn.Conv2d(width, width, 1), *_norm_relu(width)
         )
 
     def forward(self, features: Tensor) -> Tensor:

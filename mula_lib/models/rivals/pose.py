@@ -8,7 +8,6 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from mula_lib import distributed as processes
-from mula_lib.kernels.convolution import Conv3x3
 from mula_lib.losses import Truth
 from mula_lib.models.hourglass import HourglassEncoder, PreActivationResidual, Stem
 from mula_lib.models.network import ModelConfig, Network, StageOutput
@@ -27,7 +26,7 @@ class Discriminator(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.entry = Conv3x3(3 + config.joints, config.width)
+        self.entry = nn.Conv2d(3 + config.joints, config.width, 3, padding=1)
         self.encoder = HourglassEncoder(config.width, config.units)
         self.classifier = nn.Conv2d(config.width, config.joints, 1)
 
