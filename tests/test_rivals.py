@@ -17,7 +17,7 @@ from mula_lib.models.interactions import AttentionAdapter, build_interaction
 from mula_lib.models.network import ModelConfig, StageOutput, build_model, network_of
 from mula_lib.models.rivals import SYSTEMS
 from mula_lib.models.rivals import joint as pose_guided
-from mula_lib.models.rivals.joint import drawn_skeletons
+from mula_lib.models.rivals.joint import draw_skeletons
 from mula_lib.models.rivals.parsing import SCALES, scaled_rates
 from mula_lib.training import fit
 from workbook.costs import parameter_count
@@ -306,7 +306,7 @@ def test_skeletons_are_drawn_as_gaussians_around_joints_and_limbs():
     places = {name: (2 + index % 6, 1 + index // 3) for index, name in enumerate(LIP.joints)}  # column, row
     for index, name in enumerate(LIP.joints):
         pose[0, index, places[name][1], places[name][0]] = 1
-    drawn = drawn_skeletons(StageOutput(None, pose), LIP)[0]
+    drawn = draw_skeletons(StageOutput(None, pose), LIP)[0]
     assert drawn.shape == (16 + len(LIP.limbs), 9, 9)
     for channel, (a, b) in enumerate([*((name, name) for name in LIP.joints), *LIP.limbs]):
         start, end = torch.tensor(places[a]).float(), torch.tensor(places[b]).float()
@@ -318,13 +318,13 @@ def test_skeletons_are_drawn_as_gaussians_around_joints_and_limbs():
 
 def test_people_without_a_joint_lack_its_drawing_and_nobody_is_drawn_where_nobody_was_found():
     nobody = StageOutput(None, torch.zeros(2, 14, 8, 8), torch.zeros(2, 28, 8, 8))
-    assert drawn_skeletons(nobody, PASCAL).count_nonzero() == 0
+    assert draw_skeletons(nobody, PASCAL).count_nonzero() == 0
     pose, offsets = torch.zeros(1, 14, 16, 16), torch.zeros(1, 28, 16, 16)
     shown = [PASCAL.joint(name) for name in ("forehead", "neck", "left_hip", "left_knee", "right_hip")]
     for number, index in enumerate(shown):
         pose[0, index, 3 + 2 * number, 8] = 1.0
         offsets[0, 14 + index, 3 + 2 * number, 8] = (7 - (3 + 2 * number)) / 8  # all point at row 7
-    drawn = drawn_skeletons(StageOutput(None, pose, offsets), PASCAL)[0]
+    drawn = draw_skeletons(StageOutput(None, pose, offsets), PASCAL)[0]
     assert [bool(each.any()) for each in drawn[:14]] == [index in shown for index in range(14)]
     both_ends = [a in shown and b in shown for a, b in PASCAL.limb_indices]
     assert any(both_ends)
@@ -335,7 +335,7 @@ def test_refined_parts_depend_on_the_drawn_skeleton(monkeypatch):
     model, given = network("Pose-guided refinement"), images()
     first, refined = model(given)
     torch.testing.assert_close(first.pose, refined.pose)
-    monkeypatch.setattr(pose_guided, "drawn_skeletons", lambda output, anatomy: torch.zeros(2, 31, 16, 16))
+    monkeypatch.setattr(pose_guided, "draw_skeletons", lambda output, anatomy: torch.zeros(2, 31, 16, 16))
     blind, changed = model(given)
     torch.testing.assert_close(blind.parsing, first.parsing)
     assert not torch.allclose(changed.parsing, refined.parsing)

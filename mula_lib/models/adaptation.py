@@ -74,10 +74,8 @@ class ParameterAdapter(nn.Module):
         if min(x.shape[-2:]) // 2 >= size:
             x = F.max_pool2d(x, 2)
         x = self.conv2(x)
-        if x.shape[-2] // 2 == x.shape[-1] // 2 == size:
-            x = F.max_pool2d(x, 2)
-        else:
-            x = F.adaptive_max_pool2d(x, size)
+        halves = x.shape[-2] // 2 == x.shape[-1] // 2 == size
+        x = F.max_pool2d(x, 2) if halves else F.adaptive_max_pool2d(x, size)
         kernels = self.conv3(x)
         if self.base is not None:
             kernels = kernels + self.base

@@ -35,9 +35,9 @@ class PreActivationResidual(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """Conv-BN-ReLU bottleneck of the stem, with its shortcut.
+    """Conv-BN-ReLU bottleneck of the stem, with its shortcut: (B, in_channels, H, W) -> (B, out_channels, H, W).
 
-    ``finished`` adds the closing BN and ReLU (and a projected shortcut); without it the sum is left raw for the
+    ``finished`` adds the closing BN and ReLU and a projected shortcut; without it the sum stays as it is, for the
     pre-activation residual that follows.
     """
 
@@ -53,7 +53,8 @@ class Bottleneck(nn.Module):
         self.close: nn.Module = nn.Identity()
         if finished:
             self.body.append(nn.BatchNorm2d(out_channels))
-            self.shortcut = nn.Sequential(nn.Conv2d(in_channels, out_channels, 1, bias=False), nn.BatchNorm2d(out_channels))
+            projection = nn.Conv2d(in_channels, out_channels, 1, bias=False)
+            self.shortcut = nn.Sequential(projection, nn.BatchNorm2d(out_channels))
             self.close = nn.ReLU(inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -84,8 +85,8 @@ class Stem(nn.Module):
 class Hourglass(nn.Module):
     """One hourglass: nine groups of ``units`` residuals, four down, one at the bottom, four up; same size out.
 
-    Feature maps of any size pass: an odd side is rounded up by the pooling and met again by interpolating to
-    the size of the skip connection, which at the paper's 64² is exactly a doubling.
+    Maps of any size pass: pooling rounds an odd side up, and upsampling goes to the size of the skip connection, which
+    at the paper's 64² is exactly a doubling.
     """
 
     def __init__(self, width: int = PAPER_WIDTH, units: int = 1, *, align_corners: bool = False) -> None:

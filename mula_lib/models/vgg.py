@@ -28,7 +28,7 @@ def conv_relu(
 def block_layers(
     block: int, channels: tuple[int, ...], *, batch_norm: bool, dilation: int = 1, wide: int = 3
 ) -> list[nn.Module]:
-    """The convolutions of one of VGG-16's blocks, 0 to 4, without its pooling; the first ``wide`` are 3×3, others 1×1."""
+    """VGG-16's convolutions of one block, 0 to 4, without its pooling; the first ``wide`` are 3×3, others 1×1."""
     layers: list[nn.Module] = []
     previous = channels[block - 1] if block else 3
     for number in range(CONVS_PER_BLOCK[block]):
