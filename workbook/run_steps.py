@@ -17,7 +17,7 @@ from mula_lib.evaluation import evaluate
 from mula_lib.files import remove, write_json
 from mula_lib.inference import Testing
 from mula_lib.models.network import Network, build_model
-from mula_lib.training import fit
+from mula_lib.training import Job, fit
 from workbook.costs import forward_gflops, parameter_count
 from workbook.datasets import REPOSITORY
 
@@ -43,17 +43,8 @@ def train(run: Run, weights: Path, *, workers: int = 0, save_memory: bool = Fals
         )
         return {name: scores[name] for name in (source.anatomy.pose_metric, "mIoU") if not math.isnan(scores[name])}
 
-    result = fit(
-        model,
-        samples,
-        run.recipe,
-        run.folder,
-        fingerprint=run.fingerprint,
-        seed=run.seed,
-        title=run.experiment.name,
-        watch=watch if profile.watch else None,
-        workers=workers,
-    )
+    watched = watch if profile.watch else None
+    result = fit(model, samples, run.recipe, Job(run.folder, run.fingerprint, run.experiment.name, workers, watched))
     facts = {
         "experiment": run.experiment.name,
         "profile": profile.name,
@@ -62,6 +53,7 @@ def train(run: Run, weights: Path, *, workers: int = 0, save_memory: bool = Fals
         "fingerprint": run.fingerprint,
         "train_seconds": round(result.seconds, 1),
         "trained_on": f"{platform.machine()}, {device.type}, torch {torch.__version__}",
+        "precision": result.precision,
         "log": result.log,
         **({"trouble": result.trouble} if result.trouble else {}),
     }
