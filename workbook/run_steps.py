@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import platform
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,9 +39,8 @@ def train(run: Run, weights: Path, *, workers: int = 0, save_memory: bool = Fals
     quick = Testing(scales=(1.0,), mirror=False)
 
     def watch(network: Network) -> dict[str, float]:
-        scores = evaluate(network, source.val, profile.crop, quick, source.anatomy, limit=profile.watch).scores(
-            source.anatomy
-        )
+        few = replace(source.val, records=source.val.records[: profile.watch])
+        scores = evaluate(network, few, profile.crop, quick, source.anatomy).scores(source.anatomy)
         return {name: scores[name] for name in (source.anatomy.pose_metric, "mIoU") if not math.isnan(scores[name])}
 
     watched = watch if profile.watch else None
