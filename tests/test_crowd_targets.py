@@ -17,7 +17,7 @@ from mula_lib.data.augment import draw as draw_augmentation
 from mula_lib.data.lip import load_image
 from mula_lib.data.samples import TrainingSamples
 from mula_lib.data.targets import CrowdTargets, centroids, crowd_targets, gaussian_heatmaps
-from mula_lib.losses import pose_loss
+from mula_lib.models.losses import pose_loss
 from mula_lib.models.network import StageOutput
 from workbook.datasets import open_source
 
