@@ -42,21 +42,20 @@ def test_every_row_of_the_tables_predicts_parts_and_joints_at_every_stage(experi
 @pytest.mark.parametrize("experiment", table_experiments(5), ids=lambda experiment: experiment.slug)
 def test_with_several_people_every_stage_of_the_same_network_regresses_offsets_too(experiment):
     single, crowd = (experiment.model_config(SMOKE, anatomy) for anatomy in (LIP, PASCAL))
-    assert replace(crowd, parts=20, joints=16, offsets=False) == single
+    assert replace(crowd, parts=20, joints=16, offsets=False, anatomy="LIP") == single
     for stage in JointModel(crowd)(torch.zeros(2, 3, 64, 64)):
         assert [each.shape[1] for each in stage] == [7, 14, 28]
         assert stage.offsets.shape[-2:] == stage.pose.shape[-2:]
 
 
-def test_a_configuration_for_one_person_is_stored_as_it_was_before_there_were_others():
-    single, crowd = tiny(), tiny(offsets=True)
-    assert "offsets" not in single.to_json()
-    assert crowd.to_json()["offsets"] is True
-    for config in (single, crowd):
+@pytest.mark.parametrize("experiment", EXPERIMENTS, ids=lambda experiment: experiment.slug)
+def test_every_configuration_survives_json(experiment):
+    for anatomy in (LIP, PASCAL):
+        config = experiment.model_config(SMOKE, anatomy)
         assert ModelConfig.from_json(json.loads(json.dumps(config.to_json()))) == config
 
 
-@pytest.mark.parametrize("side", [32, 40, 56, 96, 100, 128])
+@pytest.mark.parametrize("side", [32, 40, 100])
 @pytest.mark.parametrize("backbone", ["vgg", "hourglass"])
 def test_any_crop_size_passes(side, backbone):
     config = tiny(backbone)
@@ -93,11 +92,8 @@ def test_at_256_and_full_width_mula_has_the_papers_shapes_and_the_expected_extra
         assert mula.interaction[0].to_pose.adapter(r_parsing).shape == (1, width, kernel_size, kernel_size)
 
 
-def test_five_stages_at_full_width_have_nine_residual_groups_each():
-    config = find_experiment("HG-5s-1u-MuLA").model_config(SMOKE, LIP)
-    model = JointModel(config)
-    assert len(model.parsing.encoder) == len(model.pose.encoder) == len(model.interaction) == 5
-    hourglass = model.pose.encoder[0].layers[0]
+def test_an_hourglass_has_nine_residual_groups():
+    hourglass = JointModel(tiny()).pose.encoder[0].layers[0]
     assert len(hourglass.down) + 1 + len(hourglass.up) == 9
 
 
@@ -137,11 +133,6 @@ def test_the_model_brings_uint8_and_float_images_into_its_own_convention():
     torch.testing.assert_close(ours(images), (images.float() / 255 - 0.5) / 0.25)
     torch.testing.assert_close(ours(images), ours(images.float()))
     torch.testing.assert_close(released(images), images.flip(1).float() / 255 - 0.5)
-
-
-def test_a_configuration_survives_json():
-    config = find_experiment("HG-2s-1u-MuLA").model_config(SMOKE, LIP)
-    assert ModelConfig.from_json(config.to_json()) == config
 
 
 @pytest.mark.parametrize(

@@ -344,7 +344,7 @@ def test_a_file_without_tensors_or_no_file_is_refused(tmp_path):
 
 
 def test_the_released_structure_is_for_one_person():
-    with pytest.raises(ConfigError, match="for one person only"):
+    with pytest.raises(ConfigError, match="is for one person"):
         replace(released_config("hourglass", 1, width=16), offsets=True)
     assert build_model(released_config("vgg", width=16), 0).config.pose_maps == 17
 

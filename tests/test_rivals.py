@@ -1,6 +1,5 @@
 """The compared systems: what defines each one is there, and matters."""
 
-import json
 from dataclasses import replace
 
 import pytest
@@ -66,13 +65,6 @@ def test_a_system_predicts_its_tasks_and_all_of_it_learns(experiment, batch):
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.isfinite().all(), name
-
-
-@pytest.mark.parametrize("experiment", RIVALS, ids=lambda experiment: experiment.slug)
-def test_a_systems_configuration_survives_a_file(experiment):
-    config = experiment.model_config(SMOKE, LIP)
-    assert ModelConfig.from_json(json.loads(json.dumps(config.to_json()))) == config
-    assert "rival" not in find_experiment("VGG16-FCN").model_config(SMOKE, LIP).to_json()
 
 
 def test_an_unknown_system_is_refused_with_the_known_ones():
