@@ -107,25 +107,28 @@ def convert(state: Mapping[str, Tensor], file: Path | str = "the state dict") ->
     stages = _count(state, r"pose_encoder\.hg_list\.(\d+)\.")
     units = _count(state, r"pose_encoder\.hg_list\.0\.srb1\.(\d+)\.")
     if backbone == "hourglass" and not (stages and units):
-        raise CheckpointError(
-            f"{file}: neither the authors' VGG nor their hourglass network; its keys begin with {_some(state)}"
-        )
-    config = released_config(backbone, stages, units or 1)  # a VGG has no residual units
-    network = network_of(config)
-    used = {name: value for name, value in state.items() if not DEAD[backbone].fullmatch(name)}
-    if backbone == "hourglass":
-        _check_aliases(used, file)
-        used = {name: value for name, value in used.items() if not ALIAS.fullmatch(name)}
+        raise CheckpointError(f"{file}: neither the authors' VGG nor their hourglass network; it has {list(state)[:5]}")
+    network = network_of(released_config(backbone, stages, units or 1))  # a VGG has no residual units
     ours = network.state_dict()
     wanted = {_their_name(name, backbone): name for name in ours if not name.endswith("num_batches_tracked")}
-    _refuse(file, "unknown keys", [name for name in used if name not in wanted])
-    _refuse(file, "missing keys", [name for name in wanted if name not in used])
-    shapes = [
+    used, problems = {}, []
+    for name, value in state.items():
+        alias = ALIAS.fullmatch(name) if backbone == "hourglass" else None
+        same = f"{alias[1]}_encoder.conv_pred_list.{alias[2]}" if alias else None
+        if alias and (same not in state or not torch.equal(value, state[same])):
+            problems.append(f"{name} and {same} are two names of one classifier, but differ")
+        elif not alias and not DEAD[backbone].fullmatch(name):
+            used[name] = value
+    problems += [f"unknown key {name}" for name in used if name not in wanted]
+    problems += [f"missing key {name}" for name in wanted if name not in used]
+    problems += [
         f"{name} {tuple(used[name].shape)} instead of {tuple(ours[mine].shape)}"
         for name, mine in wanted.items()
-        if used[name].shape != ours[mine].shape
+        if name in used and used[name].shape != ours[mine].shape
     ]
-    _refuse(file, "keys of another shape", shapes)
+    if problems:
+        more = f" and {len(problems) - 5} more" if len(problems) > 5 else ""
+        raise CheckpointError(f"{file}: not the authors' network: {', '.join(problems[:5])}{more}")
     network.load_state_dict({**ours, **{mine: used[name].float() for name, mine in wanted.items()}})
     _reorder_joints(network)
     return network.eval()
@@ -151,10 +154,9 @@ def convert_file(source: Path, target: Path) -> Network:
     """Convert one of the authors' files into a weights file, written atomically; returns the network."""
     network = convert(load_official(source), source)
     config = network.config
-    name = "VGG16-FCN-MuLA" if config.backbone == "vgg" else f"HG-{config.stages}s-{config.units}u-MuLA"
     digest = hashlib.sha256(source.read_bytes()).hexdigest()
     facts = {
-        "experiment": name,
+        "experiment": "VGG16-FCN-MuLA" if config.backbone == "vgg" else f"HG-{config.stages}s-{config.units}u-MuLA",
         "profile": "paper-released",
         "dataset": "lip",
         "seed": None,
@@ -194,16 +196,6 @@ def _count(state: Mapping[str, Tensor], pattern: str) -> int:
     return len({match[1] for name in state if (match := re.match(pattern, name))})
 
 
-def _check_aliases(state: Mapping[str, Tensor], file: Path | str) -> None:
-    for name, value in state.items():
-        alias = ALIAS.fullmatch(name)
-        if alias is None:
-            continue
-        same = f"{alias[1]}_encoder.conv_pred_list.{alias[2]}"
-        if same not in state or not torch.equal(value, state[same]):
-            raise CheckpointError(f"{file}: {name} and {same} are two names of one classifier, but differ")
-
-
 def _reorder_joints(network: Network) -> None:
     """Bring the joint maps from the authors' order into LIP's, where made and where read; the background stays last."""
     order = torch.tensor([*(JOINTS.index(joint) for joint in LIP.joints), len(JOINTS)])
@@ -213,16 +205,6 @@ def _reorder_joints(network: Network) -> None:
             classifier.bias.copy_(classifier.bias[order])
         for mapping in network.pose.mapping:
             mapping.from_prediction.weight.copy_(mapping.from_prediction.weight[:, order])
-
-
-def _refuse(file: Path | str, what: str, names: Sequence[str]) -> None:
-    if names:
-        raise CheckpointError(f"{file}: {what} in the authors' network: {_some(names)}")
-
-
-def _some(names: Sequence[str] | Mapping[str, object], most: int = 5) -> str:
-    names = list(names)
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
