@@ -102,17 +102,6 @@ def test_coarse_logits_and_fine_masks_mean_the_same_places():
     assert float(structure_distance(logits_of(coarse), fine, GROUPS)) == pytest.approx(0, abs=1e-8)
 
 
-def test_images_have_their_own_mean_cross_entropy():
-    generator = torch.Generator().manual_seed(0)
-    logits = torch.randn(3, 20, 4, 4, generator=generator)
-    mask = torch.randint(0, 20, (3, 16, 16), generator=generator, dtype=torch.uint8)
-    mask[1, :5] = 255
-    mask[2] = 255
-    enlarged = F.interpolate(logits, size=(16, 16), mode="bilinear", align_corners=False)
-    expected = [F.cross_entropy(enlarged[b : b + 1], mask[b : b + 1].long(), ignore_index=255) for b in range(2)]
-    torch.testing.assert_close(image_cross_entropy(logits, mask, 255), torch.stack([*expected, torch.zeros(())]))
-
-
 def test_hard_pixels_are_the_worst_half_of_those_that_count():
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(2, 20, 8, 8, generator=generator)
@@ -151,16 +140,6 @@ def test_ssls_weight_reaches_the_gradient(name, batch):
     }[name]
     torch.testing.assert_close(weighted, plain * weights[:, None, None, None])
     assert not raw.requires_grad
-
-
-@pytest.mark.parametrize("name", ["Attention", "Attention+SSL"])
-def test_the_scores_of_every_scale_and_of_all_are_supervised(name, batch):
-    model = training_network(name)
-    outputs = model(batch["image"])
-    assert len(outputs) == 4
-    loss = model.loss(outputs, Targets(batch, 100.0))
-    for slope in torch.autograd.grad(loss, [output.parsing for output in outputs]):
-        assert float(slope.abs().sum()) > 0
 
 
 def test_controls_of_the_weight():
