@@ -90,14 +90,14 @@ def closing(channels: int, norm: str) -> nn.Sequential:
     BN alone starts at zero (γ = 0), so that R̄ = R at first and a task admits the other's guidance as it proves useful.
     With a ReLU after it that start would never be left, so there γ starts at one.
     """
-    layers: list[nn.Module] = []
+    layers = nn.Sequential()
     if norm in ("bn", "bn_relu"):
         layers.append(nn.BatchNorm2d(channels))
     if norm == "bn":
         nn.init.zeros_(layers[0].weight)
     if norm in ("bn_relu", "relu"):
         layers.append(nn.ReLU(inplace=True))
-    return nn.Sequential(*layers)
+    return layers
 
 
 class DynamicConv2d(nn.Module):

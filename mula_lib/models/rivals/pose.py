@@ -119,26 +119,21 @@ class PyramidStream(Network):
         self.initialize(self.classifier)
 
     def forward(self, images: Tensor) -> list[StageOutput]:
-        """(B, 3, H, W) -> maps (B, joints, H/4, W/4) of four levels, the coarsest first, enlarged to the finest."""
+        """(B, 3, H, W) -> maps (B, joints, H/4, W/4) of four levels, the coarsest first, upsampled to the finest."""
         x = self.stem(self.config.image(images))
         levels = []
         for level, block in enumerate(self.up):
             x = block(F.max_pool2d(x, 2) if level else x)
             levels.append(x)
-        outputs: list[StageOutput] = []
-        pyramid = maps = None
-        for level in reversed(range(LEVELS)):
-            lateral = self.lateral[level](levels[level])
-            if maps is None:
-                pyramid = lateral
-                maps = self.classifier[level](pyramid)
-            else:
-                pyramid = lateral + _doubled(pyramid)
-                coarser = _doubled(maps)
-                maps = self.classifier[level](torch.cat([pyramid, coarser], dim=1)) + coarser
-            enlarged = F.interpolate(maps, size=levels[0].shape[-2:], mode="bilinear", align_corners=False)
-            outputs.append(StageOutput(None, enlarged))
-        return outputs
+        pyramid = self.lateral[-1](levels[-1])
+        maps = [self.classifier[-1](pyramid)]
+        for level in reversed(range(LEVELS - 1)):
+            pyramid, coarser = self.lateral[level](levels[level]) + _doubled(pyramid), _doubled(maps[-1])
+            maps.append(self.classifier[level](torch.cat([pyramid, coarser], dim=1)) + coarser)
+        size = levels[0].shape[-2:]
+        return [
+            StageOutput(None, F.interpolate(each, size=size, mode="bilinear", align_corners=False)) for each in maps
+        ]
 
 
 def _doubled(maps: Tensor) -> Tensor:
@@ -166,9 +161,9 @@ class PoseMachine(nn.Module):
 
     def forward(self, features: Tensor) -> list[Tensor]:
         """(B, width, h, w) -> three times (B, joints, h, w)."""
-        maps: list[Tensor] = []
-        for stage in self.stages:
-            maps.append(stage(torch.cat([features, maps[-1]], dim=1) if maps else features))
+        maps = [self.stages[0](features)]
+        for stage in self.stages[1:]:
+            maps.append(stage(torch.cat([features, maps[-1]], dim=1)))
         return maps
 
 
