@@ -63,7 +63,7 @@ def measure(name: str, crowds: bool) -> dict:
     objective, optimizer = Objective(model, recipe), make_optimizer(model, recipe)
     for _ in range(2):  # the first step allocates, and compiles
         started = time.perf_counter()
-        float(update(objective, optimizer, batch, recipe))
+        float(update(objective, optimizer, batch, recipe)[0])
         seconds = time.perf_counter() - started
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return {

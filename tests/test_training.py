@@ -16,7 +16,7 @@ from mula_lib.data.augment import Augmentation
 from mula_lib.data.samples import TrainingSamples
 from mula_lib.data.targets import gaussian_heatmaps, heatmap_sigma
 from mula_lib.files import CheckpointError
-from mula_lib.losses import Truth, supervise
+from mula_lib.models.losses import Targets, supervise
 from mula_lib.models.network import StageOutput, build_model
 from mula_lib.training import EpochBatches, fit
 from workbook.profiles import PAPER_EPOCHS, Recipe
@@ -44,7 +44,7 @@ def test_the_loss_sums_cross_entropy_and_weighted_squared_error_over_stages():
             for b in range(2) for y in range(8) for x in range(8) if mask[b, y, x] != 255
         ]  # fmt: skip
         expected += sum(losses) / len(losses) + 20 * ((pose - heatmaps) ** 2).mean().item()
-    assert supervise(stages, Truth(batch, 20.0)).item() == pytest.approx(expected, rel=1e-5)
+    assert supervise(stages, Targets(batch, 20.0)).item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_the_learning_rate_halves_at_the_papers_shares_of_the_epochs():

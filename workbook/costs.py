@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from mula_lib.kernels import jit
 from mula_lib.models.network import ModelConfig, Network, network_of
 
 BACKWARD = 2  # forward passes that a backward pass costs: one for the gradient of the features, one for the weights'
@@ -28,7 +27,7 @@ def forward_gflops(model: Network, crop: int) -> float:
     """
     image = torch.zeros(1, 3, crop, crop, device=next(model.parameters()).device)
     was_training = model.training
-    with jit.plain(), FlopCounterMode(display=False) as counter:  # it sees PyTorch's operations only
+    with FlopCounterMode(display=False) as counter:
         model.eval()(image)
     model.train(was_training)
     return round(counter.get_total_flops() / 1e9, 4)
@@ -74,7 +73,7 @@ def _count(config: ModelConfig, crop: int, device: str) -> NetworkCost:
             kept[tensor.untyped_storage()._cdata] = tensor
         return tensor
 
-    with jit.plain(), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         # two images: the norms of a map of one cell want more than one value
         outputs = model.train()(torch.zeros(2, 3, crop, crop, device=device))
     logits = sum(stage.parsing.shape[1] for stage in outputs if stage.parsing is not None)

@@ -108,12 +108,11 @@ def measured_speed(run: Run, cost: NetworkCost) -> float:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        with processes.on_its_own():
-            for steps in (1, 5 if cuda else 1):  # the first step of a network compiles and allocates
-                started = time.perf_counter()
-                for _ in range(steps):
-                    float(update(objective, optimizer, together, run.recipe))  # waits for the device
-                seconds = (time.perf_counter() - started) / steps
+        for steps in (1, 5 if cuda else 1):  # the first step of a network compiles and allocates
+            started = time.perf_counter()
+            for _ in range(steps):
+                float(update(objective, optimizer, together, run.recipe)[0])  # waits for the device
+            seconds = (time.perf_counter() - started) / steps
     finally:
         torch.set_num_threads(threads)
     return cost.training_gflops * batch / seconds

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import platform
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,7 @@ from mula_lib.evaluation import evaluate
 from mula_lib.files import write_json
 from mula_lib.inference import Testing
 from mula_lib.models.network import Network, build_model
-from mula_lib.training import fit
+from mula_lib.training import Job, fit
 from workbook.costs import forward_gflops, parameter_count
 from workbook.datasets import REPOSITORY
 
@@ -38,22 +39,12 @@ def train(run: Run, weights: Path, *, workers: int = 0, save_memory: bool = Fals
     quick = Testing(scales=(1.0,), mirror=False)
 
     def watch(network: Network) -> dict[str, float]:
-        scores = evaluate(network, source.val, profile.crop, quick, source.anatomy, limit=profile.watch).scores(
-            source.anatomy
-        )
+        few = replace(source.val, records=source.val.records[: profile.watch])
+        scores = evaluate(network, few, profile.crop, quick, source.anatomy).scores(source.anatomy)
         return {name: scores[name] for name in (source.anatomy.pose_metric, "mIoU") if not math.isnan(scores[name])}
 
-    result = fit(
-        model,
-        samples,
-        run.recipe,
-        run.folder,
-        fingerprint=run.fingerprint,
-        seed=run.seed,
-        title=run.experiment.name,
-        watch=watch if profile.watch else None,
-        workers=workers,
-    )
+    watched = watch if profile.watch else None
+    result = fit(model, samples, run.recipe, Job(run.folder, run.fingerprint, run.experiment.name, workers, watched))
     facts = {
         "experiment": run.experiment.name,
         "profile": profile.name,
@@ -62,6 +53,7 @@ def train(run: Run, weights: Path, *, workers: int = 0, save_memory: bool = Fals
         "fingerprint": run.fingerprint,
         "train_seconds": round(result.seconds, 1),
         "trained_on": f"{platform.machine()}, {device.type}, torch {torch.__version__}",
+        "precision": result.precision,
         "log": result.log,
         **({"trouble": result.trouble} if result.trouble else {}),
     }
