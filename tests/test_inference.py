@@ -71,15 +71,6 @@ def test_the_mask_is_the_arg_max_at_the_photos_own_pixels():
     assert (prediction.mask == image).all()
 
 
-def test_scales_agree_on_a_smooth_scene():
-    photo = np.full((60, 80, 3), 12 * 5, np.uint8)
-    photo[:, 40:] = 12 * 9
-    for scales in ((1.0,), (0.8, 1.0, 1.25)):
-        mask = predict(ColourReader(), [photo], 64, Testing(scales=scales, mirror=False), LIP)[0].mask
-        assert (mask[4:-4, 4:36] == 5).all()  # beyond, the padding of the crop mixes in
-        assert (mask[4:-4, 44:-4] == 9).all()
-
-
 def test_the_mirror_image_is_averaged_with_its_sides_swapped_back():
     """Against two forwards by hand: of the photo, and of the mirrored photo with channels and columns put back."""
     config = build_model_config()
@@ -116,43 +107,8 @@ def assert_nearly_equal(actual, expected, tolerance):
     assert (actual - expected).abs().mean() <= tolerance * expected.abs().mean()
 
 
-def test_a_batch_predicts_what_its_photos_predict_alone():
-    model = build_model(build_model_config(), 0).eval()
-    rng = np.random.default_rng(3)
-    photos = [rng.integers(0, 256, size, dtype=np.uint8) for size in ((40, 64, 3), (70, 30, 3), (64, 64, 3))]
-    together = predict(model, photos, 64, Testing(), LIP)
-    for photo, prediction in zip(photos, together, strict=True):
-        alone = predict(model, [photo], 64, Testing(), LIP)[0]
-        assert (alone.mask == prediction.mask).mean() > 0.999
-        np.testing.assert_allclose(alone.joints, prediction.joints, atol=1e-3)
-
-
 def build_model_config():
     return find_experiment("HG-1s-1u-MuLA").model_config(SMOKE, LIP)
-
-
-@pytest.mark.parametrize("scales", [(0.8,), (1.0,), (0.8, 1.0), (0.7, 1.0, 1.3)])
-def test_every_scale_finds_the_joints_and_parts_in_the_same_place(scales):
-    """Sixteen flat patches, each with one joint's green value and one part's red value."""
-    photo = np.zeros((96, 96, 3), np.uint8)
-    centres = []
-    for j in range(16):
-        row, column = divmod(j, 4)
-        photo[24 * row + 4 : 24 * row + 20, 24 * column + 4 : 24 * column + 20] = (12 * (j + 1), 15 * (j + 1), 0)
-        centres.append((24 * column + 11.5, 24 * row + 11.5))
-    prediction = predict(ColourReader(), [photo], 96, Testing(scales=scales, mirror=False), LIP)[0]
-    inside = np.abs(prediction.joints - centres)
-    assert inside.max() <= 8  # anywhere on the patch: a flat patch has no single peak
-    for j, (x, y) in enumerate(centres):
-        assert prediction.mask[int(y), int(x)] == j + 1
-
-
-def test_a_scale_above_one_does_not_shift_a_peak():
-    photo = np.zeros((96, 96, 3), np.uint8)
-    photo[30:36, 60:66, 1] = 15  # the right ankle's value
-    for scales in ((1.0,), (0.8, 1.0, 1.25)):
-        x, y = predict(ColourReader(), [photo], 96, Testing(scales=scales, mirror=False), LIP)[0].joints[0]
-        assert (x, y) == pytest.approx((62.5, 32.5), abs=2.1)
 
 
 @pytest.mark.parametrize("scales", [(1.0,), (0.8, 1.0, 1.25)])
