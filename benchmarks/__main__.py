@@ -1,6 +1,6 @@
 """All benchmarks, one after the other: ``python -m benchmarks`` (a quarter of an hour on two quiet cores).
 
-One more is a trial rather than a timing, and run by its name: ``benchmarks.faults``.
+One more is a trial rather than a timing, and run by its name: ``benchmarks.hostile``.
 """
 
 from __future__ import annotations
@@ -13,12 +13,9 @@ from workbook.datasets import REPOSITORY
 ALL = (
     "dynamic_convolution",
     "training_step",
-    "growth",
     "input_pipeline",
     "evaluation",
-    "crowds",
     "rendering",
-    "start_up",
 )
 
 if __name__ == "__main__":
