@@ -63,8 +63,8 @@ def test_a_profile_for_gpus_refuses_to_run_without_one(profile, capsys):
 def chosen(*arguments):
     """(halves, runs) of a command line."""
     options = cli._parser().parse_args(arguments)
-    only = cli._rows(options.only or ())
-    halves = cli._halves(cli._profile(options), cli._tables(options, only), options)
+    only, tables = cli._asked(options)
+    halves = cli._halves(cli._profile(options), tables, options)
     return halves, [run for half in halves for run in half.choose((0,), only, options.retrain)]
 
 

@@ -103,8 +103,7 @@ class Half:
 
 def _run(options: argparse.Namespace) -> None:
     started, first = time.perf_counter(), processes.rank() == 0
-    profile, only = _profile(options), _rows(options.only or ())
-    tables = _tables(options, only)
+    profile, (only, tables) = _profile(options), _asked(options)
     if options.list:
         print(*_names(profile, tables, only), sep="\n")
         return
@@ -157,30 +156,25 @@ def _profile(options: argparse.Namespace) -> Profile:
     return find_profile(name)
 
 
-def _rows(names: Sequence[str]) -> list[Experiment]:
-    """The rows asked for by name, or by ``table2`` for all of one."""
-    rows = []
-    for name in names:
+def _asked(options: argparse.Namespace) -> tuple[list[Experiment], tuple[int, ...]]:
+    """The rows asked for, if any; and the tables asked for, or else those of these rows, or else all."""
+    only, named = [], []
+    for name in options.only or ():
         table = re.fullmatch(r"table([1-6])", name)
-        rows += table_experiments(int(table[1])) if table else [find_experiment(name)]
-    return rows
-
-
-def _tables(options: argparse.Namespace, only: Sequence[Experiment]) -> tuple[int, ...]:
-    """The tables asked for; those of the rows asked for; or all."""
-    named = [int(name[5:]) for name in options.only or () if re.fullmatch(r"table[1-6]", name)]
+        named += [int(table[1])] if table else []
+        only += table_experiments(int(table[1])) if table else [find_experiment(name)]
     if options.tables or (only and len(named) == len(options.only)):
-        return tuple(options.tables or named)
-    return tuple(table for table in (*TABLES, OF_CLAIMS) if not only or set(only) & set(table_experiments(table)))
+        return only, tuple(options.tables or named)
+    every = (*TABLES, OF_CLAIMS)
+    return only, tuple(table for table in every if not only or set(only) & set(table_experiments(table)))
 
 
 def _names(profile: Profile, tables: Sequence[int], only: Sequence[Experiment]) -> list[str]:
     """The rows of ``tables``, each training once."""
     names = {}
     for table in tables:
-        crowds = table in CROWD_TABLES
-        size, anatomy = (profile.for_crowds(), PASCAL) if crowds else (profile, LIP)
-        if not (crowds and profile.protocol == "released"):
+        size, anatomy = (profile.for_crowds(), PASCAL) if table in CROWD_TABLES else (profile, LIP)
+        if anatomy is LIP or profile.protocol != "released":
             rows = (row for row in table_experiments(table) if not only or row in only)
             names |= dict.fromkeys(row.first_alike(size, anatomy).name for row in rows)
     return list(names)

@@ -53,39 +53,17 @@ class Profile:
 
 
 SMOKE = Profile(
-    name="smoke",
-    dataset="fixture",
-    crop=64,
-    recipe=Recipe(epochs=2, batch=8, warmup=0.5),
-    vgg_width=16,
-    hourglass_width=16,
-    testing=Testing(scales=(0.8, 1.0), mirror=True),
-    crowds={"dataset": "crowd-fixture"},
-    watch=4,
-    cell_timeout=300,
-)
+    "smoke", "fixture", crop=64, recipe=Recipe(epochs=2, batch=8, warmup=0.5), vgg_width=16, hourglass_width=16,
+    testing=Testing(scales=(0.8, 1.0), mirror=True), crowds={"dataset": "crowd-fixture"}, watch=4, cell_timeout=300,
+)  # fmt: skip
 
-# One cycle of AdamW: what learns in a hundred thousand samples instead of the paper's millions.
+# One cycle of AdamW: what learns in a hundred thousand samples instead of the paper's millions (docs/adaptation.md).
 SHORT = Recipe(
-    epochs=40,
-    batch=24,
-    learning_rate=0.005,
-    optimizer="adamw",
-    schedule="cosine",
-    warmup=0.1,
-    drop_at=(),
-    pose_weight=500.0,
-    bf16=True,
-)
+    epochs=40, batch=24, learning_rate=0.005, optimizer="adamw", schedule="cosine", warmup=0.1, drop_at=(),
+    pose_weight=500.0, bf16=True,
+)  # fmt: skip
 DEMO = Profile(
-    name="demo",
-    dataset="people",
-    crop=96,
-    recipe=SHORT,  # measured, docs/adaptation.md
-    vgg_width=64,
-    hourglass_width=64,
-    hourglass_kernel_size=7,
-    residual=True,
+    "demo", "people", crop=96, recipe=SHORT, vgg_width=64, hourglass_width=64, hourglass_kernel_size=7, residual=True,
     core=("VGG16-FCN", "VGG16-FCN-MuLA", "HG-0s-1u-MuLA", "HG-1s-1u-MuLA"),
     crowds={
         "dataset": "crowds",
@@ -94,48 +72,29 @@ DEMO = Profile(
         "core": ("HG-2×1u", "HG-2s-1u-MuLA"),
     },
     watch=100,
-)
+)  # fmt: skip
 
 PAPER = Profile(
-    name="paper",
-    dataset="lip",
-    crop=256,
-    recipe=Recipe(epochs=PAPER_EPOCHS, batch=24),
-    vgg_width=512,
-    hourglass_width=256,
-    hourglass_kernel_size=7,
-    vgg_batch_norm=False,
-    crowds={"dataset": "pascal"},
-    needs_gpu=True,
-    cell_timeout=24 * 3600,
-)
+    "paper", "lip", crop=256, recipe=Recipe(epochs=PAPER_EPOCHS, batch=24), vgg_width=512, hourglass_width=256,
+    hourglass_kernel_size=7, vgg_batch_norm=False, crowds={"dataset": "pascal"}, needs_gpu=True, cell_timeout=24 * 3600,
+)  # fmt: skip
 
 # The authors' code: other rates and drops, no clipping, nobody beyond the photo, one scale, mirrored poses only. Their
 # network for several people was not released.
+_THEIR_DROPS = tuple((epoch - 1) / PAPER_EPOCHS for epoch in PAPER_DROPS)
 PAPER_RELEASED = replace(
-    PAPER,
-    name="paper-released",
-    protocol="released",
+    PAPER, name="paper-released", protocol="released", vgg_learning_rate=0.0001,
     recipe=replace(
-        PAPER.recipe,
-        learning_rate=0.0015,
-        drop_at=tuple((epoch - 1) / PAPER_EPOCHS for epoch in PAPER_DROPS),
-        drop_to=(0.5, 0.25, 0.1, 0.05),
-        clip_norm=0.0,
+        PAPER.recipe, learning_rate=0.0015, drop_at=_THEIR_DROPS, drop_to=(0.5, 0.25, 0.1, 0.05), clip_norm=0.0
     ),
-    vgg_learning_rate=0.0001,
     augmentation=Augmentation(outside=0, joints_outside=True),
     testing=Testing(scales=(1.0,), mirror=True, mirror_parts=False),
-)
+)  # fmt: skip
 
 # A weekend on one card: the paper's networks, a quarter of its epochs with the drops in proportion, the rows that
 # decide its main claims. On LIP with --lip; without, on people rendered at its size.
 GPU = replace(
-    PAPER,
-    name="gpu",
-    dataset="people-256",
-    recipe=Recipe(epochs=60, batch=24, warmup=0.02),
-    vgg_batch_norm=True,
+    PAPER, name="gpu", dataset="people-256", recipe=Recipe(epochs=60, batch=24, warmup=0.02), vgg_batch_norm=True,
     core=(
         "VGG16-FCN", "VGG16-FCN-Self", "VGG16-FCN-LA-Pose", "VGG16-FCN-LA-Parsing", "VGG16-FCN-MuLA",
         "HG-0s-1u-MuLA", "HG-2×1u", "HG-2s-1u-MuLA", "HG-5s-1u-MuLA",
@@ -242,8 +201,9 @@ class Experiment:
 
 def _experiment(line: dict[str, str]) -> Experiment:
     numbers = {name: float(line[name]) for name in ("width_factor", "rate") if line[name]}
-    words = (line["name"], line["backbone"], tuple(line["interactions"].split()), line["idea"])
-    return Experiment(*words, bool(line["shared_encoder"]), line["system"] or None, controls=line["controls"], **numbers)
+    words = {name: line[name] for name in ("name", "backbone", "idea", "controls")}
+    stages, shared = tuple(line["interactions"].split()), bool(line["shared_encoder"])
+    return Experiment(**words, **numbers, interactions=stages, shared_encoder=shared, system=line["system"] or None)
 
 
 with open(Path(__file__).with_name("networks.csv"), encoding="utf-8", newline="") as _file:

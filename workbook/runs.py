@@ -79,7 +79,7 @@ class Run:
         """The network."""
         return self.experiment.model_config(self.profile, self.source.anatomy)
 
-    @property
+    @cached_property
     def recipe(self) -> Recipe:
         """How the network is trained."""
         return self.experiment.recipe(self.profile)
@@ -132,9 +132,8 @@ class Run:
     @property
     def shipped_counts(self) -> Path:
         """Where per-image counts of this run would lie if they were committed; its metrics lie beside, as ``.json``."""
-        crowds = "-crowds" if self.source.anatomy.crowds else ""
-        folder = results_folder(self.profile, self.source) / "counts"
-        return folder / f"{self.first.slug}{crowds}-seed-{self.seed}.npz"
+        slug = self.first.slug + ("-crowds" if self.source.anatomy.crowds else "")
+        return results_folder(self.profile, self.source) / "counts" / f"{slug}-seed-{self.seed}.npz"
 
     # What is known of it
 
@@ -184,10 +183,6 @@ class Run:
         seeds = f" --seeds {self.seed + 1}" if self.seed else ""
         command = f'./run_all.sh {self.profile.name} --only "{self.experiment.name}"{seeds}'
         return f"not {'tested' if self.trained else 'trained'} yet: {command}"
-
-    def result(self) -> Run | None:
-        """The run itself if it is finished, else None."""
-        return None if self.metrics is None else self
 
     def model(self) -> Network:
         """The trained network, in evaluation mode, on the GPU where there is one."""
@@ -273,17 +268,8 @@ class Run:
             scores = evaluate(network, source.val, profile.crop, quick, anatomy, limit=profile.watch).scores(anatomy)
             return {name: scores[name] for name in (anatomy.pose_metric, "mIoU") if not math.isnan(scores[name])}
 
-        result = fit(
-            model,
-            samples,
-            self.recipe,
-            self.folder,
-            fingerprint=self.fingerprint,
-            seed=self.seed,
-            title=self.experiment.name,
-            watch=watch if profile.watch else None,
-            workers=workers,
-        )
+        job = {"fingerprint": self.fingerprint, "seed": self.seed, "title": self.experiment.name, "workers": workers}
+        result = fit(model, samples, self.recipe, self.folder, **job, watch=watch if profile.watch else None)
         facts = {
             "experiment": self.first.name,
             "profile": profile.name,
@@ -351,10 +337,8 @@ def shipped_result(experiment: Experiment, source: Source) -> Run:
     profile = find_profile("demo")
     run = Run(experiment, profile.for_crowds() if source.anatomy.crowds else profile, source)
     if not run.shipped_weights.is_file():
-        raise CheckpointError(
-            f"{run.shipped_weights}: no such weights; they are in a checkout of the repository, which MULA_HOME names "
-            "elsewhere; ./run_all.sh --only ROW --ship makes them"
-        )
+        fix = "name a checkout of the repository (MULA_HOME), or make them: ./run_all.sh --only ROW --ship"
+        raise CheckpointError(f"{run.shipped_weights}: no such weights; {fix}")
     if run.shipped:
         return run.do(train=False)
     elsewhere = replace(run, base=RUNS / "elsewhere")
@@ -369,16 +353,10 @@ def _digest(value: dict) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
 
 
-# The names that notebooks use today
-
-
-def do_run(run: Run, **how: bool | int) -> Run:
-    """:meth:`Run.do`."""
-    return run.do(**how)
+# Old names, for notebooks
 
 
 def wanted_runs(table: int, profile: Profile, source: Source, seeds: Sequence[int]) -> list[Run]:
-    """The runs of a table that its notebook shows: those that cost no training, and the core rows."""
     from workbook.jobs import to_train
     from workbook.tables import table_experiments
 
@@ -387,4 +365,7 @@ def wanted_runs(table: int, profile: Profile, source: Source, seeds: Sequence[in
     return [run for run in runs if run.trained or run in training]
 
 
+do_run, RunResult = Run.do, Run
 Run.run = property(lambda self: self)
+Run.trouble = property(lambda self: self.metrics.get("trouble"))
+Run.result = lambda self: None if self.metrics is None else self
