@@ -65,7 +65,7 @@ def chosen(*arguments):
     options = cli._parser().parse_args(arguments)
     only, tables = cli._asked(options)
     halves = cli._halves(cli._profile(options), tables, options)
-    return halves, [run for half in halves for run in half.choose((0,), only, options.retrain)]
+    return halves, cli._choose([run for half in halves for run in half.collect((0,))], only, options.retrain)
 
 
 def test_the_tables_asked_for_decide_what_is_run():
@@ -106,17 +106,18 @@ def test_the_list_names_every_training_once(capsys):
 
 def test_the_demo_trains_nothing_where_weights_are_committed(monkeypatch, tmp_path, source):
     """Rows without weights are left out; with --retrain all are trained, and without any weights the core rows."""
-    half = cli.Half(DEMO, source, (1,))
     monkeypatch.setattr(runs_module, "WEIGHTS", tmp_path)
     monkeypatch.setattr(runs_module, "RUNS", tmp_path)
     monkeypatch.setattr(runs_module.Run.__init__, "__defaults__", (0, tmp_path))
-    assert [run.experiment.name for run in half.choose((0,), [], False)] == ["VGG16-FCN", "VGG16-FCN-MuLA"]
-    assert len(half.choose((0,), [], True)) == 9
+
+    def names(*how):
+        return [run.experiment.name for run in cli._choose(cli.Half(DEMO, source, (1,)).collect((0,)), *how)]
+
+    assert names([], False) == ["VGG16-FCN", "VGG16-FCN-MuLA"]
+    assert len(names([], True)) == 9
     monkeypatch.setattr(runs_module.Run, "shipped", property(lambda run: run.experiment.name == "VGG16-FCN"))
-    assert [run.experiment.name for run in half.choose((0,), [], False)] == ["VGG16-FCN"]
-    assert [run.experiment.name for run in half.choose((0,), [find_experiment("VGG16-FCN-MTL")], False)] == [
-        "VGG16-FCN-MTL"
-    ]
+    assert names([], False) == ["VGG16-FCN"]
+    assert names([find_experiment("VGG16-FCN-MTL")], False) == ["VGG16-FCN-MTL"]
 
 
 def test_a_half_without_its_data_is_left_out_and_named(capsys, monkeypatch):

@@ -79,18 +79,11 @@ class Half:
         """Where its results go."""
         return results_folder(self.profile, self.source)
 
-    def choose(self, seeds: Sequence[int], only: Sequence[Experiment], retrain: bool) -> list[Run]:
-        """The runs to do: the rows ``only``; otherwise what needs no training and the core rows, or all to retrain."""
-        runs: dict[Path, Run] = {}
-        for table in self.tables:
-            self.runs[table] = table_runs(table, self.profile, self.source, seeds, runs)
-        asked = [run for run in runs.values() if run.seed in seeds]
-        names = {each.first_alike(self.profile, self.source.anatomy).name for each in only}
-        core = to_train(asked)
-        chosen = [run for run in asked if (run.first.name in names if only else retrain or run.trained or run in core)]
-        if any(retrain or not run.trained for run in chosen):
-            len(self.source.train)  # rendered now, by all cores
-        return chosen
+    def collect(self, seeds: Sequence[int]) -> list[Run]:
+        """The runs of its tables, each once."""
+        known: dict[Path, Run] = {}
+        self.runs = {table: table_runs(table, self.profile, self.source, seeds, known) for table in self.tables}
+        return [run for run in known.values() if run.seed in seeds]
 
     def write_tables(self, seeds: Sequence[int]) -> None:
         """Write every table and print it."""
@@ -118,7 +111,10 @@ def _run(options: argparse.Namespace) -> None:
     seeds = tuple(range(options.seeds))
     with processes.first_ahead():
         halves = _halves(profile, tables, options)
-        chosen = [run for half in halves for run in half.choose(seeds, only, options.retrain)]
+        chosen = _choose([run for half in halves for run in half.collect(seeds)], only, options.retrain)
+        for run in chosen:
+            if options.retrain or not run.trained:
+                len(run.source.train)  # rendered now, by all cores
     if only and not chosen:
         raise ConfigError(f"none of the rows asked for is in a table of {', '.join(map(str, tables))}")
     if first:
@@ -167,6 +163,14 @@ def _asked(options: argparse.Namespace) -> tuple[list[Experiment], tuple[int, ..
         return only, tuple(options.tables or named)
     every = (*TABLES, OF_CLAIMS)
     return only, tuple(table for table in every if not only or set(only) & set(table_experiments(table)))
+
+
+def _choose(runs: Sequence[Run], only: Sequence[Experiment], retrain: bool) -> list[Run]:
+    """The runs to do: the rows ``only``; or all with ``retrain``; or what needs no training, and the core rows."""
+    core = to_train(runs)
+    if only:
+        return [run for run in runs if run.first in {row.first_alike(run.profile, run.source.anatomy) for row in only}]
+    return [run for run in runs if retrain or run.trained or run in core]
 
 
 def _names(profile: Profile, tables: Sequence[int], only: Sequence[Experiment]) -> list[str]:
