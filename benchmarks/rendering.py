@@ -17,7 +17,7 @@ from pathlib import Path
 import cv2
 
 from benchmarks.timing import compare, publish
-from mula_lib.machine import usable_cores
+from mula_lib.files import usable_cores
 from rendered_people import PeopleConfig
 from rendered_people.assets import load_assets
 from rendered_people.dataset import render_batch, worker_pool

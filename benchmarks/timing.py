@@ -16,8 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-from mula_lib.files import write_text
-from mula_lib.machine import usable_cores
+from mula_lib.files import usable_cores, write_text
 
 RESULTS = Path(__file__).parent / "results.csv"
 

@@ -24,9 +24,9 @@ import torch
 from benchmarks.timing import Row, machine, publish
 from mula_lib.anatomy import LIP
 from mula_lib.data.targets import PAPER_CROP
+from mula_lib.files import keep_freed_memory, usable_cores
 from mula_lib.kernels import jit
 from mula_lib.losses import Truth
-from mula_lib.machine import keep_freed_memory, usable_cores
 from mula_lib.models.adaptation import AdaptationConfig
 from mula_lib.models.joint import JointModel
 from mula_lib.models.network import ModelConfig

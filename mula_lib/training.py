@@ -20,9 +20,8 @@ from mula_lib import distributed as processes
 from mula_lib.anatomy import IGNORE
 from mula_lib.checkpoint import fill, load_checkpoint, reason, save_checkpoint
 from mula_lib.data.samples import TrainingSamples
-from mula_lib.files import CheckpointError, ConfigError, write_text
+from mula_lib.files import CheckpointError, ConfigError, keep_freed_memory, write_text
 from mula_lib.losses import Truth
-from mula_lib.machine import keep_freed_memory
 from mula_lib.models.network import Network
 
 PAPER_EPOCHS = 250

@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from mula_lib.commands import exit_status
+from mula_lib.files import exit_status
 from rendered_people import CrowdConfig, PeopleConfig, part_frequencies, render_dataset
 
 

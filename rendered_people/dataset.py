@@ -21,12 +21,20 @@ import cv2
 import numpy as np
 from tqdm.auto import tqdm
 
-from mula_lib import locks
 from mula_lib.anatomy import LIP, PASCAL
 from mula_lib.data.pascal import is_pascal
-from mula_lib.files import ConfigError, DataError, read_json, write_text
-from mula_lib.machine import keep_freed_memory, usable_cores
-from mula_lib.workers import end_with_parent, environment, interrupts_waiting
+from mula_lib.files import (
+    ConfigError,
+    DataError,
+    end_with_parent,
+    environment,
+    interrupts_waiting,
+    keep_freed_memory,
+    locked,
+    read_json,
+    usable_cores,
+    write_text,
+)
 from rendered_people.crowd_tree import CrowdTree
 from rendered_people.tree import Tree
 
@@ -96,7 +104,7 @@ def render_dataset(root: Path, config: PeopleConfig, *, workers: int | None = No
     root = Path(root)
     if _is_finished(root, config) and _tree(root, config).is_there(_counts(config)):
         return root
-    with locks.held(root.parent / f".{root.name}.lock", f"the pictures in {root}"):
+    with locked(root.parent / f".{root.name}.lock", f"the pictures in {root}"):
         _render_missing(root, config, workers, progress)
     return root
 

@@ -9,7 +9,7 @@ from conftest import REPOSITORY
 from PIL import Image
 
 from mula_lib.anatomy import LIP, PASCAL
-from mula_lib.data.lip import load_image
+from mula_lib.data.images import load_image
 from mula_lib.inference import Prediction
 from workbook.photo import LONGEST, coco, load_predictor, main, overlay, photos_of
 

@@ -75,7 +75,7 @@ def test_a_posed_bone_follows_its_parents():
 
 
 def test_rendering_leaves_the_process_its_processors():
-    from mula_lib.machine import usable_cores
+    from mula_lib.files import usable_cores
     from rendered_people import render
 
     before = usable_cores()

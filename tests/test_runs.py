@@ -10,9 +10,8 @@ import workbook.runs as runs_module
 from mula_lib import distributed as processes
 from mula_lib.anatomy import LIP
 from mula_lib.checkpoint import load_model, save_weights
-from mula_lib.files import BusyError, CheckpointError, ConfigError, DataError
+from mula_lib.files import LOCK, BusyError, CheckpointError, ConfigError, DataError, locked
 from mula_lib.models.network import build_model
-from workbook.commands import alone
 from workbook.datasets import open_source
 from workbook.experiments import DEMO, EXPERIMENTS, find_experiment
 from workbook.jobs import do_all, to_train
@@ -219,7 +218,7 @@ def test_two_processes_that_want_the_same_row_train_it_once(make_run, do_run_els
 
 def test_a_row_is_not_trained_by_several_processes_while_another_is_at_it(make_run, monkeypatch):
     run = make_run()
-    with alone(run.folder / ".lock", "it"):
+    with locked(run.folder / LOCK, "it"):
         monkeypatch.setattr(processes, "count", lambda: 2)
         with pytest.raises(BusyError, match=r"HG-1s-1u-MuLA \(fixture\), seed 0; run this again"):
             run.do()

@@ -16,8 +16,7 @@ import torch
 from mula_lib import distributed as processes
 from mula_lib.anatomy import LIP, PASCAL
 from mula_lib.data.check import require_sound
-from mula_lib.files import ConfigError, MulaError, require_writable
-from workbook.commands import alone, cores, exit_status
+from mula_lib.files import ConfigError, MulaError, exit_status, locked, require_writable, usable_cores
 from workbook.datasets import REPOSITORY, VARIABLES, Source, is_given, open_source
 from workbook.experiments import PROFILES, Experiment, Profile, find_experiment, find_profile
 from workbook.jobs import do_all, to_train
@@ -103,9 +102,9 @@ def _run(options: argparse.Namespace) -> None:
     gpus = 0 if options.cpu else torch.cuda.device_count()
     if profile.needs_gpu and not gpus and not options.cpu:
         raise ConfigError(f"profile {profile.name} needs a GPU, and there is none; --cpu runs it without, for weeks")
-    jobs = options.jobs if options.jobs is not None else gpus or cores()
+    jobs = options.jobs if options.jobs is not None else gpus or usable_cores()
     jobs = 1 if processes.count() > 1 else jobs
-    workers = options.workers if options.workers is not None else min(8, cores() // max(jobs, 1)) if gpus else 0
+    workers = options.workers if options.workers is not None else min(8, usable_cores() // max(jobs, 1)) if gpus else 0
     if options.seeds < 1 or jobs < 1 or workers < 0:
         raise ConfigError("--seeds and --jobs count from 1, --workers from 0")
     seeds = tuple(range(options.seeds))
@@ -128,7 +127,7 @@ def _run(options: argparse.Namespace) -> None:
     for run in chosen if options.ship else ():
         if run.metrics is not None:
             run.ship()
-    with alone(RUNS / f".{profile.name}.lock", f"the results of profile {profile.name}"):
+    with locked(RUNS / f".{profile.name}.lock", f"the results of profile {profile.name}"):
         for half in halves:
             half.write_tables(seeds)
         if not options.no_notebooks:

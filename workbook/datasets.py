@@ -94,7 +94,7 @@ def open_source(name: str, *, path: Path | str | None = None) -> Source:
     if not path and not is_given(name):
         raise DataError(f"data set {name!r}: no path given; pass one, or set {VARIABLES[name]} to its folder")
     if path or name in VARIABLES:
-        root = Path(path or os.environ[VARIABLES[name]])
+        root = Path(path or os.environ[VARIABLES[name]]).expanduser()
     elif rendered:
         root = ensure_people(RENDERED[name], REPOSITORY / "data", splits=("val",))
     else:

@@ -19,17 +19,16 @@ from tqdm.auto import tqdm
 
 from mula_lib.anatomy import LIP, PASCAL, Anatomy
 from mula_lib.checkpoint import load_model, read_facts
-from mula_lib.data.lip import load_image
-from mula_lib.files import CheckpointError, DataError, atomic_path, write_bytes, write_json
+from mula_lib.data.images import load_image
+from mula_lib.files import USER_ERROR, CheckpointError, DataError, atomic_path, exit_status, write_bytes, write_json
 from mula_lib.inference import Prediction, predict
 from mula_lib.models.network import Network
-from workbook.commands import USER_ERROR, device, exit_status
 from workbook.datasets import VARIABLES
 from workbook.experiments import Profile, find_experiment, find_profile
 from workbook.figures.output import png_bytes
 from workbook.figures.people import Picture, draw_picture
 from workbook.figures.style import in_house_style
-from workbook.runs import weights_file
+from workbook.runs import device, weights_file
 
 SHIPPED = {False: "VGG16-FCN-MuLA", True: "HG-2s-1u-MuLA"}  # which network is asked; by: several people?
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")

@@ -20,8 +20,7 @@ from string import Template
 import pandas as pd
 from PIL import Image
 
-from mula_lib.commands import exit_status
-from mula_lib.files import DataError, read_json, read_regular, write_text
+from mula_lib.files import DataError, exit_status, read_json, write_text
 from workbook.comparison import side_by_side, systems_side_by_side
 from workbook.datasets import REPOSITORY, VARIABLES
 from workbook.figures.output import CAPTION, shown_path
@@ -43,7 +42,6 @@ OTHERS = (
     "first_prediction", "crowd_",
 )  # fmt: skip
 
-MOST_BYTES = 2**26  # of a figure
 PAGE = Path(__file__).with_name("report_page.html")  # with places for $label, $warning, $contents and $sections
 SMALL = (
     "The paper’s numbers are of full-size networks on LIP and PASCAL-Person-Part. Ours are of the profile and data "
@@ -168,7 +166,7 @@ def _context() -> str:
 
 def _figure(path: Path) -> str:
     try:
-        content = read_regular(path, MOST_BYTES)
+        content = path.read_bytes()
         with Image.open(io.BytesIO(content)) as picture:
             caption = str(picture.info.get(CAPTION, path.stem.replace("_", " ")))
             width, height = picture.size

@@ -17,8 +17,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from mula_lib.files import ConfigError, DataError, write_json, write_text
-from workbook.commands import alone, exit_status
+from mula_lib.files import LOCK, ConfigError, DataError, exit_status, locked, write_json, write_text
 from workbook.datasets import CROWDS, REPOSITORY, Source
 from workbook.experiments import Profile
 from workbook.jobs import to_train
@@ -141,7 +140,7 @@ def write_table(
     """Build a table and write ``table<n>.csv`` and its ``.provenance.json``, atomically; returns the table."""
     frame = build_table(table, profile, source, seeds, runs)
     path = results_folder(profile, source) / f"table{table}.csv"
-    with alone(path.parent / ".lock", f"the tables in {path.parent}"):  # so that both are of one call
+    with locked(path.parent / LOCK, f"the tables in {path.parent}"):  # so that both are of one call
         write_text(path, frame.to_csv(index=False))
         write_json(path.with_suffix(".provenance.json"), provenance(profile, source, seeds))
     return frame
@@ -323,7 +322,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m workbook.results", description="Update the README's results.")
     parser.add_argument("folder", nargs="?", type=Path, default=RESULTS / "demo", help="default: the demo's")
     options = parser.parse_args(arguments)
-    return exit_status(lambda: update(REPOSITORY / "README.md", options.folder))
+    return exit_status(lambda: update(REPOSITORY / "README.md", options.folder), kept="nothing was written")
 
 
 if __name__ == "__main__":

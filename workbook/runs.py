@@ -32,11 +32,10 @@ from mula_lib import distributed as processes
 from mula_lib.checkpoint import load_model, read_facts, save_weights
 from mula_lib.data.samples import TrainingSamples
 from mula_lib.evaluation import CrowdEvaluation, Evaluation, evaluate, load_evaluation
-from mula_lib.files import CheckpointError, ConfigError, read_json, remove, remove_partials, write_json
+from mula_lib.files import LOCK, CheckpointError, ConfigError, locked, read_json, remove_partials, write_json
 from mula_lib.inference import Testing
 from mula_lib.models.network import ModelConfig, Network, build_model
 from mula_lib.training import Recipe, fit
-from workbook.commands import alone, device
 from workbook.costs import forward_gflops, parameter_count
 from workbook.datasets import REPOSITORY, Source
 from workbook.experiments import Experiment, Profile, find_profile
@@ -46,6 +45,11 @@ WEIGHTS = REPOSITORY / "weights"
 RESULTS = REPOSITORY / "results"
 METRICS = ("testing_fingerprint", "trained_as", "scores", "images", "params", "gflops", "train_seconds", "log")
 RECIPE_VERSION = 2  # raise it when a change of code changes what a training gives
+
+
+def device() -> torch.device:
+    """The GPU where there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def results_folder(profile: Profile, source: Source) -> Path:
@@ -242,7 +246,7 @@ class Run:
             yield
             return
         what = f"{self.experiment.name} ({self.source.name}), seed {self.seed}"
-        with alone(self.folder / ".lock", what, patient=processes.count() == 1):
+        with locked(self.folder / LOCK, what, wait=processes.count() == 1):
             remove_partials(self.folder)
             path, wanted = self.folder / "config.json", json.loads(json.dumps(self.training_spec))
             if path.is_file():
@@ -292,7 +296,7 @@ class Run:
         started = time.perf_counter()
         evaluation = evaluate(model, self.source.val, *how, progress=f"testing {self.experiment.name}")
         seconds = time.perf_counter() - started
-        remove(self.folder / "metrics.json")  # so that counts and scores are always of one test
+        (self.folder / "metrics.json").unlink(missing_ok=True)  # so that counts and scores are always of one test
         evaluation.save(self.folder / "evaluation.npz")
         scores = evaluation.scores(self.source.anatomy)
         metrics = {
@@ -314,7 +318,7 @@ class Run:
         }
         write_json(self.folder / "metrics.json", metrics)
         for name in ("last.ckpt", "failed.txt"):
-            remove(self.folder / name)
+            (self.folder / name).unlink(missing_ok=True)
         self.__dict__["metrics"] = metrics
 
     def ship(self) -> None:
@@ -343,7 +347,7 @@ def shipped_result(experiment: Experiment, source: Source) -> Run:
         return run.do(train=False)
     elsewhere = replace(run, base=RUNS / "elsewhere")
     trained_as = read_facts(run.shipped_weights, "fingerprint")[1]["fingerprint"]
-    with alone(elsewhere.folder / ".lock", f"{experiment.name} ({source.name})"):
+    with locked(elsewhere.folder / LOCK, f"{experiment.name} ({source.name})"):
         if elsewhere.metrics is None or elsewhere.metrics["trained_as"] != trained_as:
             elsewhere.test(run.shipped_weights)
     return elsewhere

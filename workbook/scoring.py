@@ -18,11 +18,11 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from mula_lib.anatomy import LIP
-from mula_lib.data.lip import SPLITS, find_layout, load_mask, read_ids, read_pose_csv
-from mula_lib.files import DataError, write_text
+from mula_lib.data.images import load_mask
+from mula_lib.data.lip import SPLITS, find_layout, read_ids, read_pose_csv
+from mula_lib.files import DataError, exit_status, write_text
 from mula_lib.metrics.parsing import class_iou, confusion_matrix, parsing_scores
 from mula_lib.metrics.pose import pckh, pckh_hits
-from workbook.commands import exit_status
 from workbook.submission import KEYPOINTS, PARTS, read_predictions
 
 
@@ -132,7 +132,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--split", choices=SPLITS, default="val", help="of a LIP tree; default: val")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write the scores there, too")
     options = parser.parse_args(arguments)
-    return exit_status(lambda: _score(options))
+    return exit_status(lambda: _score(options), kept="nothing was written")
 
 
 if __name__ == "__main__":

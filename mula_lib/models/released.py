@@ -19,8 +19,7 @@ from torch import Tensor
 
 from mula_lib.anatomy import LIP
 from mula_lib.checkpoint import load_plain, save_weights
-from mula_lib.commands import exit_status
-from mula_lib.files import CheckpointError
+from mula_lib.files import CheckpointError, exit_status
 from mula_lib.models import network as convention
 from mula_lib.models.adaptation import released_adaptation
 from mula_lib.models.network import ModelConfig, Network, network_of
