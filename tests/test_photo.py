@@ -9,8 +9,11 @@ from conftest import REPOSITORY
 from PIL import Image
 
 from mula_lib.anatomy import LIP, PASCAL
+from mula_lib.checkpoint import save_weights
 from mula_lib.data.images import load_image
 from mula_lib.inference import Prediction
+from mula_lib.models.network import build_model
+from workbook.experiments import SMOKE, find_experiment
 from workbook.photo import LONGEST, coco, load_predictor, main, overlay, photos_of
 
 PERSON = REPOSITORY / "tests/fixture/people/TrainVal_images/val_images/val_000000.jpg"
@@ -113,16 +116,19 @@ def test_photos_of_one_name_in_two_folders_do_not_overwrite_each_other(tmp_path)
     assert len(list((tmp_path / "out").glob("*_parts.png"))) == 2
 
 
+def parsing_only(folder):
+    path, model = folder / "segnet.safetensors", build_model(find_experiment("SegNet").model_config(SMOKE, LIP), 0)
+    save_weights(path, model, {"experiment": "SegNet", "profile": "smoke", "fingerprint": "none"})
+    return path
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
         (lambda folder: [str(folder)], "no photographs in this folder"),
         (lambda folder: [str(folder / "absent.jpg")], "no such file or folder"),
         (lambda folder: [str(PERSON), "--weights", str(PERSON)], "not a weights file of this project"),
-        (
-            lambda folder: [str(PERSON), "--weights", str(REPOSITORY / "weights/demo/segnet-seed-0.safetensors")],
-            "SegNet has one of the two tasks only",
-        ),
+        (lambda folder: [str(PERSON), "--weights", str(parsing_only(folder))], "SegNet has one of the two tasks only"),
     ],
 )
 def test_a_mistake_is_one_line_that_names_the_file(tmp_path, capsys, make, message):
