@@ -26,7 +26,7 @@ from mula_lib.models.network import Network
 def counts_of(path: Path) -> Iterator[dict[str, np.ndarray]]:
     """The arrays of an ``evaluation.npz``; CheckpointError where they are not what they should be."""
     what, mend = "the counts of a test", "delete it and the metrics.json beside it: the network is tested again"
-    arrays = read_arrays(path, what, mend=mend, error=CheckpointError)
+    arrays = read_arrays(path, what, fix=mend, error=CheckpointError)
     try:
         yield arrays
     except (LookupError, TypeError, ValueError) as why:

@@ -21,6 +21,9 @@ from typing import Any
 
 import numpy as np
 
+if sys.platform == "win32":
+    sys.exit("error: this needs Linux or macOS; on Windows, run it in WSL")
+
 
 class MulaError(Exception):
     """A user error: command lines print it as one line and exit with 2, notebooks without a traceback."""
@@ -123,7 +126,7 @@ def write_json(path: Path, value: object) -> None:
 
 
 def read_json(
-    path: Path, what: str, keys: Sequence[str] = (), *, mend: str, error: type[MulaError] = DataError
+    path: Path, what: str, keys: Sequence[str] = (), *, fix: str, error: type[MulaError] = DataError
 ) -> dict[str, Any]:
     """Read a JSON object that has ``keys``; raises ``error``, naming ``what`` it should be and the fix."""
     try:
@@ -132,17 +135,17 @@ def read_json(
         if absent or not isinstance(found, dict):
             raise ValueError(f"without {', '.join(absent)}" if absent else "no JSON object")
     except (OSError, ValueError, TypeError, RecursionError) as why:
-        raise error(f"{path}: not {what} ({why}); {mend}") from why
+        raise error(f"{path}: not {what} ({why}); {fix}") from why
     return found
 
 
-def read_arrays(path: Path, what: str, *, mend: str, error: type[MulaError] = DataError) -> dict[str, np.ndarray]:
+def read_arrays(path: Path, what: str, *, fix: str, error: type[MulaError] = DataError) -> dict[str, np.ndarray]:
     """Read the arrays of an ``.npz``, never a pickled object; raises ``error``, naming ``what`` it should be."""
     try:
         with np.load(path, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
     except Exception as why:  # NumPy, zipfile and zlib raise nearly anything for damaged files
-        raise error(f"{path}: not {what} ({type(why).__name__}); {mend}") from why
+        raise error(f"{path}: not {what} ({type(why).__name__}); {fix}") from why
 
 
 def shown(path: str | Path) -> str:
@@ -193,8 +196,6 @@ def exit_status(command: Callable[[], int | None], *, kept: str) -> int:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # a terminal may be unable to print a name
     try:
-        if sys.platform == "win32":
-            raise MulaError("this needs Linux or macOS; on Windows, run it in WSL")
         return command() or 0
     except MulaError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -55,7 +55,7 @@ def load_assets(*, progress: bool = True) -> dict[str, np.ndarray]:
     path = cache_path()
     if path.exists():
         with contextlib.suppress(DataError):  # damaged: build it again
-            stored = read_arrays(path, "the body model's table", mend="it is built again")
+            stored = read_arrays(path, "the body model's table", fix="it is built again")
             return {key: _unpacked(value) for key, value in stored.items()}
     table = _build(progress)
     _write(path, table)

@@ -178,7 +178,7 @@ def _is_finished(root: Path, config: PeopleConfig) -> bool:
             raise DataError(f"{root} is in use and holds no {RECIPE_FILE}: give an empty or a new folder")
         return False
     mend = f"delete {root} and render it again"
-    stored = read_json(path, "the recipe of rendered pictures", ("fingerprint", "complete"), mend=mend)
+    stored = read_json(path, "the recipe of rendered pictures", ("fingerprint", "complete"), fix=mend)
     if stored["fingerprint"] != fingerprint(config):
         raise DataError(
             f"{root} holds another rendering ({stored.get('config')}, recipe {stored.get('recipe')}): "

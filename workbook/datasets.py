@@ -59,7 +59,7 @@ class Source:
     def examples(self) -> LipSplit | PascalSplit:
         """Pictures to show: the training split, or the validation split while the other one is not rendered."""
         if self.rendered and self.other_train is None and "train" not in self.__dict__:
-            complete = read_json(self.root / RECIPE_FILE, "the recipe of rendered people", mend=_FIX)["complete"]
+            complete = read_json(self.root / RECIPE_FILE, "the recipe of rendered people", fix=_FIX)["complete"]
             if not (complete if isinstance(complete, bool) else complete["train"]):
                 return self.val
         return self.train
@@ -106,7 +106,7 @@ def open_source(name: str, *, path: Path | str | None = None) -> Source:
     val = reader.read_split(root, "val")
     recipe = root / RECIPE_FILE
     if recipe.is_file():
-        found = read_json(recipe, "the recipe of rendered people", ("fingerprint", "complete"), mend=_FIX)
+        found = read_json(recipe, "the recipe of rendered people", ("fingerprint", "complete"), fix=_FIX)
         return Source(name, root, anatomy, val, str(found["fingerprint"])[:16], rendered)
     train = reader.read_split(root, "train")
     return Source(name, root, anatomy, val, _digest(train, val), other_train=train)

@@ -184,7 +184,7 @@ def _figure(path: Path) -> str:
 def _provenance(folder: Path) -> str:
     found: dict[str, list[str]] = {}
     for path in sorted(folder.glob("*.provenance.json")):
-        facts = read_json(path, "a table's provenance", mend="delete it and run ./run_all.sh again")
+        facts = read_json(path, "a table's provenance", fix="delete it and run ./run_all.sh again")
         found.setdefault(json.dumps(facts, sort_keys=True), []).append(path.name.removesuffix(".provenance.json"))
     parts = []
     for text, names in found.items():

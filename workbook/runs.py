@@ -161,7 +161,7 @@ class Run:
         for path in (self.folder / "metrics.json", self.shipped_counts.with_suffix(".json")):
             if path.is_file():
                 fix = "delete it: the network is tested again"
-                found = read_json(path, "the result of a run", METRICS, mend=fix, error=CheckpointError)
+                found = read_json(path, "the result of a run", METRICS, fix=fix, error=CheckpointError)
                 if found["testing_fingerprint"] == self.testing_fingerprint:
                     return found
         return None
@@ -251,7 +251,7 @@ class Run:
             path, wanted = self.folder / "config.json", json.loads(json.dumps(self.training_spec))
             if path.is_file():
                 fix = f"delete {self.folder} to start over"
-                found = read_json(path, "a run's configuration", ("training",), mend=fix, error=CheckpointError)
+                found = read_json(path, "a run's configuration", ("training",), fix=fix, error=CheckpointError)
                 if found["training"] != wanted:
                     raise CheckpointError(f"{self.folder}: holds a run of another configuration; {fix}, or move it")
             else:

@@ -93,7 +93,7 @@ def find_layout(root: str | Path, split: str) -> Layout | None:
         ids,
         _first(root, (archive, "images"), *["testing_images"] * test, f"{split}_images") or _first(root, (), "images"),
         _first(root, (f"{prefix}_parsing_annotations", "parsing_annotations"), f"{split}_segmentations")
-        or _first(root, (), "labels"),
+        or _first(root, (), *["labels"] * (not test)),
         _first(root, (f"{prefix}_pose_annotations", "pose_annotations", "list", "lists"), f"lip_{split}_set.csv"),
     )
 
