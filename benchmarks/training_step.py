@@ -26,9 +26,9 @@ from mula_lib.anatomy import LIP
 from mula_lib.data.targets import PAPER_CROP
 from mula_lib.files import keep_freed_memory, usable_cores
 from mula_lib.kernels import jit
-from mula_lib.losses import Truth
 from mula_lib.models.adaptation import AdaptationConfig
 from mula_lib.models.joint import JointModel
+from mula_lib.models.losses import Targets
 from mula_lib.models.network import ModelConfig
 from workbook.costs import forward_gflops
 from workbook.datasets import REPOSITORY
@@ -85,7 +85,7 @@ def step_of(case: Case, way: str):
     def step() -> None:
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
             outputs = model(batch["image"])
-        loss = model.loss(outputs, Truth(batch, 100.0))
+        loss = model.loss(outputs, Targets(batch, 100.0))
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0, foreach=not plain)

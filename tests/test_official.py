@@ -13,7 +13,7 @@ from mula_lib.checkpoint import load_model, read_facts
 from mula_lib.data.targets import gaussian_heatmaps, heatmap_sigma
 from mula_lib.files import CheckpointError, ConfigError
 from mula_lib.inference import Testing, predict_maps
-from mula_lib.losses import Truth
+from mula_lib.models.losses import Targets
 from mula_lib.models.network import build_model
 from mula_lib.models.released import JOINTS, convert, convert_file, load_official, main, released_config
 
@@ -383,4 +383,4 @@ def test_the_loss_compares_enlarged_corners_and_a_map_of_the_background(tiny):
         + 100 * (stage.pose - targets).square().mean()
         for stage in outputs
     )
-    torch.testing.assert_close(tiny.loss(outputs, Truth(batch, 100.0)), expected)
+    torch.testing.assert_close(tiny.loss(outputs, Targets(batch, 100.0)), expected)

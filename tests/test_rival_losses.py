@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from mula_lib.anatomy import LIP, PASCAL
 from mula_lib.data.augment import Augmentation
 from mula_lib.data.samples import TrainingSamples
-from mula_lib.losses import Truth
+from mula_lib.models.losses import Targets
 from mula_lib.models.network import build_model
 from mula_lib.models.rivals import pose as adversarial
 from mula_lib.models.rivals.parsing import (
@@ -144,7 +144,7 @@ def slope_of(model, outputs, loss):
 @pytest.mark.parametrize("name", ["Attention+SSL", "Attention+SSL (mean 1)", "Attention+SSL (shuffled)"])
 def test_ssls_weight_reaches_the_gradient(name, batch):
     model = training_network(name)
-    outputs, truth = model(batch["image"]), Truth(batch, 100.0)
+    outputs, truth = model(batch["image"]), Targets(batch, 100.0)
     plain = slope_of(model, outputs, image_cross_entropy(outputs[-1].parsing, truth.mask).mean())
     weighted = slope_of(model, outputs, model.loss(outputs, truth))
     raw = structure_distance(outputs[-1].parsing, truth.mask, GROUPS)
@@ -163,7 +163,7 @@ def test_the_scores_of_every_scale_and_of_all_are_supervised(name, batch):
     model = training_network(name)
     outputs = model(batch["image"])
     assert len(outputs) == 4
-    loss = model.loss(outputs, Truth(batch, 100.0))
+    loss = model.loss(outputs, Targets(batch, 100.0))
     for slope in torch.autograd.grad(loss, [output.parsing for output in outputs]):
         assert float(slope.abs().sum()) > 0
 
@@ -177,7 +177,7 @@ def test_controls_of_the_weight():
 
 
 def test_ss_nan_weighs_hard_pixels_by_structure(batch):
-    model, truth = training_network("SS-NAN"), Truth(batch, 100.0)
+    model, truth = training_network("SS-NAN"), Targets(batch, 100.0)
     outputs = model(batch["image"])
     logits = outputs[-1].parsing
     expected = structure_distance(logits, truth.mask, GROUPS) * hard_cross_entropy(logits, truth.mask)
@@ -188,7 +188,7 @@ def test_generator_and_discriminator_learn_from_their_own_losses(batch, monkeypa
     monkeypatch.setattr(adversarial, "GENERATOR_WEIGHT", 0.5)  # the real one is too small to be seen among roundings
     model = training_network("Adversarial hourglass")
     model.k.fill_(0.3)
-    truth = Truth(batch, 100.0)
+    truth = Targets(batch, 100.0)
 
     def parts():
         maps = model(batch["image"])[-1].pose
@@ -215,7 +215,7 @@ def test_k_moves_as_the_rule_says_and_stays_between_0_and_1(batch):
     assert float(model.k) == 0
     errors = []
     model.discriminator.register_forward_hook(lambda module, given, output: errors.append((given[1], output)))
-    truth = Truth(batch, 100.0)
+    truth = Targets(batch, 100.0)
     k = 0.0
     for start in (0.0, 0.5, 0.99999999, 1.0):
         model.k.fill_(start)

@@ -12,14 +12,14 @@ from mula_lib.anatomy import LIP, PASCAL
 from mula_lib.data.augment import Augmentation
 from mula_lib.data.samples import TrainingSamples
 from mula_lib.files import ConfigError
-from mula_lib.losses import Truth
 from mula_lib.models.interactions import AttentionAdapter, build_interaction
+from mula_lib.models.losses import Targets
 from mula_lib.models.network import ModelConfig, StageOutput, build_model, network_of
 from mula_lib.models.rivals import SYSTEMS
 from mula_lib.models.rivals import joint as pose_guided
 from mula_lib.models.rivals.joint import drawn_skeletons
 from mula_lib.models.rivals.parsing import SCALES, scaled_rates
-from mula_lib.training import fit
+from mula_lib.training import Job, fit
 from workbook.costs import parameter_count
 from workbook.experiments import EXPERIMENTS, find_experiment
 from workbook.profiles import DEMO, SMOKE, Recipe
@@ -62,7 +62,7 @@ def test_a_system_predicts_its_tasks_and_all_of_it_learns(experiment, batch):
         assert output.offsets is None
     for maps, channels in ((outputs[-1].parsing, 20), (outputs[-1].pose, 16)):
         assert maps is None or maps.shape[:2] == (4, channels)
-    model.loss(outputs, Truth(batch, 100.0)).backward()
+    model.loss(outputs, Targets(batch, 100.0)).backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.isfinite().all(), name
@@ -242,7 +242,7 @@ def test_the_shares_of_cross_stitch_learn_ten_times_as_fast(name, source, tmp_pa
     assert len(usual["params"]) + len(fast["params"]) == len(list(model.parameters()))
     before = {name: value.clone() for name, value in model.state_dict().items()}
     samples = TrainingSamples(replace(source.train, records=source.train.records[:4]), 64, Augmentation(), LIP, 0)
-    fit(model, samples, Recipe(epochs=1, batch=4, learning_rate=1e-3), tmp_path, fingerprint="x", seed=0)
+    fit(model, samples, Recipe(epochs=1, batch=4, learning_rate=1e-3), Job(tmp_path, "x"))
     # RMSProp's first step is ten times the rate for every weight with a slope
     moved = {name: (model.state_dict()[name] - before[name]).abs().max().item() for name in before}
     for name, _ in model.named_parameters():
@@ -361,12 +361,12 @@ def test_dropout_does_not_keep_a_killed_run_from_ending_like_an_undisturbed_one(
 
     given = (source.train, 64, Augmentation(), LIP, 0)
     undisturbed, resumed = build_model(config, 0), build_model(config, 0)
-    fit(undisturbed, TrainingSamples(*given), recipe, tmp_path / "one", fingerprint="x", seed=0)
+    fit(undisturbed, TrainingSamples(*given), recipe, Job(tmp_path / "one", "x"))
     with pytest.raises(KeyboardInterrupt):
-        fit(resumed, Interrupted(*given), recipe, tmp_path / "two", fingerprint="x", seed=0)
+        fit(resumed, Interrupted(*given), recipe, Job(tmp_path / "two", "x"))
     torch.rand(7)  # whatever else draws
     fresh = build_model(config, 1)
-    fit(fresh, TrainingSamples(*given), recipe, tmp_path / "two", fingerprint="x", seed=0)
+    fit(fresh, TrainingSamples(*given), recipe, Job(tmp_path / "two", "x"))
     for name, value in undisturbed.state_dict().items():
         assert torch.equal(value, fresh.state_dict()[name]), name
 

@@ -35,7 +35,7 @@ from mula_lib.evaluation import CrowdEvaluation, Evaluation, evaluate, load_eval
 from mula_lib.files import LOCK, CheckpointError, ConfigError, locked, read_json, remove_partials, write_json
 from mula_lib.inference import Testing
 from mula_lib.models.network import ModelConfig, Network, build_model
-from mula_lib.training import Recipe, fit
+from mula_lib.training import Job, Recipe, fit
 from workbook.costs import forward_gflops, parameter_count
 from workbook.datasets import REPOSITORY, Source
 from workbook.experiments import Experiment, Profile, find_profile
@@ -269,11 +269,13 @@ class Run:
         quick = Testing(scales=(1.0,), mirror=False)
 
         def watch(network: Network) -> dict[str, float]:
-            scores = evaluate(network, source.val, profile.crop, quick, anatomy, limit=profile.watch).scores(anatomy)
+            few = replace(source.val, records=source.val.records[: profile.watch])
+            scores = evaluate(network, few, profile.crop, quick, anatomy).scores(anatomy)
             return {name: scores[name] for name in (anatomy.pose_metric, "mIoU") if not math.isnan(scores[name])}
 
-        job = {"fingerprint": self.fingerprint, "seed": self.seed, "title": self.experiment.name, "workers": workers}
-        result = fit(model, samples, self.recipe, self.folder, **job, watch=watch if profile.watch else None)
+        watched = watch if profile.watch else None
+        job = Job(self.folder, self.fingerprint, self.experiment.name, workers, watched)
+        result = fit(model, samples, self.recipe, job)
         facts = {
             "experiment": self.first.name,
             "profile": profile.name,
@@ -282,6 +284,7 @@ class Run:
             "fingerprint": self.fingerprint,
             "train_seconds": round(result.seconds, 1),
             "trained_on": f"{platform.machine()}, {device().type}, torch {torch.__version__}",
+            "precision": result.precision,
             "log": result.log,
             **({"trouble": result.trouble} if result.trouble else {}),
         }

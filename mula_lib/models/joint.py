@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from mula_lib.losses import Truth, supervise
 from mula_lib.models import hourglass, vgg
 from mula_lib.models.interactions import build_interaction
+from mula_lib.models.losses import Targets, supervise
 from mula_lib.models.network import ModelConfig, Network, StageOutput
 
 
@@ -89,7 +89,7 @@ class JointModel(Network):
         )
         self.initialise((*self.parsing.classifier, *self.pose.classifier, *self.regressor))
 
-    def loss(self, outputs: list[StageOutput], truth: Truth) -> Tensor:
+    def loss(self, outputs: list[StageOutput], truth: Targets) -> Tensor:
         """Eq. 4, with the logits enlarged as ``config.released`` says."""
         return supervise(outputs, truth, align_corners=self.config.released)
 

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from mula_lib.files import ConfigError
-from mula_lib.losses import Truth, supervise
 from mula_lib.models import hourglass, vgg
 from mula_lib.models.adaptation import AdaptationConfig
+from mula_lib.models.losses import Targets, supervise
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ class Network(nn.Module):
         self.config = config
         self.recompute_stages = False  # trade time for memory, where there are stages
 
-    def loss(self, outputs: list[StageOutput], truth: Truth) -> Tensor:
+    def loss(self, outputs: list[StageOutput], truth: Targets) -> Tensor:
         """What training minimises: by default Eq. 4."""
         return supervise(outputs, truth)
 

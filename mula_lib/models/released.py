@@ -141,7 +141,7 @@ def load_official(path: Path) -> dict[str, Tensor]:
     makers = [f"numpy.{core}.multiarray.{maker}" for core in ("core", "_core") for maker in ("scalar", "_reconstruct")]
     passed_over = [(_PassedOver, name) for name in (*makers, "numpy.dtype", "numpy.ndarray")]
     with torch.serialization.safe_globals([_PassedOver, *passed_over]):
-        content = load_plain(path, "cannot be read safely", mend="download it again")
+        content = load_plain(path, "cannot be read safely", fix="download it again")
     state = content.get("state_dict", content) if isinstance(content, dict) else None
     if not state or not all(isinstance(value, Tensor) for value in state.values()):
         raise CheckpointError(f"{path}: no dictionary of tensors under 'state_dict'; is it one of the authors' files?")

@@ -8,9 +8,9 @@ from torch import Tensor, nn
 
 from mula_lib.anatomy import Anatomy, find_anatomy
 from mula_lib.grouping import find_candidates, partition
-from mula_lib.losses import Truth, supervise
 from mula_lib.models.interactions import CrossStitch, build_interaction
 from mula_lib.models.joint import JointModel
+from mula_lib.models.losses import Targets, supervise
 from mula_lib.models.network import ModelConfig, Network, StageOutput
 from mula_lib.models.vgg import POOLED_BLOCKS, VGG16Encoder, block_channels, block_layers, conv_relu
 
@@ -148,7 +148,7 @@ class PoseGuidedRefinement(JointModel):
         refined = self.refine(torch.cat([first.parsing, skeletons], dim=1))
         return [*before, first, first._replace(parsing=refined)]
 
-    def loss(self, outputs: list[StageOutput], truth: Truth) -> Tensor:
+    def loss(self, outputs: list[StageOutput], truth: Targets) -> Tensor:
         """Eq. 4, in which the joints, which are predicted once, count once."""
         return supervise([*outputs[:-1], StageOutput(outputs[-1].parsing, None)], truth)
 

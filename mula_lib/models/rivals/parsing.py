@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from mula_lib.anatomy import IGNORE, find_anatomy
 from mula_lib.data.targets import PAPER_CROP, gaussian_heatmaps, heatmap_sigma
 from mula_lib.kernels.cross_entropy import upsampled_cross_entropy
-from mula_lib.losses import Truth
+from mula_lib.models.losses import Targets
 from mula_lib.models.network import ModelConfig, Network, StageOutput
 from mula_lib.models.vgg import CONVS_PER_BLOCK, POOLED_BLOCKS, VGG16Encoder, block_channels, block_layers, conv_relu
 
@@ -255,7 +255,7 @@ class AttentionSSL(AttentionToScale):
         self.weighting = weighting
         self.groups = find_anatomy(config.anatomy).structure_groups
 
-    def loss(self, outputs: list[StageOutput], truth: Truth) -> Tensor:
+    def loss(self, outputs: list[StageOutput], truth: Targets) -> Tensor:
         """Σ over outputs of the mean over images of w · CE."""
         weights = self.weighting(structure_distance(outputs[-1].parsing, truth.mask, self.groups))
         total = sum((weights * image_cross_entropy(stage.parsing, truth.mask)).mean() for stage in outputs)
@@ -278,7 +278,7 @@ class SSNAN(MultiScale):
         aggregated = sum(weights[:, s, None] * features for s, features in enumerate(alike))
         return [StageOutput(self.classifier(aggregated), None)]
 
-    def loss(self, outputs: list[StageOutput], truth: Truth) -> Tensor:
+    def loss(self, outputs: list[StageOutput], truth: Targets) -> Tensor:
         """Mean over images of w · the mean cross entropy of the hardest half of the image's pixels."""
         logits = outputs[-1].parsing
         weights = structure_distance(logits, truth.mask, self.groups)

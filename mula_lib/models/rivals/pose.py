@@ -9,8 +9,8 @@ from torch.func import functional_call
 
 from mula_lib import distributed as processes
 from mula_lib.kernels.convolution import Conv3x3
-from mula_lib.losses import Truth
 from mula_lib.models.hourglass import HourglassEncoder, PreActivationResidual, Stem
+from mula_lib.models.losses import Targets
 from mula_lib.models.network import ModelConfig, Network, StageOutput
 from mula_lib.models.vgg import conv_relu
 
@@ -56,7 +56,7 @@ class AdversarialHourglass(Network):
         features = self.encoder(self.stem(self.config.image(images)))
         return [StageOutput(None, self.classifier(features))]
 
-    def loss(self, outputs: list[StageOutput], truth: Truth) -> Tensor:
+    def loss(self, outputs: list[StageOutput], truth: Targets) -> Tensor:
         """L_G for the generator's parameters and L_D for the discriminator's, by one backward pass; moves k."""
         maps = outputs[-1].pose.float()
         targets = truth.pose_targets(maps)
