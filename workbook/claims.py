@@ -74,7 +74,7 @@ CLAIMS = _read_claims()
 
 
 def measure(counts: Counts, seeds: Sequence[int] = (0, 1, 2)) -> pd.DataFrame:
-    """A line for each effect of each claim: ``ours``, ``low`` and ``high`` of its 95 % interval, ``by_seed``, and more.
+    """A line for each effect of each claim: ``paper``, ``ours``, its 95 % interval (``low``, ``high``), ``by_seed``, ….
 
     Each draw takes seeds with replacement, and pictures with replacement: the same ones for all systems and seeds,
     because all were tested on the same pictures. Raises :class:`DataError` where counts are of different pictures.
@@ -98,8 +98,8 @@ def measure(counts: Counts, seeds: Sequence[int] = (0, 1, 2)) -> pd.DataFrame:
         pictures = {kept(name, seed).names for name in effect.weights for seed in common}
         if len(pictures) > 1:
             raise DataError(f"counts of {', '.join(effect.weights)} are of different pictures; test them again")
-        line = {"id": id_, "effect": effect, "missing": missing, "seeds": len(common), "n": 0, "by_seed": []}
-        line |= dict.fromkeys(("ours", "low", "high"), np.nan)
+        line = {"id": id_, "effect": effect, "metric": effect.metric, "paper": effect.paper, "missing": missing}
+        line |= {"seeds": len(common), "n": 0, "by_seed": [], "ours": np.nan, "low": np.nan, "high": np.nan}
         if common:
             all_draws = np.stack([drawn(effect, seed) for seed in common])
             line["ours"], line["low"], line["high"] = interval(all_draws)

@@ -21,20 +21,18 @@ from workbook.figures.style import DPI
 
 LISTING = "font: 90%/1.3 monospace; margin: 2px 0; padding: 6px 10px; border-left: 3px solid #999"  # CSS of source code
 CAPTION = "Description"  # keyword of the PNG's text that holds it; viewers and screen readers may show it
-COLOURS = 256  # of the palette; a third of the size of full colour, and the eye sees no difference at this scale
+COLORS = 256  # of the palette; a third of the size of full color, and the eye sees no difference at this scale
 
 
 def png_bytes(figure: Figure, *, dpi: int = DPI, whole: bool = False) -> bytes:
-    """The figure as a PNG with a palette, cut to what is drawn on it; ``whole`` keeps it as large as it is."""
-    full = io.BytesIO()
+    """The figure as a PNG with a palette, cut to what is drawn on it; ``whole`` keeps its full size."""
+    full, small, text = io.BytesIO(), io.BytesIO(), PngInfo()
     figure.savefig(full, format="png", dpi=dpi, bbox_inches=None if whole else "tight", facecolor="white")
-    small, told = io.BytesIO(), PngInfo()
-    caption = getattr(figure, CAPTION, None)
-    if caption:
-        told.add_itxt(CAPTION, caption)
+    if caption := getattr(figure, CAPTION, None):
+        text.add_itxt(CAPTION, caption)
     Pillow.open(full).convert("RGB").quantize(
-        COLOURS, method=Pillow.Quantize.MAXCOVERAGE, kmeans=3, dither=Pillow.Dither.NONE
-    ).save(small, "PNG", optimize=True, pnginfo=told)  # maximum coverage keeps rare colours, such as a legend's
+        COLORS, method=Pillow.Quantize.MAXCOVERAGE, kmeans=3, dither=Pillow.Dither.NONE
+    ).save(small, "PNG", optimize=True, pnginfo=text)  # maximum coverage keeps rare colors, such as a legend's
     return small.getvalue()
 
 
@@ -59,7 +57,7 @@ def show(figure: Figure, caption: str) -> None:
 
 
 def show_source(*objects: object) -> None:
-    """Put the library's own code on the page, so that it stands beside the equation it implements."""
+    """Put the library's own code on the page, beside the equation that it implements."""
     for each in objects:
         source = textwrap.dedent(inspect.getsource(each)).strip()
         display(HTML(highlight(source, PythonLexer(), HtmlFormatter(noclasses=True, prestyles=LISTING))))
