@@ -201,3 +201,25 @@ def study_counts(folder: Path, profile: Profile, source: Source) -> Counts:
 def write_claims(folder: Path, claims: pd.DataFrame) -> None:
     """Write ``claims.csv``, atomically."""
     write_text(folder / "claims.csv", claims[list(COLUMNS)].to_csv(index=False))
+
+
+def findings(table: pd.DataFrame, method: str) -> str:
+    """Three sentences on a table of ``results.build_table``: ``method`` and its baseline, the best rows, the spread."""
+    ran = table.dropna(subset=["ours"])
+    row = ran[ran["method"] == method].dropna(subset=["delta_vs_baseline"])
+    if row.empty:
+        return f"{method} or its baseline was not run here, so there is nothing to report."
+
+    def gains(column: str) -> str:
+        return ", ".join(f"{line[column]:+.1f} {line['metric']}" for _, line in row.dropna(subset=[column]).iterrows())
+
+    best = ran.loc[ran.groupby("metric", sort=False)["ours"].idxmax(), ["metric", "method"]]
+    quoted = gains("paper_delta_vs_baseline")
+    spread = ran["std"].astype(float).max()
+    return " ".join([
+        f"{method} is {gains('delta_vs_baseline')} from its baseline{f' (in the paper {quoted})' if quoted else ''}.",
+        f"The best rows are {', '.join(f'{name} ({metric})' for metric, name in best.itertuples(index=False))}.",
+        "One seed each: a row's place may be chance."
+        if np.isnan(spread)
+        else f"Seeds differ by up to {spread:.1f} points (one standard deviation); 09_claims has the intervals.",
+    ])  # fmt: skip

@@ -5,8 +5,10 @@ from __future__ import annotations
 import inspect
 import io
 import textwrap
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import pandas as pd
 from IPython.display import HTML, Image, Markdown, display
 from matplotlib.figure import Figure
 from PIL import Image as Pillow
@@ -15,7 +17,7 @@ from pygments import highlight
 from pygments.formatters import HtmlFormatter
 from pygments.lexers import PythonLexer
 
-from mula_lib.files import atomic_path
+from mula_lib.files import atomic_path, write_text
 from workbook.datasets import REPOSITORY
 from workbook.figures.style import DPI
 
@@ -47,6 +49,17 @@ def shown_path(path: Path) -> str:
     """``path`` as a reader of the repository knows it: relative to its root where it lies inside."""
     path = Path(path).resolve()
     return str(path.relative_to(REPOSITORY)) if path.is_relative_to(REPOSITORY) else str(path)
+
+
+def save_all(folder: Path, results: Mapping[str, Figure | pd.DataFrame | None], also: Sequence[str] = ()) -> None:
+    """Write the figures and tables that are not None under their names; print these names, and those ``also`` there."""
+    for name, result in results.items():
+        if isinstance(result, Figure):
+            save_figure(result, folder / name)
+        elif result is not None:
+            write_text(folder / name, result.to_csv(index=result.index.name is not None))
+    for name in (*also, *(name for name, result in results.items() if result is not None)):
+        print(shown_path(folder / name))
 
 
 def show(figure: Figure, caption: str) -> None:
