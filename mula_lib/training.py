@@ -45,8 +45,6 @@ class Recipe:
     pose_weight: float = 100.0  # β; not in the paper, and 100 in the released code (MSE + 0.01 CE)
     clip_norm: float = 1.0  # of the whole gradient; 0: not clipped
     warmup: float = 0.0  # share of the steps over which the learning rate rises from zero
-    weight_decay: float = 0.0  # of AdamW
-    average: float = 0.0  # decay of a running mean of the weights, which is then what is tested; 0: none
     bf16: bool = False  # autocast; gains only where the machine has bf16 arithmetic
 
     def learning_rate_at(self, step: int, steps_per_epoch: int) -> float:
@@ -205,7 +203,7 @@ def make_optimizer(model: Network, recipe: Recipe) -> torch.optim.Optimizer:
     """RMSProp (Sec. 4.1) or AdamW, with the groups of parameters that the network has."""
     if recipe.optimizer == "adamw":
         groups = model.parameter_groups()
-        return torch.optim.AdamW(groups, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, foreach=True)
+        return torch.optim.AdamW(groups, lr=recipe.learning_rate, weight_decay=0.0, foreach=True)
     return torch.optim.RMSprop(model.parameter_groups(), lr=recipe.learning_rate, foreach=True)
 
 

@@ -48,6 +48,8 @@ class Experiment:
             joints=len(anatomy.joints),
             shared_encoder=self.shared_encoder,
             batch_norm=profile.vgg_batch_norm and vgg,
+            context=profile.vgg_context if vgg else 6,
+            residual=profile.residual and not vgg,
             adaptation=released_adaptation(kernel_size, vgg=vgg) if released else AdaptationConfig(kernel_size),
             offsets=anatomy.crowds,
             rival=self.system,
