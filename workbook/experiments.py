@@ -1,18 +1,180 @@
-"""Every network of the workbook as data: its name, how it is built, how it is trained."""
+"""Networks and profiles as data: how each row's network is built, and how large a run is.
+
+A profile is independent of the data set. docs/paper_scale.md says where each value of the paper's profile is from.
+"""
 
 from __future__ import annotations
 
 import math
 import re
 import unicodedata
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from mula_lib.anatomy import Anatomy
+from mula_lib.data.augment import Augmentation
 from mula_lib.files import ConfigError
+from mula_lib.inference import Testing
 from mula_lib.models import network as convention
 from mula_lib.models.adaptation import AdaptationConfig, released_adaptation
 from mula_lib.models.network import ImageConvention, ModelConfig
-from workbook.profiles import Profile, Recipe
+from mula_lib.training import PAPER_DROPS, PAPER_EPOCHS, Recipe
+
+
+@dataclass(frozen=True)
+class Profile:
+    """A size of everything. ``core`` names the rows that are trained when none is asked for."""
+
+    name: str
+    dataset: str  # used when none is given
+    crop: int
+    recipe: Recipe
+    vgg_width: int
+    hourglass_width: int
+    vgg_kernel_size: int = 3
+    hourglass_kernel_size: int = 3
+    vgg_batch_norm: bool = True
+    vgg_context: int = 6  # 3×3 convolutions among the VGG trunk's last six
+    residual: bool = False  # F(t) is added to F(t+1)
+    vgg_learning_rate: float | None = None  # where it is not the recipe's
+    testing: Testing = field(default_factory=lambda: Testing(scales=(0.8, 1.0, 1.25), mirror=True))
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    core: tuple[str, ...] = ()  # empty: every row
+    crowds: dict = field(default_factory=dict)  # what differs where images show several people (Tables 5 and 6)
+    protocol: str = "paper"  # or "released": the authors' code where it differs from the paper
+    needs_gpu: bool = False
+    watch: int = 0  # validation images scored after each epoch, for the log only
+    cell_timeout: int = 3600  # seconds a notebook's cell may take
+
+    def for_crowds(self) -> Profile:
+        """This profile for several people an image."""
+        return replace(self, **self.crowds, crowds={})
+
+
+SMOKE = Profile(
+    name="smoke",
+    dataset="fixture",
+    crop=64,
+    recipe=Recipe(epochs=2, batch=8, warmup=0.5),
+    vgg_width=16,
+    hourglass_width=16,
+    testing=Testing(scales=(0.8, 1.0), mirror=True),
+    crowds={"dataset": "crowd-fixture"},
+    watch=4,
+    cell_timeout=300,
+)
+
+# One cycle of AdamW: what learns in a hundred thousand samples instead of the paper's millions.
+SHORT = Recipe(
+    epochs=40,
+    batch=24,
+    learning_rate=0.005,
+    optimizer="adamw",
+    schedule="cosine",
+    warmup=0.1,
+    drop_at=(),
+    pose_weight=500.0,
+    bf16=True,
+)
+DEMO = Profile(
+    name="demo",
+    dataset="people",
+    crop=96,
+    recipe=SHORT,  # measured, docs/adaptation.md
+    vgg_width=64,
+    hourglass_width=64,
+    hourglass_kernel_size=7,
+    residual=True,
+    core=("VGG16-FCN", "VGG16-FCN-MuLA", "HG-0s-1u-MuLA", "HG-1s-1u-MuLA"),
+    crowds={
+        "dataset": "crowds",
+        "crop": 128,  # people are smaller in a crowd
+        "recipe": replace(SHORT, epochs=100),  # of 1,000 pictures
+        "core": ("HG-2×1u", "HG-2s-1u-MuLA"),
+    },
+    watch=100,
+)
+
+PAPER = Profile(
+    name="paper",
+    dataset="lip",
+    crop=256,
+    recipe=Recipe(epochs=PAPER_EPOCHS, batch=24),
+    vgg_width=512,
+    hourglass_width=256,
+    hourglass_kernel_size=7,
+    vgg_batch_norm=False,
+    crowds={"dataset": "pascal"},
+    needs_gpu=True,
+    cell_timeout=24 * 3600,
+)
+
+# The authors' code: other rates and drops, no clipping, nobody beyond the photo, one scale, mirrored poses only. Their
+# network for several people was not released.
+PAPER_RELEASED = replace(
+    PAPER,
+    name="paper-released",
+    protocol="released",
+    recipe=replace(
+        PAPER.recipe,
+        learning_rate=0.0015,
+        drop_at=tuple((epoch - 1) / PAPER_EPOCHS for epoch in PAPER_DROPS),
+        drop_to=(0.5, 0.25, 0.1, 0.05),
+        clip_norm=0.0,
+    ),
+    vgg_learning_rate=0.0001,
+    augmentation=Augmentation(outside=0, joints_outside=True),
+    testing=Testing(scales=(1.0,), mirror=True, mirror_parts=False),
+)
+
+# A weekend on one card: the paper's networks, a quarter of its epochs with the drops in proportion, the rows that
+# decide its main claims. On LIP with --lip; without, on people rendered at its size.
+GPU = replace(
+    PAPER,
+    name="gpu",
+    dataset="people-256",
+    recipe=Recipe(epochs=60, batch=24, warmup=0.02),
+    vgg_batch_norm=True,
+    core=(
+        "VGG16-FCN", "VGG16-FCN-Self", "VGG16-FCN-LA-Pose", "VGG16-FCN-LA-Parsing", "VGG16-FCN-MuLA",
+        "HG-0s-1u-MuLA", "HG-2×1u", "HG-2s-1u-MuLA", "HG-5s-1u-MuLA",
+    ),
+    crowds={"dataset": "crowds-256", "core": ("HG-5×1u", "HG-5s-1u-MuLA")},
+    watch=200,
+)  # fmt: skip
+GPU_192 = replace(GPU, name="gpu-192", crop=192)  # fits 24 GiB
+
+
+def rehearsal(profile: Profile) -> Profile:
+    """``profile`` made so small that all of it runs in minutes: finds out what would fail after days."""
+    return replace(
+        profile,
+        name=f"{profile.name}-rehearsal",
+        crop=64,
+        recipe=replace(profile.recipe, epochs=2, batch=8),
+        vgg_width=16,
+        hourglass_width=16,
+        needs_gpu=False,
+        watch=min(profile.watch, 4),
+        cell_timeout=600,
+    )
+
+
+def bf16(profile: Profile) -> Profile:
+    """``profile`` trained in bf16 where the hardware has it."""
+    crowds = {name: replace(value, bf16=True) if name == "recipe" else value for name, value in profile.crowds.items()}
+    return replace(profile, name=f"{profile.name}-bf16", recipe=replace(profile.recipe, bf16=True), crowds=crowds)
+
+
+_LARGE = (GPU, GPU_192, PAPER, PAPER_RELEASED)
+_ALL = (SMOKE, DEMO, *_LARGE, *map(bf16, _LARGE), *map(rehearsal, (GPU, PAPER, PAPER_RELEASED, bf16(PAPER))))
+PROFILES = {profile.name: profile for profile in _ALL}
+
+
+def find_profile(name: str) -> Profile:
+    """The profile called ``name``; ConfigError lists the known ones."""
+    if not isinstance(name, str) or name not in PROFILES:  # a notebook may be given anything
+        raise ConfigError(f"unknown profile {name!r:.80}; known: {', '.join(PROFILES)}")
+    return PROFILES[name]
 
 
 @dataclass(frozen=True)
@@ -66,6 +228,15 @@ class Experiment:
             usual = profile.vgg_learning_rate
         return replace(profile.recipe, learning_rate=usual * (self.rate or 1.0))
 
+    def first_alike(self, profile: Profile, anatomy: Anatomy) -> Experiment:
+        """The first of :data:`EXPERIMENTS` that means this very training: one training, one run."""
+
+        def training(each: Experiment) -> tuple[ModelConfig, Recipe]:
+            return each.model_config(profile, anatomy), each.recipe(profile)
+
+        alike = (each for each in EXPERIMENTS if (each.interactions, each.system) == (self.interactions, self.system))
+        return next((each for each in alike if training(each) == training(self)), self)
+
 
 def _vgg(name: str, interaction: str, idea: str, **more: bool | float | str) -> Experiment:
     return Experiment(name, "vgg", (interaction,), idea, **more)
@@ -100,7 +271,12 @@ EXPERIMENTS: tuple[Experiment, ...] = (
     _hourglass("HG-3s-1u-MuLA", ("adapt",) * 3, "three adapted stages"),
     _hourglass("HG-4s-1u-MuLA", ("adapt",) * 4, "four adapted stages"),
     _hourglass("HG-5s-1u-MuLA", ("adapt",) * 5, "five adapted stages: the paper's model"),
+    _hourglass("HG-6s-1u-MuLA", ("adapt",) * 6, "six adapted stages: does the paper's gain end at five?"),
     _hourglass("HG-5×1u", ("none",) * 5, "five stages without exchange: the baseline with several people"),
+    # Whether pose pays by the other task's gradient: guidance is read, but no gradient flows back through it.
+    _vgg("VGG16-FCN-MuLA (detached)", "adapt_detached", "MuLA whose guidance hands back no gradient"),
+    _hourglass("HG-1s-1u-MuLA (detached)", ("adapt_detached",), "one stage, guidance hands back no gradient"),
+    _hourglass("HG-2s-1u-MuLA (detached)", ("adapt_detached",) * 2, "two stages, guidance hands back no gradient"),
     # Compared systems, and the networks that they are compared with: each at a learning rate of its own, which is the
     # best one of results/demo/learning_rates.csv.
     _vgg("VGG16-FCN, own rate", "none", "two independent networks: the baseline", rate=0.5),
@@ -141,8 +317,3 @@ def find_experiment(name: str) -> Experiment:
             return experiment
     known = ", ".join(experiment.name for experiment in EXPERIMENTS)
     raise ConfigError(f"unknown experiment {name!r}; known: {known}")
-
-
-def searched_experiments() -> tuple[Experiment, ...]:
-    """The systems whose learning rate is searched for (``workbook.rate_search``); a control has its system's."""
-    return tuple(each for each in EXPERIMENTS if each.rate is not None and not each.controls)
