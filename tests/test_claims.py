@@ -1,6 +1,5 @@
 """Verdicts on the paper's claims: the fast bootstrap against a slow one, and claims whose answer is known."""
 
-import time
 from dataclasses import replace
 
 import numpy as np
@@ -12,8 +11,8 @@ from mula_lib.evaluation import CrowdEvaluation, Evaluation
 from mula_lib.files import DataError
 from mula_lib.metrics.people import Verdicts, people_scores
 from workbook import claims
-from workbook.bootstrap import DRAWS, better_on_both, draw_pictures, interval, resampled
-from workbook.tables import ROWS
+from workbook.bootstrap import better_on_both, draw_pictures, interval, resampled
+from workbook.tables import table_rows
 
 PARTS, JOINTS = len(LIP.parts), len(LIP.joints)
 PICTURES = 60
@@ -41,9 +40,8 @@ def crowd(seed, pictures=40):
         there = rng.integers(1, 4, joints)
         return Verdicts(found, score, rng.random(30) < score, np.ones(30, bool), there, there)
 
-    classes = len(PASCAL.parts)
-    names = tuple(f"c{n}" for n in range(pictures))
-    return CrowdEvaluation(names, rng.integers(0, 50, (pictures, classes, classes)), tuple(one() for _ in names))
+    names, shape = tuple(f"c{n}" for n in range(pictures)), (pictures, len(PASCAL.parts), len(PASCAL.parts))
+    return CrowdEvaluation(names, rng.integers(0, 50, shape), tuple(one() for _ in names))
 
 
 def drawn_one_by_one(found, places):
@@ -92,17 +90,6 @@ def test_the_interval_is_that_of_an_independent_slow_bootstrap():
     assert fast[0] == pytest.approx(exact)
 
 
-def test_pairing_takes_out_what_both_systems_share():
-    first = one_person(0)
-    hits = first.hits.copy()
-    hits[:, 3] = np.where(np.isnan(hits[:, 3]), np.nan, 1.0)  # better at one joint, the same elsewhere
-    weights = draw_pictures(PICTURES)
-    second = replace(first, hits=hits)
-    gain = (resampled(second, "PCK", weights) - resampled(first, "PCK", weights))[None]
-    alone = resampled(first, "PCK", weights)[None]
-    assert np.ptp(interval(gain)[1:]) < np.ptp(interval(alone)[1:]) / 2
-
-
 def test_pictures_better_on_both_tasks_are_counted_one_by_one():
     first, second = one_person(0, hit=0.7), one_person(1)
     better = [
@@ -136,12 +123,11 @@ def verdicts(counts, measured=None):
 def test_a_known_effect_is_found_and_its_reverse_refuted():
     table = verdicts(study(**{MULA: 0.8, FCN: 0.6, "HG-2s-1u-MuLA": 0.5, "HG-2×1u": 0.7}))
     assert table.loc[["C01", "C02"], "verdict"].tolist() == ["supported"] * 2
-    assert table.loc["C10", "verdict"] == "not supported"
+    assert table.loc[["C10", "C19"], "verdict"].tolist() == ["not supported"] * 2
     assert 15 < table.loc["C01", "ours"] < 25
     assert table.loc["C01", "ci95_low"] < table.loc["C01", "ours"] < table.loc["C01", "ci95_high"]
     assert table.loc["C01", "n"] == 3 * PICTURES
     assert "Refuted" in table.loc["C10", "meaning"]
-    assert table.loc["C19", "verdict"] == "not supported"
 
 
 def test_what_two_equal_systems_differ_in_is_undecided():
@@ -190,29 +176,17 @@ def test_the_same_counts_give_the_same_file(tmp_path):
     assert table.set_index("id").loc[["C17", "C18"], "verdict"].tolist() == ["supported", "not supported"]
 
 
-def test_a_claim_takes_well_under_a_second():
-    kept = {(name, seed): one_person(seed, pictures=500) for name in "ab" for seed in range(3)}
-    started = time.process_time()
-    weights = draw_pictures(500)
-    interval(np.stack([resampled(kept["a", s], "mIoU", weights) - resampled(kept["b", s], "mIoU", weights)
-                       for s in range(3)]))  # fmt: skip
-    assert time.process_time() - started < 1
-    assert len(weights) == DRAWS + 1
-
-
 def test_the_papers_differences_are_those_of_its_tables():
     paper = {}
-    for row in ROWS:
-        if row.experiment and row.table in (1, 2):
-            paper |= {(row.experiment.name, metric): number for metric, number in row.paper.items()}
+    for row in (*table_rows(1), *table_rows(2)):
+        paper |= {(row.name, metric): number for metric, number in row.paper.items()}
     checked = 0
-    for claim in claims.CLAIMS:
-        for effect in claim.effects:
-            keys = [(name, effect.metric) for name in effect.weights]
-            if effect.paper is not None and claim.id not in ("C13", "C14") and all(key in paper for key in keys):
-                expected = sum(weight * paper[key] for key, weight in zip(keys, effect.weights.values(), strict=True))
-                assert effect.paper == pytest.approx(expected, abs=0.05), (claim.id, str(effect))
-                checked += 1
+    for effect in (effect for claim in claims.CLAIMS for effect in claim.effects):
+        keys = [(name, effect.metric) for name in effect.weights]
+        if effect.paper is not None and all(key in paper for key in keys):
+            expected = sum(weight * paper[key] for key, weight in zip(keys, effect.weights.values(), strict=True))
+            assert effect.paper == pytest.approx(expected, abs=0.05), str(effect)
+            checked += 1
     assert checked > 25
 
 
