@@ -163,7 +163,7 @@ def test_counts_of_different_pictures_are_refused():
 
 
 def test_the_same_counts_give_the_same_file(tmp_path):
-    measured = {"C17": (64, 64, 64, 1, True), "C18": (40.0, 30.0, 50.0, 30, False)}
+    measured = {"C17": (64, 64, 64, 1, "supported"), "C18": (40.0, 30.0, 50.0, 30, "not supported")}
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
         claims.write_claims(tmp_path / name, claims.judge(claims.measure(study()), measured))

@@ -14,7 +14,7 @@ from nbformat import NotebookNode
 from workbook.datasets import REPOSITORY
 
 NOTEBOOKS = sorted((REPOSITORY / "notebooks").glob("*.ipynb"))
-DEFAULTS = {"profile": "smoke", "dataset": "fixture", "data_path": None, "seeds": [0]}
+DEFAULTS = {"profile": "smoke", "dataset": "fixture", "data_path": None, "seeds": [0], "train": False}
 MORE = {"10_your_photo": {"photo": None}}  # parameters that only one notebook has
 CHECKED = "nbval-check-output"
 LARGEST = 400_000  # bytes

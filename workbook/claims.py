@@ -35,7 +35,7 @@ CROWDS = " crowds"  # ends the name of a network for several people
 COLUMNS = ("id", "claim", "paper_evidence", "ours", "ci95_low", "ci95_high", "n", "verdict")
 
 Counts = Callable[[str, int], "Evaluation | CrowdEvaluation | None"]  # of a system and a seed; None where not run
-Measured = Mapping[str, tuple[float, float, float, int, bool]]  # by claim: ours, its interval, n, whether it holds
+Measured = Mapping[str, tuple[float, float, float, int, str]]  # by claim: ours, its interval, n, verdict
 
 
 @dataclass(frozen=True)
@@ -136,8 +136,8 @@ def judge(effects: pd.DataFrame, measured: Measured) -> pd.DataFrame:
         ours, low, high, n = np.nan, np.nan, np.nan, 0
         found, meaning = "undecided", f"Not run: {missing or 'no measurement was asked for'}."
         if claim.id in measured:
-            ours, low, high, n, holds = measured[claim.id]
-            found, meaning = "supported" if holds else "not supported", "Of untrained networks of this profile's size."
+            ours, low, high, n, found = measured[claim.id]
+            meaning = "Of untrained networks of this profile's size, on this machine."
         elif known:
             line = min(known, key=lambda line: (sides(line)[1] >= 0, sides(line)[0]))
             ours, low, high, n, found = (*line[["ours", "low", "high", "n"]], verdict(lines))
@@ -148,13 +148,13 @@ def judge(effects: pd.DataFrame, measured: Measured) -> pd.DataFrame:
 
 
 def _meaning(found: str, line: pd.Series) -> str:
-    where = f"{line['effect']} ({line['seeds']} seeds × {line['n'] // line['seeds']} pictures)"
+    where = f"{line['effect']} (seeds: {line['seeds']}, pictures: {line['n'] // line['seeds']})"
     if line["seeds"] < ENOUGH_SEEDS:
-        return f"Too few seeds: the interval of {where} knows how pictures differ, but not how trainings do."
+        return f"Too few seeds: the interval of {where} covers other pictures, not other trainings."
     return {
-        "supported": f"Holds for these data and this budget; the closest call is {where}. So few seeds say little of "
-        "how trainings differ.",
-        "not supported": f"Refuted for these data and this budget, not for the paper's, by {where}.",
+        "supported": f"Holds on these data at this budget; the closest call is {where}. Few seeds say little about how "
+        "much trainings differ.",
+        "not supported": f"Refuted on these data at this budget, not on the paper's, by {where}.",
         "undecided": f"The interval of {where} leaves both answers open; more seeds or pictures would narrow it.",
     }[found]
 
@@ -175,10 +175,11 @@ def measured_claims(profile: Profile, rounds: int = 20) -> Measured:
     percent = 100 * (taken[:, 1] / taken[:, 0] - 1)
     drawn = np.median(np.random.default_rng(0).choice(percent, (DRAWS, rounds)), axis=1)
     low, high = np.percentile(drawn, [2.5, 97.5])
+    small = "supported" if high < SMALL_OVERHEAD else "not supported" if low > SMALL_OVERHEAD else "undecided"
     saving = configs[1].width  # h·h·c·c predicted numbers become h·h·c (Eq. 5)
     return {
-        "C17": (saving, saving, saving, 1, saving >= 10),
-        "C18": (float(np.median(percent)), low, high, rounds, high < SMALL_OVERHEAD),
+        "C17": (saving, saving, saving, 1, "supported" if saving >= 10 else "not supported"),
+        "C18": (float(np.median(percent)), low, high, rounds, small),
     }
 
 
@@ -217,7 +218,7 @@ def findings(table: pd.DataFrame, method: str) -> str:
     quoted = gains("paper_delta_vs_baseline")
     spread = ran["std"].astype(float).max()
     return " ".join([
-        f"{method} is {gains('delta_vs_baseline')} from its baseline{f' (in the paper {quoted})' if quoted else ''}.",
+        f"{method} and its baseline differ by {gains('delta_vs_baseline')}{f' (paper: {quoted})' if quoted else ''}.",
         f"The best rows are {', '.join(f'{name} ({metric})' for metric, name in best.itertuples(index=False))}.",
         "One seed each: a row's place may be chance."
         if np.isnan(spread)

@@ -43,10 +43,8 @@ def corrections(
     figure = picture_grid(rows, anatomy, row_titles=row_titles, column_titles=column_titles, panel=2.0, legend=False)
     for axes, change in zip(figure.axes[3::4], changes, strict=True):
         _mark(axes, change)
-    handles = [
-        Line2D([], [], **CORRECTED, label="corrected region or joint"),
-        Line2D([], [], **LOST, label="lost region or joint"),
-    ]
+    looks = {"corrected": CORRECTED, "lost": LOST}
+    handles = [Line2D([], [], **look, label=f"{name} region or joint") for name, look in looks.items()]
     figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False)
     return figure
 

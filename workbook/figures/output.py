@@ -9,19 +9,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
-from IPython.display import HTML, Image, Markdown, display
+from IPython.display import Image, Markdown, display
 from matplotlib.figure import Figure
 from PIL import Image as Pillow
 from PIL.PngImagePlugin import PngInfo
-from pygments import highlight
-from pygments.formatters import HtmlFormatter
-from pygments.lexers import PythonLexer
 
 from mula_lib.files import atomic_path, write_text
 from workbook.datasets import REPOSITORY
 from workbook.figures.style import DPI
 
-LISTING = "font: 90%/1.3 monospace; margin: 2px 0; padding: 6px 10px; border-left: 3px solid #999"  # CSS of source code
 CAPTION = "Description"  # keyword of the PNG's text that holds it; viewers and screen readers may show it
 COLORS = 256  # of the palette; a third of the size of full color, and the eye sees no difference at this scale
 
@@ -72,5 +68,4 @@ def show(figure: Figure, caption: str) -> None:
 def show_source(*objects: object) -> None:
     """Put the library's own code on the page, beside the equation that it implements."""
     for each in objects:
-        source = textwrap.dedent(inspect.getsource(each)).strip()
-        display(HTML(highlight(source, PythonLexer(), HtmlFormatter(noclasses=True, prestyles=LISTING))))
+        display(Markdown(f"```python\n{textwrap.dedent(inspect.getsource(each)).strip()}\n```"))

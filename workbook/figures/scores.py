@@ -28,11 +28,8 @@ def training_curves(logs: Mapping[str, Sequence[Mapping[str, float]]], label: st
     """
     table = pd.DataFrame([{"run": name, **line} for name, log in logs.items() for line in log])
     watched = [key for key in CURVES if key in table and table[key].notna().any()]
-    looks = {
-        "palette": [LINES[n % len(LINES)] for n in range(len(logs))],
-        "markers": [MARKERS[n % len(MARKERS)] for n in range(len(logs))],
-        "dashes": [DASHES[n % len(DASHES)] for n in range(len(logs))],
-    }
+    looks = {"palette": LINES, "markers": MARKERS, "dashes": DASHES}
+    looks = {name: [look[n % len(look)] for n in range(len(logs))] for name, look in looks.items()}
     figure, grid = plt.subplots(1, len(watched), figsize=(12.4, 3.9), squeeze=False, layout="constrained")
     for axes, key in zip(grid[0], watched, strict=True):
         sns.lineplot(
@@ -68,9 +65,7 @@ def paper_beside_ours(table: pd.DataFrame, label: str, *, paper_data: str = "LIP
         _bars(gains, lines["paper_delta_vs_baseline"], lines["delta_vs_baseline"], None)
         gains.set_title(f"{metric}: difference to {baseline or methods[0]}, points")
         gains.axvline(0, color="#333333", linewidth=0.8)
-    handles = [
-        Patch(**PAPER_BAR, label=f"paper: full size, {paper_data}"), Patch(**OURS_BAR, label=f"ours: {label}")
-    ]  # fmt: skip
+    handles = Patch(**PAPER_BAR, label=f"paper: full size, {paper_data}"), Patch(**OURS_BAR, label=f"ours: {label}")
     figure.legend(handles=handles, loc="outside upper center", ncols=2, frameon=False)
     return figure
 
