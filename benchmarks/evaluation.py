@@ -21,8 +21,7 @@ from mula_lib.metrics.parsing import confusion_matrix, parsing_scores
 from mula_lib.metrics.pose import pckh, pckh_hits
 from mula_lib.models.network import Network, build_model
 from workbook.datasets import open_source
-from workbook.experiments import find_experiment
-from workbook.profiles import DEMO
+from workbook.experiments import DEMO, find_experiment
 
 NETWORKS = ("VGG16-FCN-MuLA", "HG-2s-1u-MuLA")
 CROP = DEMO.crop

@@ -19,8 +19,7 @@ from mula_lib.inference import CropMaps, decode, predict, predict_maps
 from mula_lib.models.network import StageOutput, build_model
 from rendered_people import CrowdConfig, PeopleConfig, fingerprint, part_frequencies, render_dataset
 from workbook.datasets import FIXTURES, open_source
-from workbook.experiments import find_experiment
-from workbook.profiles import SMOKE, Testing
+from workbook.experiments import SMOKE, Testing, find_experiment
 from workbook.runs import Run, do_run
 
 FIXTURE = FIXTURES["crowds"]

@@ -12,10 +12,10 @@ import pytest
 from nbformat import NotebookNode
 
 from workbook.datasets import REPOSITORY
+from workbook.experiments import find_profile
 
 NOTEBOOKS = sorted((REPOSITORY / "notebooks").glob("*.ipynb"))
-DEFAULTS = {"profile": "demo", "dataset": "people", "data_path": None, "seeds": [0]}
-MORE = {"train": False, "photo": None}  # parameters that some notebooks have
+DEFAULTS = {"data_path": None, "seeds": [0], "train": False}
 LARGEST = 400_000  # bytes
 MACHINE_PATH = re.compile(r"(?<![\w.])/(?:home|root|work|tmp|Users|opt|usr|mnt|builds|github)/|[A-Z]:\\\\")
 NOISE = re.compile(r"Traceback \(most recent call last\)|Warning\b")
@@ -35,6 +35,11 @@ def tagged(path: Path, tag: str) -> list[NotebookNode]:
     return [cell for cell in code_cells(path) if tag in cell.metadata.get("tags", [])]
 
 
+def parameters(path: Path) -> dict:
+    (cell,) = tagged(path, "parameters")
+    return {node.targets[0].id: ast.literal_eval(node.value) for node in ast.parse(cell.source).body}
+
+
 def says_something(source: str) -> bool:
     """Whether a cell puts anything on the page: it prints, shows or displays, or ends in a bare value."""
     calls = re.search(r"^(?! *def )[^#\n]*\b(print|show|show_source|display)\(", source, flags=re.MULTILINE)
@@ -50,11 +55,12 @@ def test_the_notebooks_are_numbered_in_the_order_of_reading() -> None:
 
 
 @each_notebook
-def test_one_cell_holds_exactly_the_parameters_at_the_demos_defaults(path: Path) -> None:
-    (cell,) = tagged(path, "parameters")
-    found = {node.targets[0].id: ast.literal_eval(node.value) for node in ast.parse(cell.source).body}
-    assert found["dataset"] == ("crowds" if "pascal" in path.stem else "people")
-    assert {**found, "dataset": "people"} == DEFAULTS | {name: MORE[name] for name in MORE if name in found}
+def test_one_cell_holds_exactly_the_parameters_and_trains_nothing(path: Path) -> None:
+    found = parameters(path)
+    profile = find_profile(found.pop("profile"))
+    assert found.pop("dataset") == (profile.for_crowds() if "pascal" in path.stem else profile).dataset
+    assert found.pop("photo", None) is None
+    assert found == DEFAULTS
 
 
 @each_notebook
@@ -71,7 +77,7 @@ def test_everything_announced_at_the_top_is_written_by_the_last_cell_that_names_
     announced = set(re.findall(r"`([\w.]+\.(?:csv|png|json))`", read(path).cells[0].source))
     printed = "".join(output.get("text", "") for output in code_cells(path)[-1].outputs)
     assert announced
-    assert {name for name in announced if f"results/demo/{name}\n" not in printed} == set()
+    assert {name for name in announced if f"results/{parameters(path)['profile']}/{name}\n" not in printed} == set()
 
 
 @each_notebook

@@ -8,8 +8,7 @@ import torch
 
 import workbook.results as results_module
 from workbook.datasets import open_source
-from workbook.experiments import find_experiment
-from workbook.profiles import SMOKE
+from workbook.experiments import SMOKE, find_experiment
 from workbook.results import build_table
 from workbook.runs import Run, do_run
 

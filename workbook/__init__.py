@@ -9,6 +9,7 @@ _WHERE = {
     "workbook.comparison": (
         "changes", "image_gains", "image_scores", "prediction_rows", "spread_images", "telling_images",
     ),
+    "workbook.claims": ("findings", "judge", "measure", "measured_claims", "study_counts", "write_claims"),
     "workbook.costs": ("forward_gflops", "parameter_count"),
     "workbook.datasets": ("of_crowds", "of_one_person", "open_source"),
     "workbook.diagnostics": (
