@@ -190,10 +190,10 @@ def study_counts(folder: Path, profile: Profile, source: Source) -> Counts:
         if path.is_file():
             return (CrowdEvaluation if name.endswith(CROWDS) else Evaluation).load(path)
         try:
-            result = Run(find_experiment(name), profile, source, seed).result()
+            run = Run(find_experiment(name), profile, source, seed)
         except ConfigError:  # no experiment of this study, or one of several people
             return None
-        return result and result.evaluation()
+        return None if run.metrics is None else run.evaluation()
 
     return counts
 

@@ -21,7 +21,7 @@ import json
 import math
 import platform
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -358,21 +358,3 @@ def shipped_result(experiment: Experiment, source: Source) -> Run:
 
 def _digest(value: dict) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
-
-
-# Old names, for notebooks
-
-
-def wanted_runs(table: int, profile: Profile, source: Source, seeds: Sequence[int]) -> list[Run]:
-    from workbook.jobs import to_train
-    from workbook.tables import table_experiments
-
-    runs = [Run(experiment, profile, source, seed) for experiment in table_experiments(table) for seed in seeds]
-    training = to_train(runs)
-    return [run for run in runs if run.trained or run in training]
-
-
-do_run, RunResult = Run.do, Run
-Run.run = property(lambda self: self)
-Run.trouble = property(lambda self: self.metrics.get("trouble"))
-Run.result = lambda self: None if self.metrics is None else self
