@@ -1,7 +1,4 @@
-"""All benchmarks, one after the other: ``python -m benchmarks`` (a quarter of an hour on two quiet cores).
-
-One more is a trial rather than a timing, and run by its name: ``benchmarks.hostile``.
-"""
+"""All benchmarks, one after the other: ``python -m benchmarks`` (a quarter of an hour on two quiet cores)."""
 
 from __future__ import annotations
 
@@ -13,9 +10,12 @@ from workbook.datasets import REPOSITORY
 ALL = (
     "dynamic_convolution",
     "training_step",
+    "growth",
     "input_pipeline",
     "evaluation",
+    "crowds",
     "rendering",
+    "start_up",
 )
 
 if __name__ == "__main__":

@@ -13,16 +13,15 @@ import torch.nn.functional as F
 from benchmarks.timing import compare, publish
 from mula_lib.anatomy import LIP
 from mula_lib.data.augment import fit_affine, invert_affine, warp_image
+from mula_lib.data.images import load_image, load_mask
 from mula_lib.data.lip import LipSplit
-from mula_lib.data.pictures import load_image, load_mask
 from mula_lib.evaluation import evaluate
 from mula_lib.grouping import SMOOTHING
 from mula_lib.metrics.parsing import confusion_matrix, parsing_scores
 from mula_lib.metrics.pose import pckh, pckh_hits
 from mula_lib.models.network import Network, build_model
 from workbook.datasets import open_source
-from workbook.experiments import find_experiment
-from workbook.profiles import DEMO
+from workbook.experiments import DEMO, find_experiment
 
 NETWORKS = ("VGG16-FCN-MuLA", "HG-2s-1u-MuLA")
 CROP = DEMO.crop

@@ -18,8 +18,8 @@ from torch.utils.data import default_collate
 from benchmarks.timing import compare, publish
 from mula_lib.anatomy import IGNORE, LIP
 from mula_lib.data.augment import PAD_VALUE, Augmentation, draw
+from mula_lib.data.images import load_image, load_mask
 from mula_lib.data.lip import LipRecord, LipSplit, read_split
-from mula_lib.data.pictures import load_image, load_mask
 from mula_lib.data.samples import TrainingSamples
 from mula_lib.data.targets import PAPER_SIGMA, gaussian_heatmaps
 from workbook.datasets import FIXTURES

@@ -32,8 +32,7 @@ from mula_lib.models.losses import Targets
 from mula_lib.models.network import ModelConfig
 from workbook.costs import forward_gflops
 from workbook.datasets import REPOSITORY
-from workbook.experiments import find_experiment
-from workbook.profiles import DEMO
+from workbook.experiments import DEMO, find_experiment
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ _HOMES = {
     "anatomy": ("LIP", "PASCAL", "Anatomy", "find_anatomy"),
     "checkpoint": ("load_model", "read_facts", "save_weights"),
     "data.augment": ("Augmentation",),
-    "data.pictures": ("load_image", "load_mask"),
+    "data.images": ("load_image", "load_mask"),
     "data.samples": ("TrainingSamples",),
     "data.targets": ("crowd_targets", "gaussian_heatmaps", "heatmap_sigma"),
     "evaluation": ("CrowdEvaluation", "Evaluation", "evaluate", "load_evaluation"),

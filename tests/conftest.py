@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from workbook.datasets import open_source
-from workbook.experiments import find_experiment
-from workbook.profiles import SMOKE
+from workbook.experiments import SMOKE, find_experiment
 from workbook.runs import Run
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -60,15 +59,14 @@ def do_run_elsewhere():
         from pathlib import Path
         sys.path.insert(0, {str(REPOSITORY)!r})
         from workbook.datasets import open_source
-        from workbook.experiments import find_experiment
-        from workbook.profiles import SMOKE
-        from workbook.runs import Run, do_run
+        from workbook.experiments import SMOKE, find_experiment
+        from workbook.runs import Run
         profile = replace(SMOKE, name="tiny", vgg_width=8, hourglass_width=8, watch=2,
                           recipe=replace(SMOKE.recipe, epochs=3))
         run = Run(find_experiment("HG-1s-1u-MuLA"), profile, open_source("fixture"), 0, base=Path(sys.argv[1]))
         print("ready", flush=True)
         sys.stdin.readline()
-        print(do_run(run).metrics["images_per_second"])
+        print(run.do().metrics["images_per_second"])
         """
     )
 

@@ -1,4 +1,4 @@
-"""Pictures that can be read by everybody: words beside them, and colours that stay apart for every kind of vision."""
+"""Pictures that can be read by everybody: words beside them, and colors that stay apart for every kind of vision."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ VISION = {
     "usual": np.eye(3),
     "protanopia": [[0.11238, 0.88762, 0], [0.11238, 0.88762, 0], [0.00401, -0.00401, 1]],
     "deuteranopia": [[0.29275, 0.70725, 0], [0.29275, 0.70725, 0], [-0.02234, 0.02234, 1]],
-    "no colours": [[0.2126, 0.7152, 0.0722]] * 3,
+    "no colors": [[0.2126, 0.7152, 0.0722]] * 3,
 }
 
 
-def seen(colours, vision):
+def seen(colors, vision):
     """(N, 3) sRGB of 0..255 -> (N, 3) CIE L*a*b* as somebody with that vision sees it."""
-    srgb = np.asarray(colours, float) / 255
+    srgb = np.asarray(colors, float) / 255
     linear = np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
     linear = np.clip(linear @ np.asarray(VISION[vision], float).T, 0, 1)
     back = np.where(linear <= 0.0031308, linear * 12.92, 1.055 * linear ** (1 / 2.4) - 0.055)
     return cv2.cvtColor(back[None].astype(np.float32), cv2.COLOR_RGB2LAB)[0]
 
 
-def rgb(colour):
-    return [int(colour[place : place + 2], 16) for place in (1, 3, 5)]
+def rgb(color):
+    return [int(color[place : place + 2], 16) for place in (1, 3, 5)]
 
 
 @pytest.mark.parametrize("vision", VISION)
@@ -49,14 +49,15 @@ def test_the_two_sides_of_a_body_stay_apart(vision):
 
 @pytest.mark.parametrize("vision", ["usual", "protanopia", "deuteranopia"])
 def test_the_first_lines_of_a_plot_stay_apart_and_all_have_markers_of_their_own(vision):
-    colours = seen([rgb(colour) for colour in style.LINES[:4]], vision)
-    for one, other in itertools.combinations(colours, 2):
+    colors = seen([rgb(color) for color in style.LINES[:4]], vision)
+    for one, other in itertools.combinations(colors, 2):
         assert np.linalg.norm(one - other) > 15  # six times what is just noticed
     assert len(set(style.MARKERS)) >= len(style.LINES)
 
 
-def test_bars_of_the_paper_and_ours_differ_without_colour():
-    paper, ours = seen([rgb(style.PAPER_BAR["facecolor"]), rgb(style.OURS_BAR["facecolor"])], "no colours")
+def test_verdicts_and_bars_differ_without_color():
+    assert len({marker for _, marker in style.VERDICTS.values()}) == len(style.VERDICTS)
+    paper, ours = seen([rgb(style.PAPER_BAR["facecolor"]), rgb(style.OURS_BAR["facecolor"])], "no colors")
     assert abs(paper[0] - ours[0]) > 25
     assert style.PAPER_BAR["hatch"]
 
@@ -70,7 +71,8 @@ def test_every_picture_of_a_notebook_has_words_for_those_who_do_not_see_it(path)
                     assert len(output["metadata"][kind].get("alt", "")) > 15, (path.name, cell.id)
 
 
-@pytest.mark.parametrize("page", sorted([REPOSITORY / "README.md", *(REPOSITORY / "docs").glob("*.md")]))
-def test_every_picture_of_a_page_has_words(page):
-    for words in re.findall(r"!\[(.*?)\]\(", page.read_text(encoding="utf-8"), re.DOTALL):
+@pytest.mark.parametrize("page", sorted([REPOSITORY / "README.md", *(REPOSITORY / "docs").glob("*.md"), *NOTEBOOKS]))
+def test_every_picture_of_a_page_is_there_and_has_words(page):
+    for words, where in re.findall(r"!\[(.*?)\]\((.*?)\)", page.read_text(encoding="utf-8"), re.DOTALL):
         assert len(words) > 15
+        assert where.startswith("http") or (page.parent / where).is_file(), where

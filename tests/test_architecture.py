@@ -1,145 +1,102 @@
-"""Figures that are drawn from the network itself, and figures of what changed from one network to another."""
+"""The house: arrows between packages point one way, no import circle, and it stays within its budget."""
 
-import numpy as np
-import pandas as pd
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
-import torch
+from conftest import REPOSITORY
 
-from mula_lib.anatomy import LIP
-from mula_lib.files import CheckpointError
-from mula_lib.models.adaptation import AdaptationConfig
-from mula_lib.models.hourglass import PAPER_WIDTH
-from mula_lib.models.joint import JointModel
-from mula_lib.models.network import ModelConfig
-from workbook import figures
-from workbook.comparison import changes, spread_images
-from workbook.exercises import check
-from workbook.experiments import find_experiment
-from workbook.figures.corrections import changed_regions
-from workbook.runs import shipped_result
+PACKAGES = ("mula_lib", "rendered_people", "workbook")
+BUDGETS = {"mula_lib": 5000, "rendered_people": 2600, "workbook": 2800, "tests": 7500}  # lines
+# Where arrows may not point: from modules of this name to modules of these.
+FORBIDDEN = {
+    "mula_lib": ("workbook", "rendered_people"),
+    "mula_lib.models": ("mula_lib.data.lip", "mula_lib.data.pascal", "mula_lib.data.samples", "mula_lib.training"),
+    "mula_lib.data": ("mula_lib.models", "mula_lib.training"),
+    "mula_lib.metrics": ("mula_lib.models", "mula_lib.data", "mula_lib.training"),
+    "rendered_people": ("workbook", "mula_lib.models", "mula_lib.training", "mula_lib.data"),
+}
 
 
-def network(*interactions, backbone="hourglass", width=16, kernel=3):
-    return JointModel(ModelConfig(backbone, interactions, width, adaptation=AdaptationConfig(kernel)))
+def modules() -> dict[str, Path]:
+    found = {}
+    for package in PACKAGES:
+        for path in (REPOSITORY / package).rglob("*.py"):
+            parts = path.relative_to(REPOSITORY).with_suffix("").parts
+            found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
 
 
-def boxes(figure):
-    return [text.get_text() for text in figure.axes[0].texts if text.get_text()]
+MODULES = modules()
 
 
-def test_figure_2_has_a_box_for_every_module_with_the_shape_that_it_gave():
-    drawn = boxes(figures.mutual_adaptation(network("adapt", "adapt"), 64))
-    assert drawn.count("A: kernels\n16×3×3") == 4
-    assert drawn.count("E: Hourglass\nR: 16×16×16") == 4
-    assert drawn.count("C: parts\n20×16×16") == drawn.count("C: joints\n16×16×16") == 2
-    assert drawn.count("M\nF: 16×16×16") == 2  # between the two stages, of each task
-    assert drawn[0] == "image\n3×64×64"
+def imported(name: str) -> set[str]:
+    """The modules of ours that a module imports as it is imported itself."""
+    found = set()
+    for node in ast.parse(MODULES[name].read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                whole = f"{node.module}.{alias.name}"
+                found.add(whole if whole in MODULES else node.module)
+    return found & MODULES.keys()
 
 
-def test_figure_2_is_of_the_network_that_it_is_given():
-    one_way = boxes(figures.mutual_adaptation(network("adapt_to_pose", backbone="vgg"), 64))
-    assert sum(text.startswith("A: kernels") for text in one_way) == 1
-    assert not any(text.startswith(("stem", "M\n")) for text in one_way)
-    assert "E: VGG16\nR: 16×8×8" in one_way
-    plain = boxes(figures.mutual_adaptation(network("none"), 64))
-    assert not any("kernels" in text for text in plain)
+@pytest.mark.parametrize("name", MODULES)
+def test_arrows_point_one_way(name):
+    wrong = [to for start, ends in FORBIDDEN.items() if f"{name}.".startswith(f"{start}.") for to in ends]
+    assert [each for each in imported(name) for to in wrong if f"{each}.".startswith(f"{to}.")] == []
 
 
-def test_figure_3b_has_the_papers_layers_at_the_papers_size():
-    with torch.device("meta"):
-        model = network("adapt", width=PAPER_WIDTH, kernel=7)
-    drawn = boxes(figures.parameter_adapter(model, 256))
-    assert drawn == [
-        "R of the\nother task\n256×64×64", "conv 3×3, stride 2\n256×31×31", "max pool\n256×15×15",
-        "conv 3×3\n256×15×15", "max pool\n256×7×7", "conv 3×3\n256×7×7", "+ learned base\n256×7×7",
-        "each channel\nto length 1", "ψ̃: a kernel\na channel\n256×7×7",
-    ]  # fmt: skip
+def test_no_imports_go_in_a_circle():
+    left = {name: imported(name) - {name} for name in MODULES}
+    while free := [name for name, needs in left.items() if not needs & left.keys()]:
+        for name in free:
+            del left[name]
+    assert sorted(left) == []
 
 
-def test_figure_3a_goes_down_and_up_again():
-    drawn = boxes(figures.encoder_layers(network("none"), 64))
-    assert drawn == [
-        "image\n3×64×64", "stem\n16×16×16", "down 1\n16×16×16", "down 2\n16×8×8", "down 3\n16×4×4", "down 4\n16×2×2",
-        "bottom\n16×1×1", "up 1\n16×2×2", "up 2\n16×4×4", "up 3\n16×8×8", "up 4\n16×16×16",
-        "1×1, BN, ReLU: R\n16×16×16",
-    ]  # fmt: skip
-    vgg = boxes(figures.encoder_layers(network("none", backbone="vgg"), 64))
-    assert vgg[-1] == "blocks 4 and 5: R\n16×8×8"
+def test_metrics_take_arrays():
+    for path in (REPOSITORY / "mula_lib" / "metrics").glob("*.py"):
+        assert "torch" not in path.read_text(encoding="utf-8"), path
 
 
-def test_regions_are_those_where_only_one_prediction_is_right():
-    truth = np.array([[1, 1, 2, 2, 255]])
-    before, after = np.array([[1, 0, 2, 0, 1]]), np.array([[1, 1, 0, 0, 2]])
-    corrected, lost = changed_regions(truth, before, after)
-    assert corrected.tolist() == [[False, True, False, False, False]]
-    assert lost.tolist() == [[False, False, True, False, False]]
+def test_the_house_stays_within_its_budget():
+    for package, most in BUDGETS.items():
+        files = list((REPOSITORY / package).rglob("*.py"))
+        assert sum(len(path.read_text(encoding="utf-8").splitlines()) for path in files) <= most, package
+    library = REPOSITORY / "mula_lib"
+    top = [path for path in library.iterdir() if path.suffix == ".py" or (path / "__init__.py").is_file()]
+    assert len([path for path in top if path.name != "__init__.py"]) <= 12
+    assert len([path for path in library.rglob("*.py") if path.name != "__init__.py"]) <= 35
 
 
-def test_corrected_and_lost_parts_and_joints_are_marked_in_two_ways():
-    image, truth = np.zeros((40, 40, 3), np.uint8), np.zeros((40, 40), np.uint8)
-    truth[5:20, 5:20] = LIP.part("coat")
-    truth[25:35, 25:35] = LIP.part("face")
-    before, after = truth.copy(), truth.copy()
-    before[5:20, 5:20] = 0
-    after[25:35, 25:35] = 0
-    joints = np.full((16, 2), 10.0, np.float32)
-    corrected, lost = np.zeros((2, 16), bool)
-    corrected[:2] = lost[5] = True
-    change = figures.Change(
-        figures.Picture(image, truth, joints), figures.Picture(image, before, joints),
-        figures.Picture(image, after, joints), corrected, lost,
-    )  # fmt: skip
-    figure = figures.corrections([change], LIP, column_titles=list("abcd"), row_titles=["one"])
-    marked = figure.axes[3]
-    circles = [patch.get_linestyle() for patch in marked.patches]
-    assert len(circles) == 3
-    assert len(set(map(str, circles))) == 2
-    outlines = [line for line in marked.lines if len(line.get_xdata()) > 8]
-    assert len(outlines) == 2
-    assert outlines[0].get_linestyle() != outlines[1].get_linestyle()
-    assert outlines[0].get_xdata().min() == 5  # the coat, which is corrected
-    assert outlines[1].get_xdata().min() == 25
+def test_the_way_from_the_command_to_a_number_is_short(tmp_path):
+    """Functions of the study that a run of one row passes through, outside the library."""
+    script = """
+import os, sys
+from workbook import cli, runs
+passed = set()
 
+def note(frame, event, _):
+    code = frame.f_code
+    if event == "call" and f"{os.sep}workbook{os.sep}" in code.co_filename and code.co_flags & 2:
+        if not code.co_name.startswith("<"):
+            passed.add((code.co_filename, code.co_name))
 
-def test_images_are_spread_from_gain_to_loss_and_none_comes_twice():
-    gains = pd.Series(np.arange(12.0)[::-1], index=[f"i{n:02d}" for n in range(12)])
-    assert spread_images(gains, 2) == {
-        "largest gain": ["i00", "i01"], "median": ["i05", "i06"], "largest loss": ["i10", "i11"],
-    }  # fmt: skip
-    few = spread_images(gains[:4], 3)
-    assert sorted(name for names in few.values() for name in names) == ["i00", "i01", "i03"]
-
-
-def test_shipped_networks_are_tested_on_other_data_without_training(source, tmp_path, monkeypatch):
-    monkeypatch.setattr("workbook.runs.RUNS", tmp_path)
-    before, after = (shipped_result(find_experiment(name), source) for name in ("VGG16-FCN", "VGG16-FCN-MuLA"))
-    assert before.run.profile.name == "demo"
-    assert 0 < before.scores["mIoU"] < 100
-    assert not list(tmp_path.rglob("last.ckpt"))
-    name = before.evaluation().names[0]
-    (change,) = changes(source, [name], before, after)
-    hits = [result.evaluation().hits[0] for result in (before, after)]
-    assert change.corrected.tolist() == [(a, b) == (0, 1) for a, b in zip(*hits, strict=True)]
-    assert not (change.corrected & change.lost).any()
-    with pytest.raises(CheckpointError, match="no such weights"):
-        shipped_result(find_experiment("HG-5×1u"), source)
-
-
-@pytest.mark.parametrize(
-    ("attempt", "said"),
-    [
-        (lambda: None, "Right!"),
-        (lambda: (_ for _ in ()).throw(NotImplementedError), "Not done yet"),
-        (lambda: 1 / 0, "Not right yet: ZeroDivisionError: division by zero"),
-    ],
-)
-def test_an_exercise_answers_in_a_line(attempt, said, capsys):
-    def tried():
-        result = attempt()
-        if hasattr(result, "__next__"):
-            next(result)
-
-    check(tried)
-    out = capsys.readouterr().out
-    assert out.startswith(said)
-    assert out.count("\n") == 1
+runs.Run.__init__.__defaults__ = 0, runs.Path(sys.argv[1])
+runs.RESULTS = runs.Path(sys.argv[1])
+sys.setprofile(note)
+status = cli.main(["smoke", "--only", "VGG16-FCN", "--tables", "1", "--no-notebooks", "--jobs", "1"])
+sys.setprofile(None)
+print(status, len(passed), len({name for name, _ in passed}))
+"""
+    command = [sys.executable, "-c", script, str(tmp_path)]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    status, functions, files = map(int, done.stdout.split()[-3:])
+    assert status == 0
+    assert functions <= 90
+    assert files <= 10

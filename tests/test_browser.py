@@ -1,124 +1,85 @@
 """The workbook as a reader has it: JupyterLab and the report in a real browser."""
 
-from __future__ import annotations
-
 import contextlib
 import os
-import secrets
 import shutil
 import socket
 import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from conftest import REPOSITORY
 
+from workbook.report import write_report
+
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 KERNEL = "window.jupyterapp?.shell?.currentWidget?.sessionContext?.session?.kernel"
-STARTS_IN = 90  # seconds that JupyterLab may take
-RUNS_IN = 240  # seconds that all cells of a notebook may take
-
-try:
-    from playwright.sync_api import Page, sync_playwright
-except ImportError:
-    sync_playwright = None
-
-pytestmark = [
-    pytest.mark.skipif(not CHROMIUM, reason="no Chromium here; on Debian: apt-get install chromium"),
-    pytest.mark.skipif(sync_playwright is None, reason="no playwright here; pip install -r requirements.lock"),
-]
+playwright = pytest.importorskip("playwright.sync_api", reason="no playwright here; pip install -r requirements.lock")
+pytestmark = pytest.mark.skipif(not CHROMIUM, reason="no Chromium here; on Debian: apt-get install chromium")
 
 
 @pytest.fixture(scope="module")
 def browser():
-    with sync_playwright() as playwright:
+    with playwright.sync_playwright() as started:
         # Without its sandbox, because tests may run as root; it sees pages of this machine only.
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        browser = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield browser
         browser.close()
 
 
 @pytest.fixture(scope="module")
-def lab(tmp_path_factory) -> Iterator[str]:
-    """The address of a JupyterLab on a free loopback port, with a token, that shows copies of the notebooks."""
-    root = tmp_path_factory.mktemp("lab")
+def lab(tmp_path_factory):
+    """The address of a JupyterLab on a free loopback port that shows copies of the notebooks."""
+    root, token = tmp_path_factory.mktemp("lab"), os.urandom(16).hex()
     shutil.copytree(REPOSITORY / "notebooks", root / "notebooks")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    token = secrets.token_hex(16)
-    log = open(root / "lab.log", "w")  # noqa: SIM115 - it stays open as long as the server runs
-    server = subprocess.Popen(
-        [
-            sys.executable, "-m", "jupyterlab", "--no-browser", "--ip=127.0.0.1", f"--port={port}",
-            f"--ServerApp.root_dir={root}", f"--IdentityProvider.token={token}", "--LabApp.expose_app_in_browser=True",
-            "--LabApp.news_url=", "--ServerApp.port_retries=0", *(["--allow-root"] if os.geteuid() == 0 else []),
-        ],
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY), "JUPYTER_CONFIG_DIR": str(root / "config")},
-        stdout=log, stderr=log,
-    )  # fmt: skip
-    try:
-        for _ in range(STARTS_IN * 2):
-            with contextlib.suppress(OSError):
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/api?token={token}", timeout=2).close()
-                break
-            assert server.poll() is None, (root / "lab.log").read_text()
-            time.sleep(0.5)
-        # "reset": without the tabs that the page before had open
-        yield f"http://127.0.0.1:{port}/lab/tree/notebooks/{{}}?token={token}&reset"
-    finally:
-        server.terminate()
-        server.wait(timeout=30)
-        log.close()
+    command = [
+        sys.executable, "-m", "jupyterlab", "--no-browser", "--ip=127.0.0.1", f"--port={port}", "--allow-root",
+        f"--ServerApp.root_dir={root}", f"--IdentityProvider.token={token}", "--LabApp.expose_app_in_browser=True",
+        "--LabApp.news_url=", "--ServerApp.port_retries=0",
+    ]  # fmt: skip
+    variables = {**os.environ, "PYTHONPATH": str(REPOSITORY), "JUPYTER_CONFIG_DIR": str(root / "config")}
+    with open(root / "lab.log", "w") as log:
+        server = subprocess.Popen(command, env=variables, stdout=log, stderr=log)
+        try:
+            for _ in range(180):
+                with contextlib.suppress(OSError):
+                    urllib.request.urlopen(f"http://127.0.0.1:{port}/api?token={token}", timeout=2).close()
+                    break
+                assert server.poll() is None, (root / "lab.log").read_text()
+                time.sleep(0.5)
+            yield f"http://127.0.0.1:{port}/lab/tree/notebooks/{{}}?token={token}&reset"
+        finally:
+            server.terminate()
+            server.wait(timeout=30)
 
 
-def run_all_cells(page: Page, address: str) -> list[dict]:
-    """Open a notebook, run all its cells, and return its code cells as they are afterwards."""
-    page.goto(address, timeout=60_000)
-    page.wait_for_function(f"() => {KERNEL}", timeout=60_000)
-    page.wait_for_selector(".jp-Notebook .jp-CodeCell", timeout=60_000)
-    page.set_default_timeout(RUNS_IN * 1000)
-    page.evaluate("async () => { await window.jupyterapp.commands.execute('notebook:run-all-cells') }")
-    cells = page.evaluate("() => window.jupyterapp.shell.currentWidget.content.model.toJSON().cells")
-    return [cell for cell in cells if cell["cell_type"] == "code"]
-
-
-def failures(cells: list[dict]) -> list[str]:
-    return [
-        f"{cell['id']}: {output['ename']}: {output['evalue']}"
-        for cell in cells
-        for output in cell["outputs"]
-        if output["output_type"] == "error"
-    ]
-
-
-def test_the_first_notebook_runs_from_top_to_bottom(browser, lab):
-    page = browser.new_page(viewport={"width": 1200, "height": 1000})
-    cells = run_all_cells(page, lab.format("00_start_here.ipynb"))
-    assert failures(cells) == []
-    assert all(cell["execution_count"] for cell in cells)
-    page.close()
-
-
-def test_the_slider_over_stages_changes_the_picture(browser, lab):
+def test_a_notebook_runs_from_top_to_bottom_and_its_slider_changes_the_picture(browser, lab):
     page = browser.new_page(viewport={"width": 1200, "height": 14_000})  # tall, so that every cell is on the page
     errors = []
     page.on("pageerror", lambda error: errors.append(str(error)))
-    cells = run_all_cells(page, lab.format("02_model.ipynb"))
-    assert failures(cells) == []
+    page.goto(lab.format("02_model.ipynb"), timeout=60_000)
+    page.wait_for_function(f"() => {KERNEL}", timeout=60_000)
+    page.wait_for_selector(".jp-Notebook .jp-CodeCell", timeout=60_000)
+    page.set_default_timeout(240_000)
+    page.evaluate("async () => { await window.jupyterapp.commands.execute('notebook:run-all-cells') }")
+    cells = page.evaluate("() => window.jupyterapp.shell.currentWidget.content.model.toJSON().cells")
+    cells = [cell for cell in cells if cell["cell_type"] == "code"]
+    outputs = [output for cell in cells for output in cell["outputs"]]
+    assert [output["evalue"] for output in outputs if output["output_type"] == "error"] == []
+    assert all(cell["execution_count"] for cell in cells)
+
+    def seen():
+        pictures = page.locator(".widget-image, .jupyter-widgets img").all()
+        picture = next(each for each in pictures if each.is_visible())
+        return page.locator(".widget-readout").first.inner_text(), picture.get_attribute("src")
+
     handle = page.locator(".jupyter-widgets .noUi-handle").first
     handle.wait_for()
-    pictures = page.locator(".widget-image, .jupyter-widgets img")
-    label = page.locator(".widget-readout").first
-
-    def seen() -> tuple[str, str]:
-        shown = next(each for each in pictures.all() if each.is_visible())
-        return label.inner_text(), shown.get_attribute("src")
-
     first = seen()
     handle.focus()
     page.keyboard.press("ArrowRight")
@@ -130,30 +91,20 @@ def test_the_slider_over_stages_changes_the_picture(browser, lab):
     page.close()
 
 
-@pytest.fixture(scope="module")
-def report(tmp_path_factory) -> Path:
-    """The demo's results, reported anew."""
-    from workbook.report import write_report
-
-    folder = tmp_path_factory.mktemp("report") / "demo"
-    shutil.copytree(REPOSITORY / "results" / "demo", folder)
-    return write_report(folder)
-
-
-def test_the_report_sorts_its_tables_and_fits_a_phone(browser, report):
-    page = browser.new_page(viewport={"width": 390, "height": 800})
-    fetched = []
+def test_the_report_sorts_its_tables_and_fits_a_phone(browser, tmp_path):
+    report = write_report(shutil.copytree(REPOSITORY / "results" / "demo", tmp_path / "demo"))
+    page, fetched = browser.new_page(viewport={"width": 390, "height": 800}), []
     page.on("request", lambda request: fetched.append(request.url))
     page.goto(report.as_uri())
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
-    column = page.locator("#table1 thead button", has_text="ours").first
-    place = int(column.locator("xpath=..").get_attribute("data-column"))
+    heads = page.locator("#table1 thead tr").last.locator("th")
+    place = next(n for n, text in enumerate(heads.all_inner_texts()) if text.startswith("ours"))
     read = f"rows => rows.map(row => Number(row.cells[{place}].textContent))"
-    before = page.locator("#table1 tbody tr").evaluate_all(read)
-    column.click()
-    falling = page.locator("#table1 tbody tr").evaluate_all(read)
-    column.click()
-    rising = page.locator("#table1 tbody tr").evaluate_all(read)
+    columns = [page.locator("#table1 tbody tr").evaluate_all(read)]
+    for _ in range(2):
+        heads.nth(place).locator("button").click()
+        columns.append(page.locator("#table1 tbody tr").evaluate_all(read))
+    before, falling, rising = columns
     assert falling == sorted(before, reverse=True) != before
     assert rising == sorted(before)
     assert all(url.startswith(("file:", "data:")) for url in fetched)

@@ -22,8 +22,7 @@ from mula_lib.kernels.device import arithmetic
 from mula_lib.models.network import build_model
 from mula_lib.training import Job, Recipe, fit
 from workbook.datasets import REPOSITORY
-from workbook.experiments import find_experiment
-from workbook.profiles import SMOKE
+from workbook.experiments import SMOKE, find_experiment
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device, and none is available")
 RECIPE = Recipe(epochs=2, batch=8, learning_rate=3e-4, drop_at=())
@@ -98,7 +97,7 @@ from mula_lib.models.network import build_model
 from mula_lib.training import Job, Recipe, fit
 from workbook.datasets import open_source
 from workbook.experiments import find_experiment
-from workbook.profiles import SMOKE
+from workbook.experiments import SMOKE
 with processes.joined():
     source = open_source("fixture")
     samples = TrainingSamples(source.train, 64, Augmentation(), source.anatomy, 0)

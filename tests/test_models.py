@@ -12,8 +12,7 @@ from mula_lib.models.adaptation import AdaptationConfig
 from mula_lib.models.joint import JointModel
 from mula_lib.models.network import ImageConvention, ModelConfig
 from mula_lib.models.vgg import VGG16Encoder
-from workbook.experiments import EXPERIMENTS, find_experiment
-from workbook.profiles import SMOKE
+from workbook.experiments import EXPERIMENTS, SMOKE, find_experiment
 from workbook.tables import table_experiments
 
 

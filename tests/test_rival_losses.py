@@ -16,8 +16,7 @@ from mula_lib.models.network import build_model
 from mula_lib.models.rivals import pose as adversarial
 from mula_lib.models.rivals.parsing import hard_cross_entropy, over_batch_mean, shuffled, structure_distance
 from mula_lib.models.rivals.pose import BALANCE, STEP
-from workbook.experiments import find_experiment
-from workbook.profiles import SMOKE
+from workbook.experiments import SMOKE, find_experiment
 
 GROUPS = LIP.structure_groups
 

@@ -20,8 +20,7 @@ from mula_lib.models.rivals.joint import draw_skeletons
 from mula_lib.models.rivals.parsing import SCALES, scaled_rates
 from mula_lib.training import Job, fit
 from workbook.costs import parameter_count
-from workbook.experiments import EXPERIMENTS, find_experiment
-from workbook.profiles import DEMO, SMOKE, Recipe
+from workbook.experiments import DEMO, EXPERIMENTS, SMOKE, Recipe, find_experiment
 
 RIVALS = [experiment for experiment in EXPERIMENTS if experiment.system]
 POSE_ONLY = {"pose_machine", "pyramid", "adversarial"}

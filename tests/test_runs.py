@@ -1,4 +1,4 @@
-"""Runs asked for by name: done once, read afterwards, never mixed up."""
+"""Runs asked for by name: done once, remembered, never mixed up."""
 
 import json
 import shutil
@@ -8,219 +8,241 @@ import pytest
 
 import workbook.runs as runs_module
 from mula_lib import distributed as processes
-from mula_lib.checkpoint import save_weights
+from mula_lib.anatomy import LIP
+from mula_lib.checkpoint import load_model, save_weights
 from mula_lib.files import LOCK, BusyError, CheckpointError, ConfigError, DataError, locked
 from mula_lib.models.network import build_model
-from workbook import run_steps
 from workbook.datasets import open_source
-from workbook.runs import do_run, ship_weights, wanted_runs
+from workbook.experiments import DEMO, EXPERIMENTS, find_experiment
+from workbook.jobs import do_all, to_train
+from workbook.runs import Run, shipped_result
 
 
-def test_a_finished_run_is_read_not_repeated(make_run):
-    run = make_run()
-    first = do_run(run)
+@pytest.fixture(autouse=True)
+def own_tree(tmp_path, monkeypatch):
+    """Committed weights and counts of the test's own."""
+    monkeypatch.setattr(runs_module, "WEIGHTS", tmp_path / "weights")
+    monkeypatch.setattr(runs_module, "RESULTS", tmp_path / "results")
+
+
+def test_a_finished_run_is_remembered_and_read_not_repeated(make_run):
+    run = make_run().do()
     written = (run.folder / "metrics.json").stat().st_mtime_ns
-    again = do_run(run)
-    assert again.metrics == first.metrics
+    again = make_run().do()
+    assert again.metrics == run.metrics
     assert (run.folder / "metrics.json").stat().st_mtime_ns == written
-    assert not (run.folder / "last.ckpt").exists()
+    names = ["config.json", "evaluation.npz", "log.jsonl", "metrics.json", "weights.safetensors"]
+    assert sorted(path.name for path in run.folder.glob("[!.]*")) == names
+    (run.folder / "metrics.json").unlink()
+    assert run.do() is run  # what it found it keeps
+    assert run.metrics["scores"] == again.metrics["scores"]
 
 
 def test_the_scores_of_a_run_are_those_of_its_own_network_and_counts(make_run, source):
-    result = do_run(make_run())
-    assert result.evaluation().scores(source.anatomy) == pytest.approx(result.scores, abs=1e-3, nan_ok=True)
-    assert result.model().config == result.run.model_config
-    assert result.metrics["images"] == len(source.val)
-    assert result.metrics["params"] == sum(p.numel() for p in result.model().parameters())
+    run = make_run().do()
+    assert run.evaluation().scores(source.anatomy) == pytest.approx(run.scores, abs=1e-3, nan_ok=True)
+    assert run.model().config == run.model_config
+    assert run.metrics["images"] == len(source.val)
+    assert run.metrics["params"] == sum(p.numel() for p in run.model().parameters())
+    config = json.loads((run.folder / "config.json").read_text())
+    assert (config["experiment"], config["training"]["recipe"]["epochs"]) == ("HG-1s-1u-MuLA", 3)
 
 
 def test_the_same_run_in_another_folder_gives_the_same_figures(make_run, tmp_path):
     run = make_run("VGG16-FCN-MuLA")
-    first, second = do_run(run), do_run(replace(run, base=tmp_path / "elsewhere"))
-    assert first.scores == second.scores
+    assert run.do().scores == replace(run, base=tmp_path / "elsewhere").do().scores
 
 
 def test_another_configuration_in_the_same_folder_is_refused_and_nothing_is_touched(make_run, tiny_profile):
-    run = make_run()
-    do_run(run)
+    run = make_run().do()
     before = {path.name: path.read_bytes() for path in run.folder.iterdir()}
     other = make_run(recipe=replace(tiny_profile.recipe, pose_weight=1.0))
-    with pytest.raises(CheckpointError, match=r"seed-0: holds a run of another configuration \(other recipe\)"):
-        do_run(other)
+    with pytest.raises(CheckpointError, match=r"seed-0: holds a run of another configuration; delete"):
+        other.do()
     assert {path.name: path.read_bytes() for path in run.folder.iterdir()} == before
-    assert other.result() is None
+    assert other.metrics is None
 
 
-def test_seeds_have_folders_of_their_own(make_run):
-    assert make_run(seed=0).folder != make_run(seed=1).folder
-    assert make_run(seed=0).fingerprint != make_run(seed=1).fingerprint
+def test_experiments_that_mean_one_training_are_one_run(make_run, source, tiny_profile):
+    """The deep network at the profile's own rate is a row of Table 2 and, by another name, of Tables 3 and 4."""
+    one, other = make_run("HG-5s-1u-MuLA"), make_run("HG-5s-1u-MuLA, own rate")
+    for what in ("folder", "fingerprint", "shipped_weights", "shipped_counts"):
+        assert getattr(one, what) == getattr(other, what)
+    assert other.first.slug == "hg-5s-1u-mula"
+    folders, fingerprints = {}, {}
+    for experiment in EXPERIMENTS:
+        run = Run(experiment, DEMO, source)
+        folders.setdefault(run.folder, set()).add(run.fingerprint)
+        fingerprints.setdefault(run.fingerprint, set()).add(run.folder)
+    assert all(len(each) == 1 for each in (*folders.values(), *fingerprints.values()))
+    assert len({make_run(seed=seed).folder for seed in (0, 1)}) == 2
 
 
 def test_changing_the_test_protocol_tests_again_without_training_again(make_run, tiny_profile):
-    run = make_run()
-    do_run(run)
-    weights = (run.folder / "weights.safetensors").stat().st_mtime_ns
+    run = make_run().do()
+    weights = run.own_weights.stat().st_mtime_ns
     other = make_run(testing=replace(tiny_profile.testing, mirror=False))
-    assert other.result() is None
-    result = do_run(other)
-    assert (run.folder / "weights.safetensors").stat().st_mtime_ns == weights
-    assert result.metrics["testing_fingerprint"] != run.testing_fingerprint
+    assert other.metrics is None
+    other.do()
+    assert run.own_weights.stat().st_mtime_ns == weights
+    assert other.metrics["testing_fingerprint"] != run.testing_fingerprint
 
 
 @pytest.fixture
-def shipped(make_run, tmp_path, monkeypatch):
-    """A run whose weights lie where shipped weights lie; its network is untrained, so that it can be told apart."""
-    monkeypatch.setattr(runs_module, "WEIGHTS", tmp_path / "weights")
-    run = make_run()
+def shipped(make_run):
+    """A run whose weights lie where committed ones do; its network is untrained, so that it can be told apart."""
 
-    def ship(fingerprint=run.fingerprint):
-        facts = {"fingerprint": fingerprint, "train_seconds": 1.0, "trained_on": "here", "log": []}
+    def ship(fingerprint=None):
+        run = make_run()
+        facts = {"fingerprint": fingerprint or run.fingerprint, "train_seconds": 1.0, "trained_on": "here", "log": []}
         save_weights(run.shipped_weights, build_model(run.model_config, 99), facts, half=True)
         return run
 
     return ship
 
 
-def test_shipped_weights_are_evaluated_instead_of_training(shipped):
-    run = shipped()
-    result = do_run(run)
-    assert result.metrics["weights"] == str(run.shipped_weights)
-    assert not (run.folder / "weights.safetensors").exists()
-    assert do_run(run).metrics == result.metrics
+def test_committed_weights_are_tested_instead_of_training(shipped):
+    run = shipped().do()
+    assert run.weights == run.shipped_weights
+    assert not run.own_weights.exists()
+    run.do(retrain=True)
+    assert run.weights == run.own_weights
+    seconds = run.metrics["train_seconds"]
+    assert run.do(retrain=True).metrics["train_seconds"] == seconds  # and the second time it is read
 
 
-def test_a_shipped_network_scores_nearly_what_the_trained_one_did(make_run, tmp_path, monkeypatch):
-    monkeypatch.setattr(runs_module, "WEIGHTS", tmp_path / "weights")
-    run = make_run("VGG16-FCN-MuLA")
-    trained = do_run(run)
-    ship_weights(trained)
-    fresh = replace(run, base=tmp_path / "a-fresh-clone")
-    evaluated = do_run(fresh)
-    assert evaluated.metrics["weights"] == str(run.shipped_weights)
-    assert evaluated.scores["PixelAcc"] == pytest.approx(trained.scores["PixelAcc"], abs=0.5)
-    assert evaluated.metrics["train_seconds"] == trained.metrics["train_seconds"]
-    assert evaluated.log() == trained.log()
+def test_committed_weights_of_another_training_are_not_used(shipped):
+    run = shipped("of something else")
+    assert not run.trained
+    assert run.do(train=False).metrics is None
+    assert run.do().weights == run.own_weights
 
 
-def test_a_picture_that_cannot_be_read_is_named_and_earlier_results_stay(make_run, source, tmp_path):
-    tree = tmp_path / "tree"
-    shutil.copytree(source.root, tree)
-    finished = do_run(make_run("VGG16-FCN"))
+def test_what_is_shipped_stands_in_for_the_run(make_run, tmp_path):
+    """Of seed 0 network and counts; of the other seeds counts, from which scores and spreads follow."""
+    for seed in (0, 1):
+        run = make_run("VGG16-FCN-MuLA", seed=seed).do()
+        run.ship()
+        clone = replace(run, base=tmp_path / "a-fresh-clone")
+        assert clone.metrics == {name: value for name, value in run.metrics.items() if name != "weights"}
+        assert clone.do(train=False).evaluation().scores(LIP) == run.evaluation().scores(LIP)
+        assert clone.note == ""
+        assert clone.shipped == (seed == 0)
+        clone.do()  # tests the weights of seed 0, and has nothing to do for seed 1
+        assert ("weights" in clone.metrics) == (seed == 0)
+        assert clone.scores["PixelAcc"] == pytest.approx(run.scores["PixelAcc"], abs=0.5)
+        assert clone.log() == run.log()
+    names = sorted(path.name for path in (tmp_path / "results/tiny/counts").iterdir())
+    assert names == [f"vgg16-fcn-mula-seed-{seed}.{kind}" for seed in (0, 1) for kind in ("json", "npz")]
+    assert [path.name for path in (tmp_path / "weights/tiny").iterdir()] == ["vgg16-fcn-mula-seed-0.safetensors"]
+    assert load_model(run.own_weights).config == run.model_config
+
+
+def test_without_training_a_run_that_is_missing_says_how_to_get_it(make_run):
+    run = make_run("HG-2×1u", seed=1)
+    assert run.do(train=False).metrics is None
+    assert run.note == 'not trained yet: ./run_all.sh tiny --only "HG-2×1u" --seeds 2'
+    assert not run.folder.exists()
+
+
+def test_core_rows_are_trained_unless_weights_of_them_are_committed(make_run, shipped):
+    def names(core):
+        runs = [make_run(name, core=core) for name in ("HG-0s-1u-MuLA", "HG-1s-1u-MuLA", "HG-2×1u")]
+        return [run.experiment.name for run in to_train(runs)]
+
+    core = ("HG-0s-1u-MuLA", "HG-1s-1u-MuLA")
+    assert names(core) == list(core)
+    assert names(()) == [*core, "HG-2×1u"]
+    shipped()  # of HG-1s-1u-MuLA
+    assert names(core) == []
+
+
+def test_the_demos_network_is_tested_on_other_data_without_training(source, tmp_path, monkeypatch):
+    monkeypatch.undo()
+    monkeypatch.setattr(runs_module, "RUNS", tmp_path)
+    run = shipped_result(find_experiment("VGG16-FCN-MuLA"), source)
+    assert run.profile.name == "demo"
+    assert 0 < run.scores["mIoU"] < 100
+    assert not list(tmp_path.rglob("last.ckpt"))
+    with pytest.raises(CheckpointError, match="no such weights"):
+        shipped_result(find_experiment("HG-5×1u"), source)
+
+
+def test_a_picture_that_cannot_be_read_is_named(make_run, source, tmp_path):
+    tree = shutil.copytree(source.root, tmp_path / "tree")
     broken = open_source("fixture", path=tree)
     victim = broken.train.records[5].image
     victim.write_bytes(victim.read_bytes()[:40])
     with pytest.raises(DataError, match=victim.name):
-        do_run(replace(make_run("HG-0s-1u-MuLA"), source=broken))
-    assert do_run(make_run("VGG16-FCN")).metrics == finished.metrics
+        replace(make_run("HG-0s-1u-MuLA"), source=broken).do()
 
 
-def test_retraining_ignores_shipped_weights(shipped):
-    run = shipped()
-    do_run(run)
-    result = do_run(run, retrain=True)
-    assert result.metrics["weights"] == str(run.folder / "weights.safetensors")
-    assert do_run(run, retrain=True).metrics == result.metrics  # and the second time it is read
-
-
-def test_shipped_weights_of_another_training_are_said_to_be_and_not_used(shipped, capsys):
-    run = shipped("of something else")
-    result = do_run(run)
-    assert "trained with another recipe" in capsys.readouterr().out
-    assert result.metrics["weights"] == str(run.folder / "weights.safetensors")
-
-
-def test_a_damaged_configuration_file_is_named(make_run):
-    run = make_run()
-    run.folder.mkdir(parents=True)
-    (run.folder / "config.json").write_text("{")
-    with pytest.raises(CheckpointError, match=r"config\.json: not a run's configuration"):
-        do_run(run)
-
-
-def test_a_notebook_wants_every_row_of_a_profile_without_core_rows(source, tiny_profile):
-    assert len(wanted_runs(1, tiny_profile, source, [0])) == 9
-    assert len(wanted_runs(2, tiny_profile, source, [0, 1])) == 18
-
-
-def test_core_rows_are_wanted_and_rows_that_cost_nothing(source, tiny_profile, monkeypatch, tmp_path):
-    monkeypatch.setattr(runs_module, "WEIGHTS", tmp_path)
-    profile = replace(tiny_profile, name="cored", core=("VGG16-FCN",))
-    assert [run.experiment.name for run in wanted_runs(1, profile, source, [0])] == ["VGG16-FCN"]
-    extra = next(run for run in wanted_runs(1, tiny_profile, source, [0]) if run.experiment.name == "VGG16-FCN-Self")
-    path = replace(extra, profile=profile).shipped_weights
-    path.parent.mkdir(parents=True)
-    path.touch()
-    assert [run.experiment.name for run in wanted_runs(1, profile, source, [0])] == ["VGG16-FCN", "VGG16-FCN-Self"]
-
-
-def test_the_configuration_file_says_what_decided_the_result(make_run):
-    run = make_run()
-    do_run(run)
-    config = json.loads((run.folder / "config.json").read_text())
-    assert config["experiment"] == "HG-1s-1u-MuLA"
-    assert config["training"]["recipe"]["epochs"] == 3
-    assert config["training"]["data"] == run.source.fingerprint
-
-
-def test_two_processes_that_want_the_same_row_train_it_once(make_run, do_run_elsewhere, tmp_path):
-    """As two notebooks would: the second says that it waits, and reads what the first one found."""
-    both = [do_run_elsewhere(tmp_path) for _ in range(2)]
-    for process in both:
-        process.stdin.write("go\n")
-        process.stdin.flush()
-    answers = [process.communicate(timeout=120) for process in both]
-    said = "".join(error for _, error in answers)
-    assert len({found for found, _ in answers}) == 1  # a second test would have taken another time
-    assert said.count("HG-1s-1u-MuLA (fixture), seed 0; waiting for it to end") == 1
-    run = replace(make_run(), base=tmp_path)
-    assert run.result().log() == [json.loads(line) for line in (run.folder / "log.jsonl").read_text().splitlines()]
-    assert sorted(path.name for path in run.folder.iterdir()) == [
-        "config.json", "evaluation.npz", "log.jsonl", "metrics.json", "weights.safetensors",
-    ]  # fmt: skip
-
-
-def test_a_row_is_not_trained_by_several_processes_together_while_another_is_at_it(make_run, monkeypatch):
-    run = make_run()
-    with locked(run.folder / LOCK, "it"):
-        monkeypatch.setattr(processes, "count", lambda: 2)
-        with pytest.raises(BusyError, match=r"HG-1s-1u-MuLA \(fixture\), seed 0; run this again"):
-            do_run(run)
-
-
-@pytest.mark.parametrize(
-    ("name", "said"),
-    [
-        ("metrics.json", r"metrics\.json: not the result of a run \(JSONDecodeError\); delete it"),
-        ("evaluation.npz", r"evaluation\.npz: not the counts of a test \(\w+\); delete it and the metrics\.json"),
-        ("weights.safetensors", r"weights\.safetensors: not a weights file of this project"),
-    ],
-)
-def test_a_damaged_file_of_a_finished_run_is_named_with_the_mend(make_run, name, said):
-    result = do_run(make_run())
-    path = result.run.folder / name
+@pytest.mark.parametrize("name", ["metrics.json", "evaluation.npz", "weights.safetensors", "config.json"])
+def test_a_damaged_file_of_a_run_is_named(make_run, name):
+    path = make_run().do().folder / name
     path.write_bytes(path.read_bytes()[:30])
-    with pytest.raises(CheckpointError, match=said):
-        do_run(result.run), result.evaluation(), result.model()
+    if name == "config.json":
+        (path.parent / "metrics.json").unlink()
+    run = make_run()
+    with pytest.raises(CheckpointError, match=name.replace(".", r"\.")):
+        run.do(), run.evaluation(), run.model()
 
 
 def test_counts_and_scores_in_a_folder_are_always_of_one_test(make_run, tiny_profile, monkeypatch):
     """Stopped between the counts and the scores of a test by another protocol, the run is unfinished, not mixed."""
-    run = make_run()
-    do_run(run)
+    make_run().do()
     other = make_run(testing=replace(tiny_profile.testing, mirror=False))
 
     def killed(*_):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(run_steps, "write_json", killed)
+        patched.setattr(runs_module, "write_json", killed)
         with pytest.raises(KeyboardInterrupt):
-            do_run(other)
-    assert run.result() is None
-    assert other.result() is None
-    again = do_run(run)
-    scores = again.evaluation().scores(run.source.anatomy)
-    assert scores == pytest.approx(again.scores, abs=1e-3, nan_ok=True)
+            other.do()
+    run = make_run()
+    assert run.metrics is None
+    assert run.do().evaluation().scores(LIP) == pytest.approx(run.scores, abs=1e-3, nan_ok=True)
+
+
+def test_two_processes_that_want_the_same_row_train_it_once(make_run, do_run_elsewhere, tmp_path):
+    both = [do_run_elsewhere(tmp_path) for _ in range(2)]
+    for process in both:
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    answers = [process.communicate(timeout=120) for process in both]
+    assert len({found for found, _ in answers}) == 1  # a second test would have taken another time
+    waiting = "another process is at work on HG-1s-1u-MuLA (fixture), seed 0; waiting for it to end"
+    assert "".join(error for _, error in answers).count(waiting) == 1
+
+
+def test_a_row_is_not_trained_by_several_processes_while_another_is_at_it(make_run, monkeypatch):
+    run = make_run()
+    with locked(run.folder / LOCK, "it"):
+        monkeypatch.setattr(processes, "count", lambda: 2)
+        with pytest.raises(BusyError, match=r"HG-1s-1u-MuLA \(fixture\), seed 0; run this again"):
+            run.do()
+
+
+def test_rows_done_side_by_side_equal_rows_done_alone(make_run, tmp_path):
+    runs = [make_run(name) for name in ("VGG16-FCN", "HG-0s-1u-MuLA")]
+    assert do_all(runs, jobs=2) == []
+    for run in runs:
+        assert replace(run, base=tmp_path / "alone").do().scores == run.scores
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_failing_row_is_noted_and_costs_no_other_row_its_work(make_run, jobs):
+    good, bad = make_run("VGG16-FCN"), make_run("HG-0s-1u-MuLA")
+    bad.folder.mkdir(parents=True)
+    (bad.folder / "last.ckpt").write_bytes(b"half")
+    assert do_all([bad, good], jobs=jobs) == [bad]
+    assert good.metrics is not None
+    assert bad.note.startswith("failed: ")
+    assert "last.ckpt" in bad.note
+    (bad.folder / "last.ckpt").unlink()
+    assert do_all([bad]) == []
+    assert bad.note == ""
 
 
 @pytest.mark.parametrize("seed", [-1, 0.5, "0", True, None])

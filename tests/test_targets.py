@@ -22,7 +22,7 @@ from mula_lib.data.targets import (
     gaussian_heatmaps,
     heatmap_sigma,
 )
-from mula_lib.losses import pose_loss
+from mula_lib.models.losses import pose_loss
 from mula_lib.models.network import StageOutput
 from workbook.datasets import open_source
 

@@ -20,7 +20,6 @@ from mula_lib.kernels.device import arithmetic
 from mula_lib.models.losses import Targets, supervise
 from mula_lib.models.network import StageOutput, build_model
 from mula_lib.training import PAPER_EPOCHS, EpochBatches, Job, Recipe, fit
-from workbook.runs import do_run
 
 RECIPE = Recipe(epochs=4, batch=8, drop_at=())
 STEPS = 3  # an epoch of the fixture
@@ -107,7 +106,7 @@ def test_an_epoch_visits_every_sample_once_in_an_order_of_its_own():
 
 def test_training_lowers_the_loss_and_writes_a_line_per_epoch(make_run, tiny_profile):
     run = make_run(recipe=replace(tiny_profile.recipe, epochs=8))
-    do_run(run)
+    run.do()
     lines = [json.loads(line) for line in (run.folder / "log.jsonl").read_text().splitlines()]
     assert [line["epoch"] for line in lines] == list(range(1, 9))
     assert lines[-1]["loss"] < lines[0]["loss"]
@@ -117,7 +116,7 @@ def test_training_lowers_the_loss_and_writes_a_line_per_epoch(make_run, tiny_pro
 def test_a_killed_run_ends_with_the_same_weights_and_scores(make_run, do_run_elsewhere, tmp_path):
     """SIGKILL in the middle of the second epoch; this process finishes what is left."""
     undisturbed = make_run()
-    expected = do_run(undisturbed)
+    expected = undisturbed.do()
     killed = replace(undisturbed, base=tmp_path / "killed")
     log = killed.folder / "log.jsonl"
     process = do_run_elsewhere(killed.base)
@@ -127,7 +126,7 @@ def test_a_killed_run_ends_with_the_same_weights_and_scores(make_run, do_run_els
         time.sleep(0.005)
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
-    resumed = do_run(killed)
+    resumed = killed.do()
     assert_same_weights(expected.model(), resumed.model())
     assert resumed.scores == pytest.approx(expected.scores, nan_ok=True, abs=0)
     assert [line["loss"] for line in resumed.log()] == [line["loss"] for line in expected.log()]
@@ -274,8 +273,8 @@ def test_a_diverging_run_ends_as_it_was_before(
 
 def test_a_row_says_that_its_training_diverged(make_run, spoil):
     spoil(2 * STEPS, float("nan"))
-    result = do_run(make_run(recipe=replace(make_run().recipe, epochs=5)))
-    assert result.trouble.startswith("diverged in epoch 3 of 5 (loss nan)")
+    result = make_run(recipe=replace(make_run().recipe, epochs=5)).do()
+    assert result.note.startswith("diverged in epoch 3 of 5 (loss nan)")
     assert result.scores["PixelAcc"] > 0
-    assert not (result.run.folder / "last.ckpt").exists()
-    assert do_run(result.run).trouble == result.trouble
+    assert not (result.folder / "last.ckpt").exists()
+    assert result.do().note == result.note

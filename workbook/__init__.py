@@ -1,1 +1,44 @@
-"""The study of the paper: what is run, kept and shown."""
+"""The study of the paper: what is run, kept and shown.
+
+What notebooks need is found here by name, and imported when it is first used.
+"""
+
+import importlib
+
+_WHERE = {
+    "workbook.comparison": (
+        "changes", "image_gains", "image_scores", "prediction_rows", "spread_images", "telling_images",
+    ),
+    "workbook.claims": ("findings", "judge", "measure", "measured_claims", "study_counts", "write_claims"),
+    "workbook.costs": ("forward_gflops", "parameter_count"),
+    "workbook.datasets": ("of_crowds", "of_one_person", "open_source"),
+    "workbook.diagnostics": (
+        "exchanged_kernels", "from_low_to_raised_arms", "liveliest_channels", "predicted_kernels",
+        "write_kernel_diagnostics",
+    ),
+    "workbook.exercises": ("check",),
+    "workbook.experiments": ("EXPERIMENTS", "PROFILES", "Experiment", "Profile", "find_experiment", "find_profile"),
+    "workbook.inspection": (
+        "as_batch", "crowd_joint_targets", "fully_annotated", "joint_targets", "output_shapes", "perfect_candidates",
+        "stage_predictions", "testing_crop", "truth_picture",
+    ),
+    "workbook.photo": ("load_predictor", "shipped_weights"),
+    "workbook.rate_search": ("searched_rates",),
+    "workbook.results": (
+        "do_table", "find_seeds", "finished_runs", "run_label", "side_by_side", "systems_side_by_side", "write_table",
+    ),
+    "workbook.runs": ("Run", "results_folder", "shipped_result"),
+    "workbook.tables": ("BASELINES", "CONTEXT", "table_experiments", "table_rows"),
+}  # fmt: skip
+_MODULE = {name: module for module, names in _WHERE.items() for name in names}
+__all__ = sorted(_MODULE)
+
+
+def __getattr__(name: str) -> object:
+    if name not in _MODULE:
+        raise AttributeError(f"module 'workbook' has no attribute {name!r}")
+    return getattr(importlib.import_module(_MODULE[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,10 +1,11 @@
-"""Named data sets: where each one lies, how it is opened, and a fingerprint of what was found there."""
+"""A data set by name: where it lies, its fingerprint, how it is opened; rendered people are rendered if need be."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from mula_lib.anatomy import LIP, PASCAL, Anatomy
@@ -14,32 +15,63 @@ from mula_lib.data.pascal import PascalSplit
 from mula_lib.files import ConfigError, DataError, read_json
 from rendered_people import CrowdConfig, PeopleConfig, ensure_people
 
-REPOSITORY = Path(__file__).resolve().parents[1]
+_CHECKOUT = Path(__file__).resolve().parents[1]
+# The checkout; for a library that is installed elsewhere, the one that MULA_HOME names, or the current folder.
+REPOSITORY = Path(
+    os.environ.get("MULA_HOME") or (_CHECKOUT if (_CHECKOUT / "run_all.sh").is_file() else Path.cwd())
+).resolve()
 FIXTURES = {name: REPOSITORY / "tests" / "fixture" / name for name in ("people", "crowds")}
+RENDERED = {
+    "people": PeopleConfig(),
+    "people-256": PeopleConfig(train=20_000, val=1_000, size=256),
+    "crowds": CrowdConfig(),
+    "crowds-256": CrowdConfig(train=4_000, val=500, size=256),
+}
 VARIABLES = {"lip": "MULA_LIP", "pascal": "MULA_PASCAL"}  # environment variables with the paths of the real data sets
-SINGLE = ("fixture", "people", "lip")
-CROWDS = ("crowd-fixture", "crowds", "pascal")
+SINGLE = ("fixture", "people", "people-256", "lip")
+CROWDS = ("crowd-fixture", "crowds", "crowds-256", "pascal")
+RECIPE_FILE = "people.json"
+_FIX = "delete the folder and render it again"
 
 
 @dataclass(frozen=True)
 class Source:
-    """An opened data set: its splits, its anatomy and a fingerprint of its annotations."""
+    """An opened data set. The training split is opened, and rendered if need be, when it is first asked for."""
 
     name: str
     root: Path
     anatomy: Anatomy
-    train: LipSplit | PascalSplit
     val: LipSplit | PascalSplit
-    fingerprint: str
+    fingerprint: str  # of the recipe of rendered people, of the annotations of other data
+    rendered: bool = False  # in the usual place, by the recipe of that name
+    other_train: LipSplit | PascalSplit | None = None  # instead of the data set's own
+
+    @cached_property
+    def train(self) -> LipSplit | PascalSplit:
+        """The training split."""
+        if self.other_train is not None:
+            return self.other_train
+        if self.rendered:
+            ensure_people(RENDERED[self.name], self.root.parent, splits=("train",))
+        return (pascal if self.anatomy.crowds else lip).read_split(self.root, "train")
+
+    @property
+    def examples(self) -> LipSplit | PascalSplit:
+        """Pictures to show: the training split, or the validation split while the other one is not rendered."""
+        if self.rendered and self.other_train is None and "train" not in self.__dict__:
+            complete = read_json(self.root / RECIPE_FILE, "the recipe of rendered people", fix=_FIX)["complete"]
+            if not (complete if isinstance(complete, bool) else complete["train"]):
+                return self.val
+        return self.train
 
     def __str__(self) -> str:
-        skipped = sum(len(getattr(split, "skipped", ())) for split in (self.train, self.val))
+        skipped = len(getattr(self.val, "skipped", ()))
         without = f" ({skipped} ids without annotations skipped)" if skipped else ""
-        return f"{self.name}, {len(self.train)} train and {len(self.val)} val images{without}"
+        return f"{self.name}, {len(self.val)} validation images{without}"
 
 
 def is_given(name: str) -> bool:
-    """Whether the data set can be opened by its name alone: it is made here, or its environment variable is set."""
+    """Whether the data set can be opened by its name alone: it is rendered here, or its environment variable is set."""
     return name not in VARIABLES or bool(os.environ.get(VARIABLES[name]))
 
 
@@ -47,58 +79,54 @@ def open_source(name: str, *, path: Path | str | None = None) -> Source:
     """Open a data set by name.
 
     Args:
-        name: ``fixture`` (36 tiny rendered people in the repository), ``people`` (rendered on first use; takes a
-            few minutes) or ``lip`` (the real one); with several people an image ``crowd-fixture``, ``crowds`` or
-            ``pascal`` (extended PASCAL-Person-Part).
-        path: where the tree lies; the real ones also look at the environment variables ``MULA_LIP`` and
-            ``MULA_PASCAL``.
+        name: ``fixture`` (36 tiny rendered people in the repository), ``people`` or ``people-256`` (rendered on first
+            use, which takes minutes) or ``lip``; with several people an image ``crowd-fixture``, ``crowds``,
+            ``crowds-256`` or ``pascal`` (extended PASCAL-Person-Part).
+        path: the folder it lies in; for the real ones MULA_LIP and MULA_PASCAL are looked at too.
 
     Raises:
-        ConfigError: an unknown name, or a path that is none.
+        ConfigError: an unknown name.
         DataError: the tree is missing or broken.
     """
     if not isinstance(name, str) or name not in SINGLE + CROWDS:  # a notebook may be given anything
         raise ConfigError(f"unknown data set {name!r:.80}; known: {', '.join(SINGLE + CROWDS)}")
-    _require_path(path)
-    if name in ("fixture", "crowd-fixture"):
-        root = Path(path or FIXTURES["people" if name == "fixture" else "crowds"])
-    elif name in ("people", "crowds"):
-        config = PeopleConfig() if name == "people" else CrowdConfig()
-        root = Path(path) if path else ensure_people(config, REPOSITORY / "data")
+    rendered = name in RENDERED and path is None
+    if not path and not is_given(name):
+        raise DataError(f"data set {name!r}: no path given; pass one, or set {VARIABLES[name]} to its folder")
+    if path or name in VARIABLES:
+        root = Path(path or os.environ[VARIABLES[name]]).expanduser()
+    elif rendered:
+        root = ensure_people(RENDERED[name], REPOSITORY / "data", splits=("val",))
     else:
-        given = path or os.environ.get(VARIABLES[name])
-        if not given:
-            raise DataError(
-                f"data set {name!r}: no path given; pass one, or set {VARIABLES[name]} to the folder it lies in"
-            )
-        root = Path(given).expanduser()
+        root = FIXTURES["people" if name == "fixture" else "crowds"]
     if not root.is_dir():
-        raise DataError(f"{root}: no such folder; data set {name!r} is read from there")
+        of_checkout = "; set MULA_HOME to a checkout of the repository" if name.endswith("fixture") else ""
+        raise DataError(f"{root}: no such folder; data set {name!r} is read from there{of_checkout}")
     reader, anatomy = (lip, LIP) if name in SINGLE else (pascal, PASCAL)
-    train, val = reader.read_split(root, "train"), reader.read_split(root, "val")
-    return Source(name, root, anatomy, train, val, _fingerprint(root, train, val))
-
-
-def _require_path(path: object) -> None:
-    """ConfigError for what cannot be the name of a folder, whether there is one or not."""
-    wrong = f"data_path={str(path)!r:.80}: give the path of a folder, or None for the data set's usual place"
-    if path is None:
-        return
-    if not isinstance(path, (str, Path)) or "\0" in str(path):
-        raise ConfigError(wrong)
-    try:
-        Path(path).is_dir()
-    except OSError as error:  # a name that is too long
-        raise ConfigError(f"{wrong} ({error.strerror})") from None
-
-
-def _fingerprint(root: Path, *splits: LipSplit | PascalSplit) -> str:
-    """Of the recipe for rendered trees, which is the same on every machine, and of the annotations for others."""
-    recipe = root / "people.json"
+    val = reader.read_split(root, "val")
+    recipe = root / RECIPE_FILE
     if recipe.is_file():
-        mend = "delete the folder and render it again"
-        found = read_json(recipe, "the recipe of rendered pictures", ("fingerprint",), fix=mend)
-        return str(found["fingerprint"])[:16]
+        found = read_json(recipe, "the recipe of rendered people", ("fingerprint", "complete"), fix=_FIX)
+        return Source(name, root, anatomy, val, str(found["fingerprint"])[:16], rendered)
+    train = reader.read_split(root, "train")
+    return Source(name, root, anatomy, val, _digest(train, val), other_train=train)
+
+
+def of_one_person(source: Source) -> Source:
+    """``source`` itself, whose images show one person each; ConfigError where they show several."""
+    if source.name not in SINGLE:
+        raise ConfigError(f"dataset={source.name!r}: this needs images of one person: {', '.join(SINGLE)}")
+    return source
+
+
+def of_crowds(source: Source) -> Source:
+    """``source`` itself, whose images show several people; ConfigError where they show one."""
+    if source.name not in CROWDS:
+        raise ConfigError(f"dataset={source.name!r}: this needs images of several people: {', '.join(CROWDS)}")
+    return source
+
+
+def _digest(*splits: LipSplit | PascalSplit) -> str:
     digest = hashlib.sha256()
     for split in splits:
         for record in split.records:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
@@ -17,16 +17,16 @@ from torch import Tensor, nn
 
 from mula_lib.anatomy import Anatomy
 from mula_lib.data.lip import LipRecord
-from mula_lib.evaluation import evaluate
+from mula_lib.evaluation import Evaluation, evaluate
 from mula_lib.files import write_text
 from mula_lib.inference import Testing
 from mula_lib.models.adaptation import ParameterAdapter
 from mula_lib.models.network import Network, hooked
-from workbook.results import results_folder
-from workbook.runs import RunResult
+from workbook.runs import Run, results_folder
 
 # One view of each image, so that "the image before" is another image and not the same one at another scale.
 ONE_VIEW = Testing(scales=(1.0,), mirror=False)
+MOST = 500  # images
 KERNELS = ("its own", "another image's", "mean", "zero")
 
 Exchange = Callable[[nn.Module, Tensor], Tensor]  # adapter and its kernels (B, C, h, h) -> those used instead
@@ -39,8 +39,12 @@ def adapters_of(model: nn.Module) -> list[ParameterAdapter]:
 
 @contextmanager
 def exchanged_kernels(model: nn.Module, exchange: Exchange) -> Iterator[None]:
-    """Within this context every adapter's kernels go through ``exchange``."""
-    with hooked((adapter, lambda module, given, kernels: exchange(module, kernels)) for adapter in adapters_of(model)):
+    """Within this context every adapter's kernels go through ``exchange``, in copies of the model too."""
+
+    def hook(adapter: nn.Module) -> Callable:
+        return lambda copy, given, kernels: exchange(adapter, kernels)
+
+    with hooked((adapter, hook(adapter)) for adapter in adapters_of(model)):
         yield
 
 
@@ -63,7 +67,7 @@ class ImageBefore:
 
 @dataclass
 class Mean:
-    """Counts kernels while it hands them on, and gives their mean to all once :meth:`fix` was called."""
+    """Adds kernels up while it hands them on; once ``fixed``, hands out their mean."""
 
     sums: dict[nn.Module, Tensor] = field(default_factory=dict)
     images: dict[nn.Module, int] = field(default_factory=dict)
@@ -76,66 +80,70 @@ class Mean:
         self.images[adapter] = self.images.get(adapter, 0) + len(kernels)
         return kernels
 
-    def fix(self) -> None:
-        """From now on hand out the mean."""
-        self.fixed = True
-
-
 def zero(adapter: nn.Module, kernels: Tensor) -> Tensor:
     """No kernels at all: R* is what U's bias and the closing normalisation make of nothing."""
     return torch.zeros_like(kernels)
 
 
-def kernel_diagnostics(result: RunResult) -> pd.DataFrame:
-    """Scores of a finished run with its own kernels and with others, on all validation images, one view of each.
+def kernel_evaluations(run: Run) -> dict[str, Evaluation]:
+    """Counts of a run with each of :data:`KERNELS`, on one view of the first :data:`MOST` validation images.
 
-    One line for each of :data:`KERNELS`: the pose metric, mIoU, and both differences to the line of its own kernels.
-    The mean is over the validation images, whose annotations take no part in it.
+    The mean is over these images, whose annotations take no part in it.
     """
-    run, model = result.run, result.model()
-    pose = run.source.anatomy.pose_metric
+    model, mean = run.model(), Mean()
+    few = replace(run.source.val, records=run.source.val.records[:MOST])
 
-    def tested(exchange: Exchange) -> dict[str, float]:
+    def tested(exchange: Exchange) -> Evaluation:
         with exchanged_kernels(model, exchange):
-            found = evaluate(model, run.source.val, run.profile.crop, ONE_VIEW, run.source.anatomy)
-        scores = found.scores(run.source.anatomy)
-        return {name: scores[name] for name in (pose, "mIoU")}
+            return evaluate(model, few, run.profile.crop, ONE_VIEW, run.source.anatomy)
 
-    mean = Mean()
-    scores = [tested(mean)]  # hands on each image's own kernels
-    mean.fix()
-    scores += [tested(exchange) for exchange in (ImageBefore(), mean, zero)]
-    table = pd.DataFrame(scores, index=pd.Index(KERNELS, name="kernels"))
+    found = [tested(mean)]  # hands on each image's own kernels
+    mean.fixed = True
+    found += [tested(exchange) for exchange in (ImageBefore(), mean, zero)]
+    return dict(zip(KERNELS, found, strict=True))
+
+
+def kernel_diagnostics(evaluations: dict[str, Evaluation], anatomy: Anatomy) -> pd.DataFrame:
+    """A line for each of :data:`KERNELS`: pose metric, mIoU, and both differences to the line of its own kernels."""
+    scores = [each.scores(anatomy) for each in evaluations.values()]
+    table = pd.DataFrame(scores, index=pd.Index(evaluations, name="kernels"))[[anatomy.pose_metric, "mIoU"]]
     return table.join((table - table.loc[KERNELS[0]]).add_suffix(" Δ")).round(2)
 
 
-def write_kernel_diagnostics(results: Sequence[RunResult]) -> pd.DataFrame:
-    """:func:`kernel_diagnostics` of several runs of one profile and data set, also as ``kernel_diagnostics.csv``."""
-    tables = []
-    for result in results:
-        run, table = result.run, kernel_diagnostics(result).reset_index()
+def write_kernel_diagnostics(runs: Sequence[Run]) -> pd.DataFrame:
+    """:func:`kernel_diagnostics` of several runs of one profile and data set, also as ``kernel_diagnostics.csv``.
+
+    The counts with its own and another image's kernels are kept beside those of runs: a claim rests on them.
+    """
+    tables, folder = [], results_folder(runs[0].profile, runs[0].source)
+    for run in runs:
+        evaluations = kernel_evaluations(run)
+        for kernels in KERNELS[:2]:
+            name = replace(run.experiment, name=f"{run.experiment.name} ({kernels} kernels)")
+            evaluations[kernels].save(folder / "counts" / f"{name.slug}-seed-{run.seed}.npz")
+        table = kernel_diagnostics(evaluations, run.source.anatomy).reset_index()
         table.insert(0, "method", run.experiment.name)
-        facts = {"seed": run.seed, "images": len(run.source.val), "dataset": run.source.name}
+        facts = {"seed": run.seed, "images": len(evaluations[KERNELS[0]].names), "dataset": run.source.name}
         tables.append(table.assign(**facts, profile=run.profile.name))
     whole = pd.concat(tables, ignore_index=True)
-    first = results[0].run
-    path = results_folder(first.profile, first.source) / "kernel_diagnostics.csv"
-    write_text(path, whole.to_csv(index=False))
+    write_text(folder / "kernel_diagnostics.csv", whole.to_csv(index=False))
     return whole
 
 
 @torch.inference_mode()
-def predicted_kernels(model: Network, images: Tensor) -> list[np.ndarray]:
-    """What each adapter predicts for B images: an array (B, C, h, h) an adapter."""
-    kernels: list[np.ndarray] = []
+def predicted_kernels(model: Network, images: Tensor, batch: int = 32) -> list[np.ndarray]:
+    """What each adapter predicts for B images, computed ``batch`` at a time: an array (B, C, h, h) an adapter."""
+    kernels: dict[nn.Module, list[Tensor]] = {}
 
     def keep(adapter: nn.Module, predicted: Tensor) -> Tensor:
-        kernels.append(predicted.numpy())
+        kernels.setdefault(adapter, []).append(predicted.cpu())
         return predicted
 
+    where = next(model.parameters()).device
     with exchanged_kernels(model.eval(), keep):
-        model(images)
-    return kernels
+        for some in images.split(batch):
+            model(some.to(where))
+    return [torch.cat(of_adapter).numpy() for of_adapter in kernels.values()]
 
 
 def liveliest_channels(kernels: np.ndarray, count: int) -> list[int]:

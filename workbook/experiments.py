@@ -1,18 +1,150 @@
-"""Every network of the workbook as data: its name, how it is built, how it is trained."""
+"""Networks (networks.csv) and profiles: how each row's network is built, and how large a run is.
+
+A profile is independent of the data set. docs/paper_scale.md says where each value of the paper's profile is from.
+"""
 
 from __future__ import annotations
 
+import csv
 import math
 import re
 import unicodedata
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from mula_lib.anatomy import Anatomy
+from mula_lib.data.augment import Augmentation
 from mula_lib.files import ConfigError
+from mula_lib.inference import Testing
 from mula_lib.models import network as convention
 from mula_lib.models.adaptation import AdaptationConfig, released_adaptation
 from mula_lib.models.network import ImageConvention, ModelConfig
-from workbook.profiles import Profile, Recipe
+from mula_lib.training import PAPER_DROPS, PAPER_EPOCHS, Recipe
+
+
+@dataclass(frozen=True)
+class Profile:
+    """A size of everything. ``core`` names the rows that are trained when none is asked for."""
+
+    name: str
+    dataset: str  # used when none is given
+    crop: int
+    recipe: Recipe
+    vgg_width: int
+    hourglass_width: int
+    vgg_kernel_size: int = 3
+    hourglass_kernel_size: int = 3
+    vgg_batch_norm: bool = True
+    vgg_context: int = 6  # 3×3 convolutions among the VGG trunk's last six
+    residual: bool = False  # F(t) is added to F(t+1)
+    vgg_learning_rate: float | None = None  # where it is not the recipe's
+    testing: Testing = field(default_factory=lambda: Testing(scales=(0.8, 1.0, 1.25), mirror=True))
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    core: tuple[str, ...] = ()  # empty: every row
+    crowds: dict = field(default_factory=dict)  # what differs where images show several people (Tables 5 and 6)
+    protocol: str = "paper"  # or "released": the authors' code where it differs from the paper
+    needs_gpu: bool = False
+    watch: int = 0  # validation images scored after each epoch, for the log only
+    cell_timeout: int = 3600  # seconds a notebook's cell may take
+
+    def for_crowds(self) -> Profile:
+        """This profile for several people an image."""
+        return replace(self, **self.crowds, crowds={})
+
+
+SMOKE = Profile(
+    "smoke", "fixture", crop=64, recipe=Recipe(epochs=2, batch=8, warmup=0.5), vgg_width=16, hourglass_width=16,
+    testing=Testing(scales=(0.8, 1.0), mirror=True), crowds={"dataset": "crowd-fixture"}, watch=4, cell_timeout=300,
+)  # fmt: skip
+
+# Smaller batches, a doubled rate and a warm-up: with 12 epochs instead of 250, the number of updates decides
+# (measured, docs/adaptation.md).
+_FEW_EPOCHS = Recipe(epochs=12, batch=12, learning_rate=0.005, warmup=0.05)
+DEMO = Profile(
+    "demo", "people", crop=96, recipe=_FEW_EPOCHS, vgg_width=64, hourglass_width=32,
+    core=("VGG16-FCN", "VGG16-FCN-MuLA", "HG-0s-1u-MuLA", "HG-1s-1u-MuLA"),
+    crowds={
+        "dataset": "crowds",
+        "crop": 128,  # people are smaller in a crowd
+        "recipe": replace(_FEW_EPOCHS, epochs=24),
+        "core": ("HG-2×1u", "HG-2s-1u-MuLA"),
+    },
+    watch=100,
+)  # fmt: skip
+
+# The demo by the recipe of docs/adaptation.md, one cycle of AdamW: what the study of Tables 1 to 6 trains, and the demo
+# when all of it is.
+SHORT = Recipe(
+    epochs=40, batch=24, learning_rate=0.005, optimizer="adamw", schedule="cosine", warmup=0.1, drop_at=(),
+    pose_weight=500.0, bf16=True,
+)  # fmt: skip
+STUDY = replace(
+    DEMO, name="study", hourglass_width=64, hourglass_kernel_size=7, residual=True, recipe=SHORT,
+    crowds={**DEMO.crowds, "recipe": replace(SHORT, epochs=100)},
+)  # fmt: skip
+
+PAPER = Profile(
+    "paper", "lip", crop=256, recipe=Recipe(epochs=PAPER_EPOCHS, batch=24), vgg_width=512, hourglass_width=256,
+    hourglass_kernel_size=7, vgg_batch_norm=False, crowds={"dataset": "pascal"}, needs_gpu=True, cell_timeout=24 * 3600,
+)  # fmt: skip
+
+# The authors' code: other rates and drops, no clipping, nobody beyond the photo, one scale, mirrored poses only. Their
+# network for several people was not released.
+_THEIR_DROPS = tuple((epoch - 1) / PAPER_EPOCHS for epoch in PAPER_DROPS)
+PAPER_RELEASED = replace(
+    PAPER, name="paper-released", protocol="released", vgg_learning_rate=0.0001,
+    recipe=replace(
+        PAPER.recipe, learning_rate=0.0015, drop_at=_THEIR_DROPS, drop_to=(0.5, 0.25, 0.1, 0.05), clip_norm=0.0
+    ),
+    augmentation=Augmentation(outside=0, joints_outside=True),
+    testing=Testing(scales=(1.0,), mirror=True, mirror_parts=False),
+)  # fmt: skip
+
+# A weekend on one card: the paper's networks, a quarter of its epochs with the drops in proportion, the rows that
+# decide its main claims. On LIP with --lip; without, on people rendered at its size.
+GPU = replace(
+    PAPER, name="gpu", dataset="people-256", recipe=Recipe(epochs=60, batch=24, warmup=0.02), vgg_batch_norm=True,
+    core=(
+        "VGG16-FCN", "VGG16-FCN-Self", "VGG16-FCN-LA-Pose", "VGG16-FCN-LA-Parsing", "VGG16-FCN-MuLA",
+        "HG-0s-1u-MuLA", "HG-2×1u", "HG-2s-1u-MuLA", "HG-5s-1u-MuLA",
+    ),
+    crowds={"dataset": "crowds-256", "core": ("HG-5×1u", "HG-5s-1u-MuLA")},
+    watch=200,
+)  # fmt: skip
+GPU_192 = replace(GPU, name="gpu-192", crop=192)  # fits 24 GiB
+
+
+def rehearsal(profile: Profile) -> Profile:
+    """``profile`` made so small that all of it runs in minutes: finds out what would fail after days."""
+    return replace(
+        profile,
+        name=f"{profile.name}-rehearsal",
+        crop=64,
+        recipe=replace(profile.recipe, epochs=2, batch=8),
+        vgg_width=16,
+        hourglass_width=16,
+        needs_gpu=False,
+        watch=min(profile.watch, 4),
+        cell_timeout=600,
+    )
+
+
+def bf16(profile: Profile) -> Profile:
+    """``profile`` trained in bf16 where the hardware has it."""
+    crowds = {name: replace(value, bf16=True) if name == "recipe" else value for name, value in profile.crowds.items()}
+    return replace(profile, name=f"{profile.name}-bf16", recipe=replace(profile.recipe, bf16=True), crowds=crowds)
+
+
+_LARGE = (GPU, GPU_192, PAPER, PAPER_RELEASED)
+_ALL = (SMOKE, DEMO, STUDY, *_LARGE, *map(bf16, _LARGE), *map(rehearsal, (GPU, PAPER, PAPER_RELEASED, bf16(PAPER))))
+PROFILES = {profile.name: profile for profile in _ALL}
+
+
+def find_profile(name: str) -> Profile:
+    """The profile called ``name``; ConfigError lists the known ones."""
+    if not isinstance(name, str) or name not in PROFILES:  # a notebook may be given anything
+        raise ConfigError(f"unknown profile {name!r:.80}; known: {', '.join(PROFILES)}")
+    return PROFILES[name]
 
 
 @dataclass(frozen=True)
@@ -66,72 +198,25 @@ class Experiment:
             usual = profile.vgg_learning_rate
         return replace(profile.recipe, learning_rate=usual * (self.rate or 1.0))
 
+    def first_alike(self, profile: Profile, anatomy: Anatomy) -> Experiment:
+        """The first of :data:`EXPERIMENTS` that means this very training: one training, one run."""
 
-def _vgg(name: str, interaction: str, idea: str, **more: bool | float | str) -> Experiment:
-    return Experiment(name, "vgg", (interaction,), idea, **more)
+        def training(each: Experiment) -> tuple[ModelConfig, Recipe]:
+            return each.model_config(profile, anatomy), each.recipe(profile)
 
-
-def _hourglass(name: str, interactions: tuple[str, ...], idea: str, **more: float) -> Experiment:
-    return Experiment(name, "hourglass", interactions, idea, **more)
-
-
-def _rival(
-    name: str, system: str, idea: str, *, rate: float, on: str = "vgg", interaction: str = "none", controls: str = ""
-) -> Experiment:
-    return Experiment(name, on, (interaction,), idea, system=system, rate=rate, controls=controls)
+        alike = (each for each in EXPERIMENTS if (each.interactions, each.system) == (self.interactions, self.system))
+        return next((each for each in alike if training(each) == training(self)), self)
 
 
-EXPERIMENTS: tuple[Experiment, ...] = (
-    _vgg("VGG16-FCN", "none", "two independent networks: the baseline"),
-    _vgg("VGG16-FCN-Add", "add", "both classifiers read the sum of the two representations"),
-    _vgg("VGG16-FCN-Multi", "multiply", "both classifiers read their product"),
-    _vgg("VGG16-FCN-Concat", "concat", "both classifiers read the two, one after the other"),
-    _vgg("VGG16-FCN-MTL", "none", "one encoder, two classifiers", shared_encoder=True),
-    _vgg("VGG16-FCN-Self", "self_residual", "MuLA's residual path with static kernels, no exchange"),
-    _vgg("VGG16-FCN-LA-Pose", "adapt_to_pose", "parsing adapts pose only"),
-    _vgg("VGG16-FCN-LA-Parsing", "adapt_to_parsing", "pose adapts parsing only"),
-    _vgg("VGG16-FCN-MuLA", "adapt", "each task adapts the other"),
-    _hourglass("HG-0s-1u-MuLA", ("none",), "two independent hourglass networks: the baseline"),
-    _hourglass("HG-1s-1u-MuLA", ("adapt",), "one stage, mutually adapted"),
-    _hourglass("HG-2×1u", ("none",) * 2, "two stages without exchange"),
-    _hourglass("HG-2s-1u-MuLA (1st Stage)", ("adapt", "none"), "two stages, the first adapted"),
-    _hourglass("HG-2s-1u-MuLA (2nd Stage)", ("none", "adapt"), "two stages, the second adapted"),
-    _hourglass("HG-2s-1u-MuLA", ("adapt",) * 2, "two stages, both adapted"),
-    _hourglass("HG-3s-1u-MuLA", ("adapt",) * 3, "three adapted stages"),
-    _hourglass("HG-4s-1u-MuLA", ("adapt",) * 4, "four adapted stages"),
-    _hourglass("HG-5s-1u-MuLA", ("adapt",) * 5, "five adapted stages: the paper's model"),
-    _hourglass("HG-5×1u", ("none",) * 5, "five stages without exchange: the baseline with several people"),
-    # Compared systems, and the networks that they are compared with: each at a learning rate of its own, which is the
-    # best one of results/demo/learning_rates.csv.
-    _vgg("VGG16-FCN, own rate", "none", "two independent networks: the baseline", rate=0.5),
-    _vgg("VGG16-FCN-MuLA, own rate", "adapt", "each task adapts the other", rate=0.5),
-    _hourglass("HG-0s-1u-MuLA, own rate", ("none",), "two independent hourglass networks: the baseline", rate=2.0),
-    _hourglass("HG-5s-1u-MuLA, own rate", ("adapt",) * 5, "five adapted stages: the paper's model", rate=1.0),
-    _rival("SegNet", "segnet", "a mirrored decoder puts values back where they were pooled", rate=0.5),
-    _rival("FCN-8s", "fcn8s", "scores of three depths, added from coarse to fine", rate=0.5),
-    _rival("DeepLabV2", "deeplab", "convolutions with holes see four sizes of context", rate=0.5),
-    _rival("Attention", "attention", "three scales of the image, weighed cell by cell", rate=0.5),
-    _rival("Attention+SSL", "attention_ssl", "images with misplaced parts count for more", rate=0.5),
-    _rival("Attention+SSL (mean 1)", "attention_ssl_mean", "control: the weights over their mean in the batch",
-           rate=0.5, controls="Attention+SSL"),
-    _rival("Attention+SSL (shuffled)", "attention_ssl_shuffled", "control: each image has another one's weight",
-           rate=0.5, controls="Attention+SSL"),
-    _rival("SS-NAN", "ss_nan", "features of three scales, weighed; hard pixels of misplaced parts", rate=0.5),
-    _rival("HG + CPM", "pose_machine", "an hourglass and a pose machine, averaged", rate=0.5, on="hourglass"),
-    _rival("PSN-style", "pyramid", "a top-down pyramid refines joint maps", rate=0.5, on="hourglass"),
-    _rival("Adversarial hourglass", "adversarial", "a discriminator judges the maps", rate=1.0, on="hourglass"),
-    _rival("JPPNet", "jppnet", "one trunk; maps of both tasks refine both tasks, twice", rate=0.5),
-    _rival("Cross-stitch", "cross_stitch", "two trunks mix their channels after every block", rate=0.5),
-    _vgg("Cross-stitch (last layer)", "cross_stitch", "the same after the last block only", rate=0.5),
-    _rival("PAD-Net", "pad_net", "first predictions, then locally gated messages", rate=0.5, interaction="distill"),
-    _rival("PAD-Net (no messages)", "pad_net", "control: the first predictions' supervision alone",
-           rate=0.5, controls="PAD-Net"),
-    _vgg("Cross-attention", "cross_attention", "each task attends to the other's map", rate=0.5),
-    Experiment("Pose-guided refinement", "hourglass", ("none",), "drawn skeletons refine the parts",
-               system="pose_guided"),
-    _vgg("VGG16-FCN (widened)", "none", "control: the baseline with as many parameters as MuLA",
-         width_factor=1.23, rate=0.5, controls="VGG16-FCN, own rate"),
-)  # fmt: skip
+def _experiment(line: dict[str, str]) -> Experiment:
+    numbers = {name: float(line[name]) for name in ("width_factor", "rate") if line[name]}
+    words = {name: line[name] for name in ("name", "backbone", "idea", "controls")}
+    stages, shared = tuple(line["interactions"].split()), bool(line["shared_encoder"])
+    return Experiment(**words, **numbers, interactions=stages, shared_encoder=shared, system=line["system"] or None)
+
+
+with open(Path(__file__).with_name("networks.csv"), encoding="utf-8", newline="") as _file:
+    EXPERIMENTS: tuple[Experiment, ...] = tuple(map(_experiment, csv.DictReader(_file)))
 
 
 def find_experiment(name: str) -> Experiment:
@@ -141,8 +226,3 @@ def find_experiment(name: str) -> Experiment:
             return experiment
     known = ", ".join(experiment.name for experiment in EXPERIMENTS)
     raise ConfigError(f"unknown experiment {name!r}; known: {known}")
-
-
-def searched_experiments() -> tuple[Experiment, ...]:
-    """The systems whose learning rate is searched for (``workbook.rate_search``); a control has its system's."""
-    return tuple(each for each in EXPERIMENTS if each.rate is not None and not each.controls)

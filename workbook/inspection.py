@@ -49,17 +49,14 @@ def as_batch(*pictures: Picture) -> Tensor:
 
 @torch.inference_mode()
 def stage_predictions(model: JointModel, picture: Picture) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """What each of the T stages says of one crop, at one scale and without the mirror image.
+    """What each of the T stages predicts for one crop, at one scale and without the mirror image.
 
     Returns T part maps (crop, crop) of ids and T arrays (N, h, w) of joint confidence.
     """
-    outputs = model.eval()(as_batch(picture))
+    outputs = model.eval()(as_batch(picture).to(next(model.parameters()).device))
     size = picture.image.shape[:2]
-    parts = [
-        F.interpolate(output.parsing, size=size, mode="bilinear", align_corners=False).argmax(dim=1)[0].numpy()
-        for output in outputs
-    ]
-    return parts, [output.pose[0].numpy() for output in outputs]
+    parts = [F.interpolate(output.parsing, size=size, mode="bilinear").argmax(dim=1)[0] for output in outputs]
+    return [mask.cpu().numpy() for mask in parts], [output.pose[0].cpu().numpy() for output in outputs]
 
 
 def joint_targets(picture: Picture, stride: int) -> np.ndarray:
@@ -83,7 +80,7 @@ def crowd_joint_targets(picture: Picture, stride: int, anatomy: Anatomy) -> tupl
 
 
 def perfect_maps(picture: Picture, stride: int, anatomy: Anatomy) -> tuple[Tensor, Tensor]:
-    """What a perfect network says of a crop of several people, on its pixels: (N, crop, crop) confidence and
+    """What a perfect network predicts for a crop of several people, on its pixels: (N, crop, crop) confidence and
     (2N, crop, crop) offsets, x of each joint and then y, in pixels."""
     targets, _ = crowd_joint_targets(picture, stride, anatomy)
     crop = picture.image.shape[0]
@@ -97,7 +94,7 @@ def perfect_maps(picture: Picture, stride: int, anatomy: Anatomy) -> tuple[Tenso
 
 
 def perfect_candidates(picture: Picture, stride: int, anatomy: Anatomy) -> Candidates:
-    """The joint candidates that :func:`perfect_maps` have."""
+    """The joint candidates of :func:`perfect_maps`."""
     confidence, offsets = perfect_maps(picture, stride, anatomy)
     return find_candidates(confidence.numpy(), offsets.unflatten(0, (2, -1)).transpose(0, 1).numpy())
 

@@ -1,11 +1,15 @@
-"""Several rows trained side by side, each in a process of its own."""
+"""Several jobs at once, each in a process of its own: runs, notebooks."""
 
 from __future__ import annotations
 
+import gc
 import math
 import multiprocessing
+import os
+import sys
 import threading
-from collections.abc import Sequence
+import traceback
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 
@@ -14,76 +18,100 @@ from tqdm.auto import tqdm
 
 from mula_lib import distributed as processes
 from mula_lib import training
-from mula_lib.files import MulaError, StorageError, end_with_parent, interrupts_waiting
-from workbook.runs import Run, RunResult, do_run
+from mula_lib.files import MulaError, StorageError, end_with_parent, interrupts_waiting, write_text
+from workbook.runs import Run
 
 
-def train_rows(
-    runs: Sequence[Run], jobs: int, retrain: bool, save_memory: bool = False, workers: int = 0
-) -> None:
-    """Do every run, up to ``jobs`` at once in processes of their own; the longest are begun first.
+def to_train(runs: Sequence[Run]) -> list[Run]:
+    """Which of ``runs`` are trained when none is asked for: the core rows, unless weights of any of them are committed.
 
-    The first failure is raised when the other runs have ended, so that one bad row costs no other row its work; but
-    after a file that cannot be written no more are begun.
+    Every row of a profile that names no core rows is one.
     """
-    by_cost = _longest_first(runs)
-    how = {"retrain": retrain, "save_memory": save_memory, "workers": workers}
+    core = [run for run in runs if not run.profile.core or run.experiment.name in run.profile.core]
+    return [] if any(run.shipped for run in core) else [run for run in core if not run.trained]
+
+
+def do_all(runs: Sequence[Run], jobs: int = 1, **how: bool | int) -> list[Run]:
+    """:meth:`Run.do` each of ``runs``, up to ``jobs`` at once in processes of their own, the longest first.
+
+    A run that fails costs no other its work: ``failed.txt`` in its folder says why. Returns those that failed. A file
+    that cannot be written ends everything.
+    """
+    ordered = sorted(runs, key=_cost, reverse=True)
     if jobs == 1 or len(runs) == 1:
-        for number, run in enumerate(by_cost, start=1):
-            _announce(do_run(run, **how), number, len(runs))
-        return
-    failures = []
-    context = multiprocessing.get_context("spawn")
-    lines = context.Queue()
-    for line in range(jobs):
-        lines.put(line)
-    with ProcessPoolExecutor(jobs, mp_context=context, initializer=_begin_worker, initargs=(lines,)) as pool:
+        found = ((index, _attempt(run, how)) for index, run in enumerate(ordered))
+    else:
+        found = in_processes(_attempt, [(run, how) for run in ordered], min(jobs, len(runs)))
+    for number, (index, metrics) in enumerate(found, start=1):
+        run = ordered[index]
+        run.__dict__["metrics"] = metrics
+        if processes.rank() == 0:
+            what = f"{run.experiment.name} ({run.source.name}), seed {run.seed}"
+            tqdm.write(f"[{number}/{len(runs)}] {what}: {_news(run)}")
+    return [run for run in runs if run.metrics is None]
+
+
+def _cost(run: Run) -> int:
+    images = len(run.source.val) if run.trained else 300 * len(run.source.val)
+    return images * run.profile.crop**2 * len(run.experiment.interactions)
+
+
+def _attempt(run: Run, how: dict) -> dict | None:
+    try:
+        return run.do(**how).metrics
+    except StorageError:
+        raise
+    except (MulaError, RuntimeError, MemoryError) as error:  # out of the GPU's memory is a RuntimeError
+        if processes.count() > 1:  # the others would wait for this one
+            raise
+        if not isinstance(error, MulaError):
+            traceback.print_exc(file=sys.stderr)
+        write_text(run.folder / "failed.txt", str(error).strip().split("\n")[0] or type(error).__name__)
+        return None
+    finally:
+        gc.collect()
+        torch.cuda.empty_cache()
+
+
+def _news(run: Run) -> str:
+    if run.metrics is None:
+        return run.note
+    names = [name for name in (run.source.anatomy.pose_metric, "mIoU") if not math.isnan(run.scores[name])]
+    return "; ".join(filter(None, (", ".join(f"{name} {run.scores[name]:.1f}" for name in names), run.note)))
+
+
+def in_processes(function: Callable, arguments: Sequence[tuple], workers: int) -> Iterator[tuple[int, object]]:
+    """Call ``function(*arguments[i])`` for every i in worker processes; yields (i, result) as each is done.
+
+    A worker has one thread and, where there are GPUs, one of them. It ignores Ctrl-C and ends with its parent.
+    Raises :class:`MulaError` if a worker is killed.
+    """
+    context = multiprocessing.get_context("spawn")  # a fork after torch has started threads may hang
+    numbers = context.Queue()
+    for number in range(workers):
+        numbers.put(number)
+    given = os.environ.get("CUDA_VISIBLE_DEVICES")
+    gpus = given.split(",") if given else [str(number) for number in range(torch.cuda.device_count())]
+    with ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(numbers, gpus)) as pool:
+        with interrupts_waiting():  # submitting starts the workers
+            futures = {pool.submit(function, *each): index for index, each in enumerate(arguments)}
         try:
-            with interrupts_waiting():  # submitting starts the processes
-                pending = [pool.submit(do_run, run, **how) for run in by_cost]
-            for number, future in enumerate(as_completed(pending), start=1):
-                if future.cancelled():
-                    continue
-                if future.exception() is None:
-                    _announce(future.result(), number, len(runs))
-                    continue
-                failures.append(future.exception())
-                if isinstance(failures[-1], StorageError):  # the other runs would have nowhere to write to
-                    for other in pending:
-                        other.cancel()
-        except KeyboardInterrupt:  # whatever a worker is doing, its last whole epoch is on disk
+            for future in as_completed(futures):
+                yield futures[future], future.result()
+        except BrokenProcessPool:
+            raise MulaError("a worker was killed, perhaps for memory; run again with --jobs 1: it resumes") from None
+        except BaseException:
             for worker in multiprocessing.active_children():
-                worker.terminate()
+                worker.terminate()  # what is done is on disk
             pool.shutdown(cancel_futures=True)
             raise
-    if failures:
-        if isinstance(failures[0], BrokenProcessPool):
-            raise MulaError("a training process was killed, perhaps for memory; run again with --jobs 1: it goes on")
-        raise failures[0]
 
 
-def _longest_first(runs: Sequence[Run]) -> list[Run]:
-    def cost(run: Run) -> int:
-        profile = run.profile
-        steps = len(run.source.train) * profile.recipe.epochs
-        return steps * profile.crop**2 * len(run.experiment.interactions)
-
-    return sorted(runs, key=cost, reverse=True)
-
-
-def _announce(result: RunResult, number: int, total: int) -> None:
-    if processes.rank() > 0:
-        return
-    name, scores = result.run.experiment.name, result.scores
-    compared = (result.run.source.anatomy.pose_metric, "mIoU")
-    figures = ", ".join(f"{key} {scores[key]:.1f}" for key in compared if not math.isnan(scores[key]))
-    trouble = f"; {result.trouble}" if result.trouble else ""
-    tqdm.write(f"[{number}/{total}] {name} ({result.run.source.name}), seed {result.run.seed}: {figures}{trouble}")
-
-
-def _begin_worker(lines: multiprocessing.Queue) -> None:
-    """One line for this process's progress bars, one thread for its arithmetic."""
+def _start_worker(numbers: multiprocessing.Queue, gpus: Sequence[str]) -> None:
     end_with_parent()
-    tqdm.set_lock(threading.RLock())  # its usual one is of the system, and outlives a worker that is ended
-    training.show_bars_on_line(lines.get())
+    number = numbers.get()
+    if gpus:
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpus[number % len(gpus)]
     torch.set_num_threads(1)
+    tqdm.set_lock(threading.RLock())  # the usual one belongs to the system and outlives a worker that is terminated
+    training.show_bars_on_line(number)

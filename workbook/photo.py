@@ -1,16 +1,14 @@
 """Parts and joints of your own photographs: ``python -m workbook.photo PHOTO --out DIR``.
 
-The networks that are shipped have seen rendered people only, one that fills the picture or, with ``--crowd``, several.
+The committed networks have seen rendered people only, one that fills the picture or, with ``--crowd``, several.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 import sys
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -22,39 +20,26 @@ from tqdm.auto import tqdm
 from mula_lib.anatomy import LIP, PASCAL, Anatomy
 from mula_lib.checkpoint import load_model, read_facts
 from mula_lib.data.images import load_image
-from mula_lib.files import (
-    USER_ERROR,
-    CheckpointError,
-    ConfigError,
-    DataError,
-    atomic_path,
-    exit_status,
-    shown,
-    visible_names,
-    write_bytes,
-    write_json,
-)
+from mula_lib.files import USER_ERROR, CheckpointError, DataError, atomic_path, exit_status, write_bytes, write_json
 from mula_lib.inference import Prediction, predict
 from mula_lib.models.network import Network
 from workbook.datasets import VARIABLES
-from workbook.experiments import find_experiment
+from workbook.experiments import Profile, find_experiment, find_profile
 from workbook.figures.output import png_bytes
 from workbook.figures.people import Picture, draw_picture
 from workbook.figures.style import in_house_style
-from workbook.profiles import Profile, find_profile
-from workbook.runs import weights_file
+from workbook.runs import device, weights_file
 
-SHIPPED = {False: "VGG16-FCN-MuLA", True: "HG-2s-1u-MuLA"}  # which networks are asked; by: several people?
+SHIPPED = {False: "VGG16-FCN-MuLA", True: "HG-2s-1u-MuLA"}  # which network is asked; by: several people?
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 LONGEST = 1024  # pixels of a photo's longer edge beyond which the answers are enlarged instead: the networks see less
 CLEAREST = 512  # an overlay's longer edge at least: lines on fewer pixels hide what they are drawn on
 DPI = 100
-LONGEST_NAME = 150  # bytes of a photo's name that its answers bear: file systems take 255, and they add to it
 
 
 @dataclass(frozen=True)
 class Predictor:
-    """A trained network and what it takes to ask it: its crop and testing protocol, and whose joints and parts."""
+    """A trained network with its crop and testing protocol, and whose joints and parts it predicts."""
 
     network: Network
     profile: Profile
@@ -83,57 +68,41 @@ def shipped_weights(name: str, *, crowd: bool = False) -> Path:
 
 
 def load_predictor(weights: Path | None = None, *, crowd: bool = False) -> Predictor:
-    """A trained joint network, by default a shipped one of the demo profile: for one person, or for several.
+    """A trained joint network on the CPU, by default a committed one of the demo: for one person, or for several.
 
     Raises :class:`CheckpointError` for a file that is not a network of this project, :class:`DataError` for one that
     lacks a task.
     """
     path = weights or shipped_weights(SHIPPED[crowd], crowd=crowd)
+    if weights is None and not path.is_file():
+        raise CheckpointError(
+            f"{path}: no such weights; name a file (--weights), or a checkout of the repository (MULA_HOME)"
+        )
     config, facts = read_facts(path, "profile", "experiment")
-    try:
-        profile = find_profile(facts["profile"])
-    except ConfigError as error:
-        raise CheckpointError(f"{shown(path)}: of a profile that is not there: {error}") from error
-    size = config.joints, config.parts
+    profile, size = find_profile(facts["profile"]), (config.joints, config.parts)
+    profile = profile.for_crowds() if config.offsets else profile
     anatomy = next((each for each in (LIP, PASCAL) if (len(each.joints), len(each.parts)) == size), None)
     if anatomy is None:
         found = f"{config.joints} joints and {config.parts} parts"
-        raise CheckpointError(f"{shown(path)}: a network for {found}, unlike those of LIP and PASCAL")
-    network = load_model(path)
-    if config.offsets:
-        profile = profile.for_crowds()
-    trained_on = {"trained_on": facts["dataset"]} if facts.get("dataset") in VARIABLES else {}
-    predictor = Predictor(network, profile, anatomy, str(facts["experiment"]), **trained_on)
-    try:
-        blank = predictor(np.full((8, 8, 3), 128, np.uint8))
-    except (RuntimeError, ValueError, ArithmeticError, LookupError, TypeError) as error:
-        raise CheckpointError(f"{shown(path)}: a network that cannot be asked ({type(error).__name__})") from error
+        raise CheckpointError(f"{path}: a network for {found}, unlike those of LIP and PASCAL")
+    predictor = Predictor(load_model(path), profile, anatomy, str(facts["experiment"]))
+    blank = predictor(np.full((8, 8, 3), 128, np.uint8))
     if blank.mask is None or blank.joints is None:
-        raise DataError(
-            f"{shown(path)}: {shown(facts['experiment'])} has one of the two tasks only; take a joint network's weights"
-        )
-    return predictor
+        raise DataError(f"{path}: {predictor.name} has one of the two tasks only; take a joint network's weights")
+    return replace(predictor, trained_on=facts["dataset"]) if facts.get("dataset") in VARIABLES else predictor
 
 
 def photos_of(paths: Sequence[Path]) -> list[Path]:
-    """The photographs among files and folders (not folders within), in order; DataError where there is none.
-
-    Hidden files in a folder, such as an interrupted writer leaves behind, are none.
-    """
+    """The photographs among files and folders (not folders within), in order; DataError where there is none."""
     found: list[Path] = []
     for path in paths:
-        if os.path.isdir(path):
-            inside = [path / name for name in visible_names(path)]
-            inside = [each for each in inside if each.suffix.lower() in SUFFIXES and not os.path.isdir(each)]
-            if not inside:
-                raise DataError(
-                    f"{shown(path)}: no photographs in this folder; it is searched for {', '.join(SUFFIXES)}"
-                )
-            found += inside
-        elif os.path.lexists(path):
-            found.append(path)
-        else:
-            raise DataError(f"{shown(path)}: no such file or folder")
+        if not path.exists():
+            raise DataError(f"{path}: no such file or folder")
+        inside = sorted(path.glob("[!.]*")) if path.is_dir() else []
+        inside = [each for each in inside if each.suffix.lower() in SUFFIXES and each.is_file()]
+        if path.is_dir() and not inside:
+            raise DataError(f"{path}: no photographs in this folder; it is searched for {', '.join(SUFFIXES)}")
+        found += inside or [path]
     return list(dict.fromkeys(found))
 
 
@@ -157,25 +126,22 @@ def coco(photo: Path, size_wh: tuple[int, int], found: Prediction, anatomy: Anat
     scores = found.scores if found.scores.ndim == 2 else found.scores[None]
     annotations = []
     for number, (joints, heights) in enumerate(zip(people, scores, strict=True), start=1):
-        there = ~np.isnan(joints).any(axis=1)
-        triples = [
-            [round(float(x), 2), round(float(y), 2), 2] if seen else [0, 0, 0]
-            for (x, y), seen in zip(joints, there, strict=True)
-        ]
+        seen = ~np.isnan(joints).any(axis=1)
+        triples = np.where(seen[:, None], np.column_stack([joints.astype(float).round(2), np.full(len(joints), 2)]), 0)
         annotations.append(
             {
                 "id": number,
                 "image_id": 1,
                 "category_id": 1,
-                "keypoints": [value for triple in triples for value in triple],
-                "keypoint_scores": [round(float(height), 4) for height in heights],
-                "num_keypoints": int(there.sum()),
-                "score": round(float(heights[there].mean()) if there.any() else 0.0, 4),
+                "keypoints": triples.ravel().tolist(),
+                "keypoint_scores": heights.astype(float).round(4).tolist(),
+                "num_keypoints": int(seen.sum()),
+                "score": round(float(heights[seen].mean()) if seen.any() else 0.0, 4),
             }
         )
     skeleton = [[a + 1, b + 1] for a, b in anatomy.limb_indices]  # COCO counts keypoints from 1
     return {
-        "images": [{"id": 1, "file_name": shown(photo.name), "width": size_wh[0], "height": size_wh[1]}],
+        "images": [{"id": 1, "file_name": photo.name, "width": size_wh[0], "height": size_wh[1]}],
         "annotations": annotations,
         "categories": [{"id": 1, "name": "person", "keypoints": list(anatomy.joints), "skeleton": skeleton}],
     }
@@ -185,7 +151,7 @@ def write_answers(photo: Path, out: Path, name: str, predictor: Predictor) -> li
     """Predict one file; write ``<name>_overlay.png``, ``<name>_parts.png`` and ``<name>_keypoints.json`` into ``out``.
 
     The parts are a palette PNG of part ids, as LIP's masks are. Returns the paths. Raises :class:`DataError` for a file
-    that is no image.
+    that is not an image.
     """
     image = load_image(photo, upright=True)
     found = predictor(image)
@@ -200,51 +166,42 @@ def write_answers(photo: Path, out: Path, name: str, predictor: Predictor) -> li
 
 
 def _names(photos: Sequence[Path]) -> list[str]:
-    """A name for each photo's answers: its stem, with suffix and a number where others have the same."""
-    stems = [os.fsdecode(os.fsencode(photo.stem)[:LONGEST_NAME]) for photo in photos]
-    often = Counter(stems)
+    """A name for each photo's answers: its stem, and where another has the same its suffix and a number."""
     names: list[str] = []
-    for photo, stem in zip(photos, stems, strict=True):
-        name = stem if often[stem] == 1 else f"{stem}_{photo.suffix[1:]}"
-        taken = sum(each == name or each.startswith(f"{name}_#") for each in names)
-        names.append(f"{name}_#{taken + 1}" if taken else name)
+    for photo in photos:
+        alone = [other.stem for other in photos].count(photo.stem) == 1
+        name = photo.stem if alone else f"{photo.stem}_{photo.suffix[1:]}"
+        again = sum(each == name or each.startswith(f"{name}_#") for each in names)
+        names.append(f"{name}_#{again + 1}" if again else name)
     return names
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit status: 0 done, 2 an error that is the user's to mend (other photos are done), 130 interrupted."""
+    """Exit status: 0 done, 2 user error (other photos are done), 130 interrupted."""
     parser = argparse.ArgumentParser(prog="python -m workbook.photo", description=__doc__)
     parser.add_argument("photos", nargs="+", type=Path, metavar="PHOTO", help="image files, or folders of them")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write to")
     parser.add_argument("--crowd", action="store_true", help="look for several people")
-    parser.add_argument("--weights", type=Path, metavar="FILE", help="another trained network than the shipped one")
+    parser.add_argument("--weights", type=Path, metavar="FILE", help="another trained network than the committed one")
     options = parser.parse_args(arguments)
     return exit_status(lambda: _answer(options), kept=f"what was written to {options.out} is whole")
 
 
 def _answer(options: argparse.Namespace) -> int:
-    photos: list[Path] = []
-    failed = 0
-
-    def complain(error: DataError) -> None:
-        nonlocal failed
-        failed += 1
-        tqdm.write(f"error: {error}", file=sys.stderr)
-
-    for path in options.photos:
-        try:
-            photos += photos_of([path])
-        except DataError as error:
-            complain(error)
-    photos = list(dict.fromkeys(photos))
-    if photos:  # or there is nothing to load a network for
-        predictor = load_predictor(options.weights, crowd=options.crowd)
-        print(f"{predictor.name}, {predictor.profile.name} profile: trained on {predictor.trained_on}")
-    watched = None if len(photos) > 1 else True  # None: no bar where nobody watches
-    for photo, name in zip(tqdm(photos, disable=watched, unit="photo"), _names(photos), strict=True):
+    photos = photos_of(options.photos)
+    predictor = load_predictor(options.weights, crowd=options.crowd)
+    predictor.network.to(device())
+    print(f"{predictor.name}, {predictor.profile.name} profile: trained on {predictor.trained_on}")
+    status = 0
+    for photo, name in zip(tqdm(photos, disable=len(photos) == 1 or None, unit="photo"), _names(photos), strict=True):
         try:
             paths = write_answers(photo, options.out, name, predictor)
-            tqdm.write(f"{shown(photo)}: {shown(', '.join(path.name for path in paths))}")
+            tqdm.write(f"{photo}: {', '.join(path.name for path in paths)}")
         except DataError as error:
-            complain(error)
-    return USER_ERROR if failed else 0
+            status = USER_ERROR
+            tqdm.write(f"error: {error}", file=sys.stderr)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,14 +1,16 @@
-"""Runs: (experiment, profile, data set, seed), asked for by name, done once and then read.
+"""Runs: (experiment, profile, data set, seed), asked for by name. A run trains, tests, remembers; a table collects.
 
 A run lives in ``runs/<profile>/<data set>/<experiment>/seed-<n>/``::
 
-    .lock                while a process is at work on it
     config.json          everything that decides the result, and its fingerprint
     log.jsonl            one line an epoch
     last.ckpt            to resume from; removed when the run is finished
     weights.safetensors  the trained network
     evaluation.npz       counts of every validation image
     metrics.json         scores and costs; written last, so its presence means finished
+    failed.txt           why the last attempt failed
+
+Two experiments that mean the same training share the run of the first one (:meth:`Experiment.first_alike`).
 """
 
 from __future__ import annotations
@@ -17,39 +19,50 @@ import contextlib
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Sequence
+import platform
+import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
+import torch
+
 from mula_lib import distributed as processes
 from mula_lib.checkpoint import load_model, read_facts, save_weights
-from mula_lib.evaluation import Evaluation, load_evaluation
+from mula_lib.data.samples import TrainingSamples
+from mula_lib.evaluation import CrowdEvaluation, Evaluation, evaluate, load_evaluation
 from mula_lib.files import LOCK, CheckpointError, ConfigError, locked, read_json, remove_partials, write_json
-from mula_lib.models.network import ModelConfig, Network
-from workbook import run_steps
+from mula_lib.inference import Testing
+from mula_lib.models.network import ModelConfig, Network, build_model
+from mula_lib.training import Job, Recipe, fit
+from workbook.costs import forward_gflops, parameter_count
 from workbook.datasets import REPOSITORY, Source
-from workbook.experiments import Experiment
-from workbook.profiles import Profile, Recipe, find_profile
-from workbook.tables import table_experiments
+from workbook.experiments import Experiment, Profile, find_profile
 
 RUNS = REPOSITORY / "runs"
 WEIGHTS = REPOSITORY / "weights"
-METRICS = {  # what a ``metrics.json`` holds at least
-    **dict.fromkeys(("testing_fingerprint", "trained_as", "weights", "trained_on"), str),
-    **dict.fromkeys(("images", "params", "gflops", "train_seconds", "images_per_second"), (int, float)),
-    "scores": dict,
-    "log": list,
-}
+RESULTS = REPOSITORY / "results"
+METRICS = ("testing_fingerprint", "trained_as", "scores", "images", "params", "gflops", "train_seconds", "log")
 RECIPE_VERSION = 2  # raise it when a change of code changes what a training gives
 
 
+def device() -> torch.device:
+    """The GPU where there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def results_folder(profile: Profile, source: Source) -> Path:
+    """Where the tables of ``profile`` go; a data set that is not the profile's own has a folder of its own."""
+    return RESULTS / (profile.name if source.name == profile.dataset else f"{profile.name}-{source.name}")
+
+
 def weights_file(experiment: Experiment, profile: str, seed: int = 0, *, crowds: bool = False) -> Path:
-    """Where weights that are committed lie."""
+    """Where committed weights lie."""
     return WEIGHTS / profile / ("crowds" if crowds else "") / f"{experiment.slug}-seed-{seed}.safetensors"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Run:
     """One training and its evaluation, by name."""
 
@@ -63,22 +76,14 @@ class Run:
         if isinstance(self.seed, bool) or not isinstance(self.seed, int) or self.seed < 0:
             raise ConfigError(f"seed {self.seed!r}: a seed is a whole number from 0")
 
-    @property
-    def folder(self) -> Path:
-        """Where the run lives."""
-        return self.base / self.profile.name / self.source.name / self.experiment.slug / f"seed-{self.seed}"
-
-    @property
-    def shipped_weights(self) -> Path:
-        """Where weights of this run would lie if they were committed."""
-        return weights_file(self.experiment, self.profile.name, self.seed, crowds=self.source.anatomy.crowds)
+    # What decides it
 
     @cached_property
     def model_config(self) -> ModelConfig:
         """The network."""
         return self.experiment.model_config(self.profile, self.source.anatomy)
 
-    @property
+    @cached_property
     def recipe(self) -> Recipe:
         """How the network is trained."""
         return self.experiment.recipe(self.profile)
@@ -106,192 +111,249 @@ class Run:
         """Of the training and the testing protocol."""
         return _digest({"training": self.fingerprint, "testing": asdict(self.profile.testing)})
 
-    def result(self) -> RunResult | None:
-        """The finished run, or None; a result of another configuration counts as none.
+    # Where it lies
 
-        Raises :class:`CheckpointError` if its ``metrics.json`` is damaged.
+    @cached_property
+    def first(self) -> Experiment:
+        """The experiment whose name the files bear."""
+        return self.experiment.first_alike(self.profile, self.source.anatomy)
+
+    @property
+    def folder(self) -> Path:
+        """Where the run lives."""
+        return self.base / self.profile.name / self.source.name / self.first.slug / f"seed-{self.seed}"
+
+    @property
+    def own_weights(self) -> Path:
+        """Where the run's training leaves its network."""
+        return self.folder / "weights.safetensors"
+
+    @property
+    def shipped_weights(self) -> Path:
+        """Where weights of this run would lie if they were committed."""
+        return weights_file(self.first, self.profile.name, self.seed, crowds=self.source.anatomy.crowds)
+
+    @property
+    def shipped_counts(self) -> Path:
+        """Where per-image counts of this run would lie if they were committed; its metrics lie beside, as ``.json``."""
+        slug = self.first.slug + ("-crowds" if self.source.anatomy.crowds else "")
+        return results_folder(self.profile, self.source) / "counts" / f"{slug}-seed-{self.seed}.npz"
+
+    # What is known of it
+
+    @cached_property
+    def shipped(self) -> bool:
+        """Whether weights of exactly this training are committed."""
+        path = self.shipped_weights
+        return path.is_file() and read_facts(path, "fingerprint")[1]["fingerprint"] == self.fingerprint
+
+    @property
+    def trained(self) -> bool:
+        """Whether no training is needed for a result."""
+        return self.metrics is not None or self.shipped or self.own_weights.is_file()
+
+    @cached_property
+    def metrics(self) -> dict | None:
+        """Scores and costs of the finished run; None if there is none of this configuration.
+
+        Where the run itself is absent, they are those committed beside its counts.
         """
-        path = self.folder / "metrics.json"
-        if not path.is_file():
-            return None
-        mend = "delete it: the network is tested again"
-        metrics = read_json(path, "the result of a run", tuple(METRICS), fix=mend, error=CheckpointError)
-        wrong = [name for name, kind in METRICS.items() if not isinstance(metrics[name], kind)]
-        numbers = [value for value in metrics["scores"].values() if value is not None] if not wrong else []
-        if wrong or not all(isinstance(number, (int, float)) for number in numbers):
-            raise CheckpointError(f"{path}: not the result of a run (of another kind: {wrong or 'scores'}); {mend}")
-        return RunResult(self, metrics) if metrics["testing_fingerprint"] == self.testing_fingerprint else None
-
-
-@dataclass(frozen=True)
-class RunResult:
-    """A finished run: its ``metrics.json``, and on demand its network and per-image counts."""
-
-    run: Run
-    metrics: dict
+        for path in (self.folder / "metrics.json", self.shipped_counts.with_suffix(".json")):
+            if path.is_file():
+                fix = "delete it: the network is tested again"
+                found = read_json(path, "the result of a run", METRICS, fix=fix, error=CheckpointError)
+                if found["testing_fingerprint"] == self.testing_fingerprint:
+                    return found
+        return None
 
     @property
     def scores(self) -> dict[str, float]:
-        """Percentages by metric name; nan of a task that the network does not have."""
+        """Percentages by metric; nan for a task that the network does not have."""
         return {name: math.nan if value is None else value for name, value in self.metrics["scores"].items()}
 
     @property
     def weights(self) -> Path:
-        """The weights that were evaluated: the run's own, or shipped ones."""
-        return REPOSITORY / self.metrics["weights"]
-
-    def model(self) -> Network:
-        """The trained network, in evaluation mode on the CPU."""
-        return load_model(self.weights, self.run.model_config)
-
-    def evaluation(self) -> Evaluation:
-        """Counts of every validation image."""
-        return load_evaluation(self.run.folder / "evaluation.npz", self.run.source.anatomy)
+        """The weights that were tested: the run's own, or committed ones."""
+        return REPOSITORY / self.metrics["weights"] if "weights" in self.metrics else self.shipped_weights
 
     @property
-    def trouble(self) -> str | None:
-        """Why the training ended early, if it did."""
-        return self.metrics.get("trouble")
+    def note(self) -> str:
+        """What a reader of its row must know: a training that ended early, a failure, a run that is missing."""
+        if self.metrics is not None:
+            return self.metrics.get("trouble") or ""
+        failure = self.folder / "failed.txt"
+        if failure.is_file():
+            return f"failed: {failure.read_text(encoding='utf-8')}"
+        seeds = f" --seeds {self.seed + 1}" if self.seed else ""
+        command = f'./run_all.sh {self.profile.name} --only "{self.experiment.name}"{seeds}'
+        return f"not {'tested' if self.trained else 'trained'} yet: {command}"
+
+    def model(self) -> Network:
+        """The trained network, in evaluation mode, on the GPU where there is one."""
+        return load_model(self.weights, self.model_config).to(device())
+
+    def evaluation(self) -> Evaluation | CrowdEvaluation:
+        """Counts of every validation image."""
+        path = self.folder / "evaluation.npz" if "weights" in self.metrics else self.shipped_counts
+        return load_evaluation(path, self.source.anatomy)
 
     def log(self) -> list[dict]:
         """A dict an epoch: epoch, loss, seconds and the watched scores."""
         return self.metrics["log"]
 
+    # Doing it
 
-def wanted_runs(table: int, profile: Profile, source: Source, seeds: Sequence[int]) -> list[Run]:
-    """The runs of a table that its notebook shows: the profile's core rows, and rows that cost no training.
+    def do(self, *, train: bool = True, retrain: bool = False, workers: int = 0, save_memory: bool = False) -> Run:
+        """Finish the run, and return it: read if finished, tested if there are weights, resumed or trained otherwise.
 
-    A profile without core rows wants them all. A row costs no training if it is finished or its weights are shipped.
-    """
-    runs = [Run(experiment, profile, source, seed) for experiment in table_experiments(table) for seed in seeds]
-    return [
-        run
-        for run in runs
-        if not profile.core
-        or run.experiment.name in profile.core
-        or run.result() is not None
-        or run.shipped_weights.is_file()
-    ]
+        With ``train=False`` nothing is trained, so ``metrics`` may still be None afterwards, and committed counts are
+        believed; otherwise committed weights are tested again. ``retrain`` ignores both; ``save_memory`` recomputes
+        stages. While another process is at work on the same run, this one waits.
 
-
-def do_run(run: Run, *, retrain: bool = False, workers: int = 0, save_memory: bool = False) -> RunResult:
-    """The result of ``run``: read if finished, evaluated if its weights are shipped, resumed or trained otherwise.
-
-    ``retrain`` ignores shipped weights (a finished training is still read); ``save_memory`` recomputes stages. While
-    another process is at work on the same run, this one waits for it and reads what it found.
-
-    Raises:
-        CheckpointError: the run's folder or weights file is damaged, or holds another configuration.
-        BusyError: another process is at work on it, and this is one of several that train it together.
-        StorageError: its folder cannot be written.
-    """
-    own = run.folder / "weights.safetensors"
-
-    def finished() -> RunResult | None:
-        result = run.result()
-        return result if result is None or not retrain or result.weights == own else None
-
-    if processes.count() == 1 and (result := finished()):
-        return result
-    with _alone(run):
-        if processes.rank() == 0:
-            _claim(run)
-        processes.wait()
-        result = finished()
-        if result is None:
-            weights = run.shipped_weights if not retrain and _shipped(run) else own
-            if weights == own and not own.is_file():
-                run_steps.train(run, own, workers=workers, save_memory=save_memory)
+        Raises:
+            CheckpointError: a file of the run is damaged, or its folder holds another configuration.
+            BusyError: another process is at work on it, and this is one of several that train it together.
+            StorageError: its folder cannot be written.
+        """
+        if processes.count() == 1 and (self._enough(train, retrain) or not (train or self.trained)):
+            return self
+        with self._alone():
+            self.__dict__.pop("metrics", None)  # another process may have finished it meanwhile
+            if self._enough(train, retrain):
+                return self
+            weights = self.shipped_weights if self.shipped and not retrain else self.own_weights
+            if weights == self.own_weights and not weights.is_file():
+                self._train(workers, save_memory)
             if processes.rank() == 0:
-                run_steps.test(run, weights)
+                self.test(weights)
             processes.wait()
-            result = run.result()
-    return result
+            if processes.rank() > 0:
+                self.__dict__.pop("metrics", None)
+        return self
+
+    def _enough(self, train: bool, retrain: bool) -> bool:
+        if self.metrics is None:
+            return False
+        if "weights" not in self.metrics:  # committed counts
+            return not retrain and not (train and self.shipped)
+        return not retrain or self.weights == self.own_weights
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Hold the run against other processes, except those that train it together with this one; claim its folder."""
+        if processes.rank() > 0:
+            processes.wait()
+            yield
+            return
+        what = f"{self.experiment.name} ({self.source.name}), seed {self.seed}"
+        with locked(self.folder / LOCK, what, wait=processes.count() == 1):
+            remove_partials(self.folder)
+            path, wanted = self.folder / "config.json", json.loads(json.dumps(self.training_spec))
+            if path.is_file():
+                fix = f"delete {self.folder} to start over"
+                found = read_json(path, "a run's configuration", ("training",), fix=fix, error=CheckpointError)
+                if found["training"] != wanted:
+                    raise CheckpointError(f"{self.folder}: holds a run of another configuration; {fix}, or move it")
+            else:
+                about = {"experiment": self.experiment.name, "profile": self.profile.name, "dataset": self.source.name}
+                write_json(path, {**about, "fingerprint": self.fingerprint, "training": wanted})
+            processes.wait()
+            yield
+
+    def _train(self, workers: int, save_memory: bool) -> None:
+        """Train the network, from its last checkpoint if there is one."""
+        source, profile, anatomy = self.source, self.profile, self.source.anatomy
+        model = build_model(self.model_config, self.seed).to(device())
+        model.recompute_stages = save_memory
+        samples = TrainingSamples(source.train, profile.crop, profile.augmentation, anatomy, self.seed)
+        quick = Testing(scales=(1.0,), mirror=False)
+
+        def watch(network: Network) -> dict[str, float]:
+            few = replace(source.val, records=source.val.records[: profile.watch])
+            scores = evaluate(network, few, profile.crop, quick, anatomy).scores(anatomy)
+            return {name: scores[name] for name in (anatomy.pose_metric, "mIoU") if not math.isnan(scores[name])}
+
+        watched = watch if profile.watch else None
+        job = Job(self.folder, self.fingerprint, self.experiment.name, workers, watched)
+        result = fit(model, samples, self.recipe, job)
+        facts = {
+            "experiment": self.first.name,
+            "profile": profile.name,
+            "dataset": source.name,
+            "seed": self.seed,
+            "fingerprint": self.fingerprint,
+            "train_seconds": round(result.seconds, 1),
+            "trained_on": f"{platform.machine()}, {device().type}, torch {torch.__version__}",
+            "precision": result.precision,
+            "log": result.log,
+            **({"trouble": result.trouble} if result.trouble else {}),
+        }
+        if processes.rank() == 0:
+            save_weights(self.own_weights, model, facts)
+
+    def test(self, weights: Path) -> None:
+        """Test the network in ``weights`` on the validation images; write ``evaluation.npz``, then ``metrics.json``."""
+        model = load_model(weights, self.model_config).to(device())
+        _, facts = read_facts(weights, "fingerprint", "train_seconds", "trained_on", "log")
+        how = (self.profile.crop, self.profile.testing, self.source.anatomy)
+        started = time.perf_counter()
+        evaluation = evaluate(model, self.source.val, *how, progress=f"testing {self.experiment.name}")
+        seconds = time.perf_counter() - started
+        (self.folder / "metrics.json").unlink(missing_ok=True)  # so that counts and scores are always of one test
+        evaluation.save(self.folder / "evaluation.npz")
+        scores = evaluation.scores(self.source.anatomy)
+        metrics = {
+            "experiment": self.experiment.name,
+            "testing_fingerprint": self.testing_fingerprint,
+            "trained_as": facts["fingerprint"],
+            # relative, so that a checkout may be moved
+            "weights": str(weights.relative_to(REPOSITORY) if weights.is_relative_to(REPOSITORY) else weights),
+            # JSON has no nan, the score of a task that the network does not have or of nothing annotated
+            "scores": {name: None if math.isnan(value) else round(value, 4) for name, value in scores.items()},
+            "images": len(evaluation.names),
+            "params": parameter_count(model),
+            "gflops": forward_gflops(model, self.profile.crop),
+            "train_seconds": facts["train_seconds"],
+            "images_per_second": round(len(evaluation.names) / seconds, 2),
+            "trained_on": facts["trained_on"],
+            "log": facts["log"],
+            "trouble": facts.get("trouble"),
+        }
+        write_json(self.folder / "metrics.json", metrics)
+        for name in ("last.ckpt", "failed.txt"):
+            (self.folder / name).unlink(missing_ok=True)
+        self.__dict__["metrics"] = metrics
+
+    def ship(self) -> None:
+        """Store what is committed of a finished run: its counts and metrics, and for seed 0 its network in fp16."""
+        if "weights" not in self.metrics:
+            return
+        self.evaluation().save(self.shipped_counts)
+        metrics = {name: value for name, value in self.metrics.items() if name != "weights"}
+        write_json(self.shipped_counts.with_suffix(".json"), metrics)
+        if self.seed == 0:
+            save_weights(self.shipped_weights, self.model(), read_facts(self.weights)[1], half=True)
 
 
-@contextlib.contextmanager
-def _alone(run: Run) -> Iterator[None]:
-    """Within it no other process is at work on the run, but for those that train it together with this one."""
-    if processes.rank() > 0:
-        yield
-        return
-    what = f"{run.experiment.name} ({run.source.name}), seed {run.seed}"
-    with locked(run.folder / LOCK, what, wait=processes.count() == 1):
-        remove_partials(run.folder)
-        yield
+def shipped_result(experiment: Experiment, source: Source) -> Run:
+    """The demo's committed network of ``experiment``, tested on ``source`` whatever it was trained on.
 
-
-def shipped_result(experiment: Experiment, source: Source) -> RunResult:
-    """The demo profile's shipped network of ``experiment``, tested on ``source`` whatever it was trained on.
-
-    Where ``source`` is the demo's own data this is the demo's run. Elsewhere nothing is trained, and the result lives
-    in ``runs/elsewhere``. Raises :class:`CheckpointError` if no weights of it are shipped.
+    On the demo's own data this is the demo's run; elsewhere the result lives in ``runs/elsewhere``. Raises
+    :class:`CheckpointError` if no weights of it are committed.
     """
     profile = find_profile("demo")
-    profile = profile.for_crowds() if source.anatomy.crowds else profile
-    run = Run(experiment, profile, source)
+    run = Run(experiment, profile.for_crowds() if source.anatomy.crowds else profile, source)
     if not run.shipped_weights.is_file():
-        raise CheckpointError(f"{run.shipped_weights}: no such weights; ./run_all.sh --only and --ship make them")
-    trained_as = read_facts(run.shipped_weights, "fingerprint")[1]["fingerprint"]
-    if trained_as == run.fingerprint:
-        return do_run(run)
+        fix = "name a checkout of the repository (MULA_HOME), or make them: ./run_all.sh --only ROW --ship"
+        raise CheckpointError(f"{run.shipped_weights}: no such weights; {fix}")
+    if run.shipped:
+        return run.do(train=False)
     elsewhere = replace(run, base=RUNS / "elsewhere")
-
-    def tested() -> RunResult | None:
-        result = elsewhere.result()
-        return result if result is not None and result.metrics["trained_as"] == trained_as else None
-
-    if tested() is None:
-        with _alone(elsewhere):
-            if tested() is None:  # somebody else may have done it meanwhile
-                run_steps.test(elsewhere, run.shipped_weights)
-    return elsewhere.result()
-
-
-def ship_weights(result: RunResult) -> Path:
-    """Store the network of a finished run in fp16 where shipped weights lie, to be committed; returns the path."""
-    _, facts = read_facts(result.weights)
-    save_weights(result.run.shipped_weights, result.model(), facts, half=True)
-    return result.run.shipped_weights
-
-
-def _shipped(run: Run) -> bool:
-    """Whether shipped weights are of exactly this training; says so where they are of another."""
-    path = run.shipped_weights
-    if not path.is_file():
-        return False
-    _, facts = read_facts(path, "fingerprint")
-    if facts["fingerprint"] == run.fingerprint:
-        return True
-    print(f"{path}: trained with another recipe or data set; training {run.experiment.name} here instead")
-    return False
-
-
-def _claim(run: Run) -> None:
-    """Write the run's configuration into its folder, or refuse a folder that holds another one."""
-    path = run.folder / "config.json"
-    wanted = json.loads(json.dumps(run.training_spec))  # as it looks once read back
-    if path.is_file():
-        mend = f"delete {run.folder} to start over"
-        found = read_json(path, "a run's configuration", ("training",), fix=mend, error=CheckpointError)["training"]
-        if not isinstance(found, dict):
-            raise CheckpointError(f"{path}: not a run's configuration ('training' is none); {mend}")
-        if found != wanted:
-            keys = ", ".join(sorted(key for key in {*found, *wanted} if found.get(key) != wanted.get(key)))
-            raise CheckpointError(
-                f"{run.folder}: holds a run of another configuration (other {keys}); move or delete it to run this one"
-            )
-        return
-    write_json(
-        path,
-        {
-            "experiment": run.experiment.name,
-            "profile": run.profile.name,
-            "dataset": run.source.name,
-            "fingerprint": run.fingerprint,
-            "training": wanted,
-        },
-    )
+    trained_as = read_facts(run.shipped_weights, "fingerprint")[1]["fingerprint"]
+    with locked(elsewhere.folder / LOCK, f"{experiment.name} ({source.name})"):
+        if elsewhere.metrics is None or elsewhere.metrics["trained_as"] != trained_as:
+            elsewhere.test(run.shipped_weights)
+    return elsewhere
 
 
 def _digest(value: dict) -> str:

@@ -10,8 +10,8 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -20,14 +20,13 @@ from tqdm.auto import tqdm
 from mula_lib.anatomy import LIP
 from mula_lib.data.images import load_mask
 from mula_lib.data.lip import SPLITS, find_layout, read_ids, read_pose_csv
-from mula_lib.files import DataError, exit_status, shown, visible_names, write_text
+from mula_lib.files import DataError, exit_status, write_text
 from mula_lib.metrics.parsing import class_iou, confusion_matrix, parsing_scores
 from mula_lib.metrics.pose import pckh, pckh_hits
 from workbook.submission import KEYPOINTS, PARTS, read_predictions
 
 
-@dataclass(frozen=True)
-class Side:
+class Side(NamedTuple):
     """Where the joints and masks of one side lie, truth or predictions; ``names`` where an id file lists them."""
 
     joints: Path | None = None
@@ -36,50 +35,40 @@ class Side:
 
 
 def find_side(paths: Sequence[Path], split: str) -> Side:
-    """What ``paths`` hold; DataError for one that is neither a CSV nor a folder with part PNGs or both."""
-    side = Side()
-    for path in paths:
-        found = _of_path(path, split)
-        for kind in ("joints", "masks"):
-            if getattr(side, kind) and getattr(found, kind):
-                by = shown(getattr(side, kind))
-                raise DataError(f"{shown(path)}: {kind} were given already, by {by}; give them once")
-        side = Side(side.joints or found.joints, side.masks or found.masks, side.names or found.names)
-    return side
+    """What ``paths`` hold together; DataError for one that is neither a CSV nor a folder with part PNGs or both."""
+    found = []
+    for each in zip(*(_side(path, split) for path in paths), strict=True):
+        given = [part for part in each if part]
+        if len(given) > 1:
+            raise DataError(f"{' and '.join(map(str, given))}: joints or masks twice; give them once")
+        found += given or [None]
+    return Side(*found)
 
 
-def _of_path(path: Path, split: str) -> Side:
+def _side(path: Path, split: str) -> Side:
     if path.is_file():
         return Side(joints=path)
     layout = find_layout(path, split)  # raises where there is no such folder
     if layout is not None:
         return Side(layout.poses, layout.masks, tuple(read_ids(layout.ids)))
-    if (path / KEYPOINTS).is_file() or (path / PARTS).is_dir():
-        return Side(
-            path / KEYPOINTS if (path / KEYPOINTS).is_file() else None,
-            path / PARTS if (path / PARTS).is_dir() else None,
-        )
+    joints, masks = path / KEYPOINTS, path / PARTS
+    if joints.is_file() or masks.is_dir():
+        return Side(joints if joints.is_file() else None, masks if masks.is_dir() else None)
     if _masks_in(path):
         return Side(masks=path)
-    raise DataError(f"{shown(path)}: no {split}_id.txt of LIP, no {KEYPOINTS}, no {PARTS} folder and no PNGs in it")
+    raise DataError(f"{path}: no {split}_id.txt of LIP, no {KEYPOINTS}, no {PARTS} folder and no PNGs in it")
 
 
 def _masks_in(folder: Path) -> tuple[str, ...]:
-    """The stems of the PNGs in ``folder``, sorted; hidden ones are what an interrupted writer left behind."""
-    return tuple(sorted(name.removesuffix(".png") for name in visible_names(folder) if name.endswith(".png")))
+    return tuple(sorted(path.stem for path in folder.glob("[!.]*.png")))
 
 
 def score_joints(truth: Side, predicted: Side) -> pd.Series:
     """The columns of the paper's pose tables, %, in its order; PCK is its "Avg."."""
     true, found = read_pose_csv(truth.joints), read_predictions(predicted.joints)
     names = truth.names or tuple(true)
-    if not names:
-        raise DataError(f"{shown(truth.joints)}: no rows to score with; unzip or copy it again")
     _require_same("row", names, found, predicted.joints)
-    absent = [name for name in names if name not in true]
-    if absent:
-        csv = shown(truth.joints)
-        raise DataError(f"{csv}: no row for {_some(absent)}, listed in the tree's id file; unzip both again")
+    _require_same("row", names, [name for name in names if name in true], truth.joints)
     hits = pckh_hits(np.stack([found[name] for name in names]), np.stack([true[name][:, :2] for name in names]), LIP)
     scores = pckh(hits, LIP)
     return pd.Series({name: scores[name] for name in (*(column for column, _ in LIP.columns), "U.Body", "PCK")})
@@ -96,27 +85,25 @@ def score_parts(truth: Side, predicted: Side) -> tuple[pd.Series, pd.Series]:
         true, found = (load_mask(file) for file in files)
         if true.shape != found.shape:
             raise DataError(
-                f"{shown(files[1])}: {found.shape[1]}×{found.shape[0]} pixels, but {shown(files[0])} has "
+                f"{files[1]}: {found.shape[1]}×{found.shape[0]} pixels, but {files[0]} has "
                 f"{true.shape[1]}×{true.shape[0]}; predict at the image's own size"
             )
-        if found.size and found.max() >= classes:
-            wanted = f"every pixel needs one of the parts 0 to {classes - 1}"
-            raise DataError(f"{shown(files[1])}: 255 in a prediction; {wanted}")
+        if found.max() >= classes:
+            raise DataError(f"{files[1]}: {found.max()} in a prediction; parts are 0 to {classes - 1}")
         confusion += confusion_matrix(found, true, classes)
     return pd.Series(parsing_scores(confusion)), pd.Series(class_iou(confusion), index=LIP.parts)
 
 
 def _require_same(what: str, wanted: Collection[str], found: Collection[str], where: Path) -> None:
-    missing, extra = [name for name in wanted if name not in found], sorted(set(found) - set(wanted))
-    place = shown(where)
+    missing, extra = sorted(set(wanted) - set(found)), sorted(set(found) - set(wanted))
     if missing:
-        raise DataError(f"{place}: no {what} for {_some(missing)}, which the truth has; every image is scored")
+        raise DataError(f"{where}: no {what} for {_some(missing)}, which the truth has; every image is scored")
     if extra:
-        raise DataError(f"{place}: a {what} for {_some(extra)}, which the truth does not have; is it of another split?")
+        raise DataError(f"{where}: a {what} for {_some(extra)}, which the truth does not have; is it of another split?")
 
 
 def _some(names: Sequence[str], most: int = 3) -> str:
-    return f"{len(names)} images ({shown(', '.join(names[:most]))}{', …' if len(names) > most else ''})"
+    return f"{len(names)} images ({', '.join(names[:most])}{', …' if len(names) > most else ''})"
 
 
 def _score(options: argparse.Namespace) -> None:
@@ -138,7 +125,7 @@ def _score(options: argparse.Namespace) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit status: 0 done, 2 an error that is the user's to mend, 130 interrupted."""
+    """Exit status: 0 done, 2 user error, 130 interrupted."""
     parser = argparse.ArgumentParser(prog="python -m workbook.scoring", description=__doc__)
     for side, what in (("--gt", "the truth"), ("--pred", "the predictions")):
         parser.add_argument(side, type=Path, nargs="+", required=True, metavar="PATH", help=what)

@@ -6,81 +6,69 @@ from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
 from mula_lib.grouping import Candidates
-from workbook.figures.people import PEOPLE, bare
-from workbook.figures.style import in_house_style
+from workbook.figures.people import PEOPLE
+from workbook.figures.style import bare, in_house_style
 
 LEFT_OVER = "#BBBBBB"
 OUTLINE = [withStroke(linewidth=2.2, foreground="black")]
 
 
+def _grey(axes: Axes, image: np.ndarray) -> None:
+    axes.imshow(image.mean(axis=2), cmap="gray", vmin=-80, vmax=335, interpolation="nearest")
+    axes.set(xlim=(-0.5, image.shape[1] - 0.5), ylim=(image.shape[0] - 0.5, -0.5))
+    bare(axes)
+
+
 @in_house_style
 def offset_targets(
-    image: np.ndarray, heatmap: np.ndarray, offsets: np.ndarray, discs: np.ndarray, centres: np.ndarray, title: str
+    image: np.ndarray, heatmap: np.ndarray, offsets: np.ndarray, discs: np.ndarray, centers: np.ndarray, joint: str
 ) -> Figure:
-    """One joint's targets over an image: left the heatmap of all people, right the offsets as arrows to centroids.
+    """One joint's targets over a square image: the heatmap of all people, and the offsets as arrows to centroids.
 
-    Args:
-        image: (crop, crop, 3) uint8 RGB.
-        heatmap: (h, w) target of the joint.
-        offsets: (2, h, w) its offsets, x and y, in pixels of the crop.
-        discs: (h, w) bool, where they are defined.
-        centres: (M, 2) centroids in pixels of the crop, drawn as crosses.
-        title: the joint's name.
+    ``heatmap`` is (h, w), ``offsets`` (2, h, w) x and y in pixels of the image, ``discs`` (h, w) bool where they are
+    defined, and ``centers`` (M, 2) the centroids, drawn as crosses.
     """
-    crop, cells = image.shape[0], heatmap.shape[0]
-    stride = crop / cells
+    crop, stride = image.shape[0], image.shape[0] / heatmap.shape[0]
     figure, (left, right) = plt.subplots(1, 2, figsize=(9.6, 4.9), layout="constrained")
-    for axes in (left, right):
-        axes.imshow(image.mean(axis=2), cmap="gray", vmin=-80, vmax=335, interpolation="nearest")
-        bare(axes)
-    extent = (-0.5, crop - 0.5, crop - 0.5, -0.5)
-    visible = np.ma.masked_where(heatmap == 0, heatmap)
-    left.imshow(visible, extent=extent, cmap="viridis", vmin=0, vmax=1, alpha=0.85, interpolation="nearest")
-    left.set_title(f"heatmap of {title}: everybody's, added up")
+    _grey(left, image)
+    left.imshow(
+        np.ma.masked_where(heatmap == 0, heatmap), extent=(-0.5, crop - 0.5, crop - 0.5, -0.5), cmap="viridis", vmin=0,
+        vmax=1, alpha=0.85, interpolation="nearest",
+    )  # fmt: skip
+    left.set_title(f"heatmap of the {joint}, all people added up")
+    _grey(right, image)
     rows, columns = np.nonzero(discs)
     x, y = ((stride - 1) / 2 + stride * each for each in (columns, rows))
-    right.quiver(
-        x, y, *offsets[:, rows, columns], angles="xy", scale_units="xy", scale=1, width=0.004, color=PEOPLE[0],
-        edgecolor="black", linewidth=0.3,
-    )  # fmt: skip
-    known = centres[np.isfinite(centres).all(axis=1)]
-    right.plot(*known.T, "x", color="white", markersize=11, markeredgewidth=2.5, path_effects=OUTLINE)
-    right.set(title="offsets, to the centroid of the nearest", xlim=(-0.5, crop - 0.5), ylim=(crop - 0.5, -0.5))
+    arrows = {"angles": "xy", "scale_units": "xy", "scale": 1, "width": 0.004, "color": PEOPLE[0]}
+    right.quiver(x, y, *offsets[:, rows, columns], **arrows, edgecolor="black", linewidth=0.3)
+    right.plot(*centers.T, "x", color="white", markersize=11, markeredgewidth=2.5, path_effects=OUTLINE)
+    right.set_title("offsets to the centroid of the nearest person")
     return figure
 
 
 @in_house_style
 def embeddings(
-    images: Sequence[np.ndarray],
-    found: Sequence[Candidates],
-    members: Sequence[Sequence[Sequence[int]]],
-    *,
-    titles: Sequence[str] = (),
-) -> Figure:
-    """Candidates (dots) and where their offsets take them (crosses), a colour a person, grey what was left over.
+    images: Sequence[np.ndarray], found: Sequence[Candidates], people: Sequence[Sequence[Sequence[int]]],
+    *, titles: Sequence[str] = (),
+) -> Figure:  # fmt: skip
+    """Candidates (dots) and where their offsets take them (crosses), a color a person, grey what was left over.
 
-    Args:
-        images: crops (crop, crop, 3) uint8 RGB, one a panel.
-        found: the candidates of each, in crop pixels.
-        members: of each image, the indices of every person's candidates.
-        titles: of the panels.
+    ``found`` has the candidates of each image, ``people`` for each image the indices of every person's candidates.
     """
     figure, grid = plt.subplots(1, len(images), figsize=(3.4 * len(images), 3.7), squeeze=False, layout="constrained")
-    for number, (axes, image, candidates, people) in enumerate(zip(grid[0], images, found, members, strict=True)):
-        axes.imshow(image.mean(axis=2), cmap="gray", vmin=-80, vmax=335, interpolation="nearest")
-        colours = np.full(len(candidates), LEFT_OVER, dtype=object)
-        for person, indices in enumerate(people):
-            colours[list(indices)] = PEOPLE[person % len(PEOPLE)]
-        for colour, place, embedding in zip(colours, candidates.place, candidates.embedding, strict=True):
-            axes.plot(*np.stack([place, embedding]).T, color=colour, linewidth=0.9, alpha=0.9)
-            axes.plot(*place, "o", color=colour, markeredgecolor="black", markersize=5)
-            axes.plot(*embedding, "x", color=colour, markersize=7, markeredgewidth=1.8, path_effects=OUTLINE)
-        axes.set(xlim=(-0.5, image.shape[1] - 0.5), ylim=(image.shape[0] - 0.5, -0.5))
-        bare(axes)
-        if titles:
-            axes.set_title(titles[number])
+    for axes, image, candidates, groups in zip(grid[0], images, found, people, strict=True):
+        _grey(axes, image)
+        color_of = {index: PEOPLE[n % len(PEOPLE)] for n, indices in enumerate(groups) for index in indices}
+        for index, ends in enumerate(np.stack([candidates.place, candidates.embedding], axis=1)):
+            color = color_of.get(index, LEFT_OVER)
+            axes.plot(*ends.T, color=color, linewidth=0.9, alpha=0.9)
+            axes.plot(*ends[0], "o", color=color, markeredgecolor="black", markersize=5)
+            axes.plot(*ends[1], "x", color=color, markersize=7, markeredgewidth=1.8, path_effects=OUTLINE)
+    for axes, title in zip(grid[0], titles, strict=False):
+        axes.set_title(title)
     return figure

@@ -5,36 +5,32 @@ from __future__ import annotations
 import inspect
 import io
 import textwrap
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from IPython.display import HTML, Image, Markdown, display
+import pandas as pd
+from IPython.display import Image, Markdown, display
 from matplotlib.figure import Figure
 from PIL import Image as Pillow
 from PIL.PngImagePlugin import PngInfo
-from pygments import highlight
-from pygments.formatters import HtmlFormatter
-from pygments.lexers import PythonLexer
 
-from mula_lib.files import atomic_path
+from mula_lib.files import atomic_path, write_text
 from workbook.datasets import REPOSITORY
 from workbook.figures.style import DPI
 
-LISTING = "font: 90%/1.3 monospace; margin: 2px 0; padding: 6px 10px; border-left: 3px solid #999"  # CSS of source code
 CAPTION = "Description"  # keyword of the PNG's text that holds it; viewers and screen readers may show it
-COLOURS = 256  # of the palette; a third of the size of full colour, and the eye sees no difference at this scale
+COLORS = 256  # of the palette; a third of the size of full color, and the eye sees no difference at this scale
 
 
 def png_bytes(figure: Figure, *, dpi: int = DPI, whole: bool = False) -> bytes:
-    """The figure as a PNG with a palette, cut to what is drawn on it; ``whole`` keeps it as large as it is."""
-    full = io.BytesIO()
+    """The figure as a PNG with a palette, cut to what is drawn on it; ``whole`` keeps its full size."""
+    full, small, text = io.BytesIO(), io.BytesIO(), PngInfo()
     figure.savefig(full, format="png", dpi=dpi, bbox_inches=None if whole else "tight", facecolor="white")
-    small, told = io.BytesIO(), PngInfo()
-    caption = getattr(figure, CAPTION, None)
-    if caption:
-        told.add_itxt(CAPTION, caption)
+    if caption := getattr(figure, CAPTION, None):
+        text.add_itxt(CAPTION, caption)
     Pillow.open(full).convert("RGB").quantize(
-        COLOURS, method=Pillow.Quantize.MAXCOVERAGE, kmeans=3, dither=Pillow.Dither.NONE
-    ).save(small, "PNG", optimize=True, pnginfo=told)  # maximum coverage keeps rare colours, such as a legend's
+        COLORS, method=Pillow.Quantize.MAXCOVERAGE, kmeans=3, dither=Pillow.Dither.NONE
+    ).save(small, "PNG", optimize=True, pnginfo=text)  # maximum coverage keeps rare colors, such as a legend's
     return small.getvalue()
 
 
@@ -51,6 +47,17 @@ def shown_path(path: Path) -> str:
     return str(path.relative_to(REPOSITORY)) if path.is_relative_to(REPOSITORY) else str(path)
 
 
+def save_all(folder: Path, results: Mapping[str, Figure | pd.DataFrame | None], also: Sequence[str] = ()) -> None:
+    """Write the figures and tables that are not None under their names; print these names, and those ``also`` there."""
+    for name, result in results.items():
+        if isinstance(result, Figure):
+            save_figure(result, folder / name)
+        elif result is not None:
+            write_text(folder / name, result.to_csv(index=result.index.name is not None))
+    for name in (*also, *(name for name, result in results.items() if result is not None)):
+        print(shown_path(folder / name))
+
+
 def show(figure: Figure, caption: str) -> None:
     """Put a figure and its caption (Markdown) on the page of a notebook; saved later, its PNG carries the caption."""
     setattr(figure, CAPTION, caption)
@@ -59,7 +66,6 @@ def show(figure: Figure, caption: str) -> None:
 
 
 def show_source(*objects: object) -> None:
-    """Put the library's own code on the page, so that it stands beside the equation it implements."""
+    """Put the library's own code on the page, beside the equation that it implements."""
     for each in objects:
-        source = textwrap.dedent(inspect.getsource(each)).strip()
-        display(HTML(highlight(source, PythonLexer(), HtmlFormatter(noclasses=True, prestyles=LISTING))))
+        display(Markdown(f"```python\n{textwrap.dedent(inspect.getsource(each)).strip()}\n```"))

@@ -1,4 +1,4 @@
-"""Scores: training curves, our numbers beside the paper's, scores against the number of stages."""
+"""Scores: training curves, our numbers beside the paper's, scores against stages, and the intervals of all claims."""
 
 from __future__ import annotations
 
@@ -7,41 +7,42 @@ from collections.abc import Mapping, Sequence
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from workbook.figures.style import BLUE, DASHES, LINES, MARKERS, OURS_BAR, PAPER_BAR, RED, in_house_style
+from workbook.figures.style import BLUE, DASHES, GREY, LINES, MARKERS, OURS_BAR, PAPER_BAR, VERDICTS, in_house_style
 
 CURVES = {"loss": "training loss, logarithmic", "PCK": "PCK, %", "mAP": "mAP, %", "mIoU": "mIoU, %"}
-BAR = 0.38  # of a row's height
+PAPER_MARK = {"marker": "D", "markerfacecolor": "none", "markeredgecolor": "#222222", "linestyle": "none"}
 
 
 @in_house_style
 def training_curves(logs: Mapping[str, Sequence[Mapping[str, float]]], label: str) -> Figure:
     """Loss and watched scores after each epoch, a line a run.
 
-    Args:
-        logs: run's name -> lines of ``log.jsonl`` (epoch, loss and, where watched, PCK or mAP, and mIoU).
-        label: profile and data set, shown in the figure.
+    ``logs`` maps a run's name to the lines of its ``log.jsonl``: epoch, loss and, where watched, scores.
     """
-    watched = [key for key in CURVES if any(key in line for log in logs.values() for line in log)]
+    table = pd.DataFrame([{"run": name, **line} for name, log in logs.items() for line in log])
+    watched = [key for key in CURVES if key in table and table[key].notna().any()]
+    looks = {"palette": LINES, "markers": MARKERS, "dashes": DASHES}
+    looks = {name: [look[n % len(look)] for n in range(len(logs))] for name, look in looks.items()}
     figure, grid = plt.subplots(1, len(watched), figsize=(12.4, 3.9), squeeze=False, layout="constrained")
     for axes, key in zip(grid[0], watched, strict=True):
-        for number, (name, log) in enumerate(logs.items()):
-            epochs = [line["epoch"] for line in log]
-            values = [np.nan if line.get(key) is None else line[key] for line in log]
-            axes.plot(
-                epochs, values, label=name, color=LINES[number % len(LINES)], marker=MARKERS[number % len(MARKERS)],
-                linestyle=DASHES[number % len(DASHES)], markersize=4.5, linewidth=1.4,
-            )  # fmt: skip
-        axes.set(xlabel="epoch", title=CURVES[key], yscale="log" if key == "loss" else "linear")
+        sns.lineplot(
+            table.astype({key: float}), x="epoch", y=key, hue="run", style="run", **looks, ax=axes, linewidth=1.4,
+            markersize=5.5, markeredgewidth=0.4, errorbar=None, legend="brief" if axes is grid[0, 0] else False,
+        )  # fmt: skip
+        axes.set(xlabel="epoch", ylabel="", title=CURVES[key], yscale="log" if key == "loss" else "linear")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid()
     handles, names = grid[0, 0].get_legend_handles_labels()
+    grid[0, 0].get_legend().remove()
     figure.legend(handles, names, loc="outside right center", frameon=False, fontsize=9)
-    figure.suptitle(label, fontsize=10, color="#555555")
+    figure.suptitle(label, fontsize=10, color=GREY)
     return figure
 
 
@@ -49,14 +50,10 @@ def training_curves(logs: Mapping[str, Sequence[Mapping[str, float]]], label: st
 def paper_beside_ours(table: pd.DataFrame, label: str, *, paper_data: str = "LIP val", baseline: str = "") -> Figure:
     """Scores (left) and differences to the baseline row (right), a row of panels a metric.
 
-    Args:
-        table: lines of ``results.build_table``: method, metric, paper, ours, std and the two differences.
-        label: what our bars are: profile, data set, seeds.
-        paper_data: what the paper's bars are measured on.
-        baseline: what the differences are to; the first row by default.
+    ``table`` is one of ``results.build_table``; ``label`` says what our bars are of, ``paper_data`` what the paper's;
+    differences are to ``baseline``, by default the first row.
     """
-    metrics = list(dict.fromkeys(table["metric"]))
-    methods = list(dict.fromkeys(table["method"]))
+    metrics, methods = (list(dict.fromkeys(table[name])) for name in ("metric", "method"))
     figure, grid = plt.subplots(
         len(metrics), 2, figsize=(12, 0.45 * len(methods) * len(metrics) + 1.4), squeeze=False, sharey=True,
         layout="constrained", width_ratios=(1.2, 1),
@@ -68,62 +65,77 @@ def paper_beside_ours(table: pd.DataFrame, label: str, *, paper_data: str = "LIP
         _bars(gains, lines["paper_delta_vs_baseline"], lines["delta_vs_baseline"], None)
         gains.set_title(f"{metric}: difference to {baseline or methods[0]}, points")
         gains.axvline(0, color="#333333", linewidth=0.8)
-        scores.set_yticks(range(len(methods)), methods)
-    grid[0, 0].invert_yaxis()
-    figure.legend(
-        handles=[
-            Patch(**PAPER_BAR, label=f"paper: full size, {paper_data}"),
-            Patch(**OURS_BAR, label=f"ours: {label}"),
-        ],
-        loc="outside upper center", ncols=2, frameon=False,
-    )  # fmt: skip
+    handles = Patch(**PAPER_BAR, label=f"paper: full size, {paper_data}"), Patch(**OURS_BAR, label=f"ours: {label}")
+    figure.legend(handles=handles, loc="outside upper center", ncols=2, frameon=False)
     return figure
 
 
 def _bars(axes: Axes, paper: pd.Series, ours: pd.Series, spread: pd.Series | None) -> None:
-    rows = np.arange(len(paper))
-    ours = ours.astype(float)
-    axes.barh(rows - BAR / 2, paper.astype(float), height=BAR, **PAPER_BAR)
-    axes.barh(rows + BAR / 2, ours.fillna(0), height=BAR, **OURS_BAR)
+    both = pd.concat({"paper": paper, "ours": ours}, names=["whose"]).astype(float).rename("value").reset_index()
+    sns.barplot(both.fillna(0), y="method", x="value", hue="whose", width=0.76, ax=axes, legend=False, errorbar=None)
+    for bars, look in zip(axes.containers, (PAPER_BAR, OURS_BAR), strict=True):
+        plt.setp(bars.patches, linewidth=0.8, **look)
+    rows = np.arange(len(ours)) + 0.19
     if spread is not None and spread.notna().any():
-        axes.errorbar(ours, rows + BAR / 2, xerr=spread.astype(float), fmt="none", ecolor="black", capsize=2.5)
-    for row in rows[ours.isna()]:
-        # written at the left edge of the panel, not at zero, which may lie in the middle of it
-        axes.text(
-            0.01, row + BAR / 2, "not run", transform=axes.get_yaxis_transform(), va="center", fontsize=8.5,
-            style="italic", color="#555555",
-        )  # fmt: skip
+        axes.errorbar(ours, rows, xerr=spread.astype(float), fmt="none", ecolor="black", capsize=2.5)
+    for row in rows[ours.isna()]:  # at the left edge of the panel, because zero may lie in the middle of it
+        at = axes.get_yaxis_transform()
+        axes.text(0.01, row, "not run", transform=at, va="center", fontsize=8.5, style="italic", color=GREY)
+    axes.set(xlabel="", ylabel="")
     axes.grid(axis="x")
 
 
 @in_house_style
-def scores_by_stages(
-    stages: Sequence[int],
-    paper: Mapping[str, Sequence[float]],
-    ours: Mapping[str, Sequence[float]],
-    label: str,
-    *,
-    control: tuple[str, int, Mapping[str, float], Mapping[str, float]] | None = None,
-) -> Figure:
+def scores_by_stages(table: pd.DataFrame, stages: Mapping[str, int], control: str, label: str) -> Figure:
     """Score against the number of adapted stages, a panel a metric, the paper's line beside ours.
 
-    Args:
-        stages: (K,) numbers of adapted stages.
-        paper, ours: metric -> (K,) percentages; nan where a row was not run.
-        label: what our line is: profile, data set, seeds.
-        control: name, number of stages, and the paper's and our scores of a row without adaptation.
+    ``stages`` has the number for each method of ``table``; ``control``, a row without adaptation, is a diamond at its
+    number of stages. ``label`` says what our line is of.
     """
-    figure, grid = plt.subplots(1, len(paper), figsize=(10.5, 4.0), squeeze=False, layout="constrained")
-    for axes, metric in zip(grid[0], paper, strict=True):
-        axes.plot(stages, paper[metric], color="#666666", marker="s", linestyle="--", label="paper: full size, LIP val")
-        axes.plot(stages, ours[metric], color=BLUE, marker="o", label=f"ours: {label}")
-        if control is not None:
-            name, at, quoted, found = control
-            hollow = {"marker": "D", "markerfacecolor": "none", "markersize": 9, "linestyle": "none"}
-            axes.plot(at, quoted[metric], **hollow, markeredgecolor="#666666", label=f"{name}, paper")
-            axes.plot(at, found[metric], **hollow, markeredgecolor=RED, label=f"{name}, ours")
-        axes.set(title=f"{metric}, %", xlabel="adapted stages", xticks=list(stages))
+    metrics, line = list(dict.fromkeys(table["metric"])), [method for method in stages if method != control]
+    figure, grid = plt.subplots(1, len(metrics), figsize=(10.5, 4.0), squeeze=False, layout="constrained")
+    for axes, metric in zip(grid[0], metrics, strict=True):
+        scores = table[table["metric"] == metric].set_index("method")[["paper", "ours"]].astype(float)
+        for whose, of, color, look in (("paper", "LIP val", GREY, "s--"), ("ours", label, BLUE, "o-")):
+            hollow = {"markerfacecolor": "none", "markeredgecolor": color, "markersize": 9}
+            axes.plot([stages[m] for m in line], scores.loc[line, whose], look, color=color, label=f"{whose}: {of}")
+            axes.plot(stages[control], scores.loc[control, whose], "D", **hollow, label=f"{control}, {whose}")
+        axes.set(title=f"{metric}, %", xlabel="adapted stages", xticks=sorted(set(stages.values())))
         axes.grid()
-    handles, names = grid[0, 0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside upper center", ncols=2, frameon=False)
+    figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=2, frameon=False)
+    return figure
+
+
+@in_house_style
+def claim_intervals(effects: pd.DataFrame, claims: pd.DataFrame, label: str) -> Figure:
+    """Every claim's difference in points with its 95 % interval, pose (left) and parsing (right), and the paper's.
+
+    To the right of zero a claim holds. Of several comparisons of a claim each panel shows the one whose interval
+    reaches furthest to the left. Dots are seeds. Claims that are not a difference from zero in points are left out.
+    ``effects`` are of ``claims.measure``, ``claims`` of ``claims.judge``; ``label`` says what our intervals are of.
+    """
+    effects = effects[effects["effect"].map(lambda effect: not effect.limit)].sort_values("low", kind="stable")
+    claims = claims[claims["id"].isin(effects["id"])].reset_index(drop=True)
+    panels = {"pose: PCK (C15: mAP)": ("PCK", "mAP"), "parsing: mIoU": ("mIoU",)}
+    figure, grid = plt.subplots(1, 2, figsize=(13, 0.4 * len(claims) + 1.5), sharey=True, layout="constrained")
+    for axes, (title, metrics) in zip(grid, panels.items(), strict=True):
+        worst = effects[effects["metric"].isin(metrics)].drop_duplicates("id").set_index("id")
+        for row, (id_, verdict) in claims[["id", "verdict"]].iterrows():
+            if id_ not in worst.index:
+                continue
+            line, (color, marker) = worst.loc[id_], VERDICTS[verdict]
+            axes.plot([line["low"], line["high"]], [row, row], color=color, linewidth=3, alpha=0.55)
+            axes.plot(line["by_seed"], [row] * len(line["by_seed"]), ".", color=color, markersize=5)
+            axes.plot(line["ours"], row, marker, color=color, markeredgecolor="white", markersize=9)
+            axes.plot(line["paper"], row, **PAPER_MARK)
+        axes.axvline(0, color="#333333", linewidth=0.9)
+        axes.set(title=f"{title}, difference in points", ylim=(len(claims) - 0.4, -0.6))
+        axes.grid(axis="x")
+    grid[0].set_yticks(range(len(claims)), claims["id"] + "  " + claims["claim"], fontsize=9)
+    handles = [
+        Line2D([], [], color=color, marker=marker, markeredgecolor="white", markersize=9, linewidth=3, label=verdict)
+        for verdict, (color, marker) in VERDICTS.items()
+    ]
+    handles.append(Line2D([], [], **PAPER_MARK, label="the paper, on LIP"))
+    figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False, title=f"ours: {label}")
     return figure

@@ -1,0 +1,200 @@
+"""Verdicts on the paper's claims: the fast bootstrap against a slow one, and claims whose answer is known."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mula_lib.anatomy import LIP, PASCAL
+from mula_lib.evaluation import CrowdEvaluation, Evaluation
+from mula_lib.files import DataError
+from mula_lib.metrics.people import Verdicts, people_scores
+from workbook import claims
+from workbook.bootstrap import better_on_both, draw_pictures, interval, resampled
+from workbook.tables import table_rows
+
+PARTS, JOINTS = len(LIP.parts), len(LIP.joints)
+PICTURES = 60
+
+
+def one_person(seed, *, hit=0.6, right=0.7, pictures=PICTURES):
+    """Counts of made-up pictures: joints are hits with probability ``hit``, pixels right with about ``right``."""
+    rng, same = np.random.default_rng(seed), np.random.default_rng(99)
+    hits = (rng.random((pictures, JOINTS)) < hit).astype(float)
+    hits[same.random((pictures, JOINTS)) < 0.1] = np.nan
+    true = same.multinomial(400, np.full(PARTS, 1 / PARTS), size=pictures)
+    correct = rng.binomial(true, right)
+    confusions = np.zeros((pictures, PARTS, PARTS), np.int64)
+    confusions[:, range(PARTS), range(PARTS)] = correct
+    confusions[:, range(PARTS), np.roll(range(PARTS), 1)] = true - correct
+    return Evaluation(tuple(f"p{n}" for n in range(pictures)), confusions, hits)
+
+
+def crowd(seed, pictures=40):
+    rng = np.random.default_rng(seed)
+    joints = len(PASCAL.joints)
+
+    def one():
+        found, score = rng.integers(0, joints, 30), rng.integers(0, 20, 30) / 20  # coarse: many equal scores
+        there = rng.integers(1, 4, joints)
+        return Verdicts(found, score, rng.random(30) < score, np.ones(30, bool), there, there)
+
+    names, shape = tuple(f"c{n}" for n in range(pictures)), (pictures, len(PASCAL.parts), len(PASCAL.parts))
+    return CrowdEvaluation(names, rng.integers(0, 50, shape), tuple(one() for _ in names))
+
+
+def drawn_one_by_one(found, places):
+    """The pictures at ``places``, each as often as it occurs there."""
+    fields = {"confusions": found.confusions[places]}
+    if isinstance(found, Evaluation):
+        fields["hits"] = found.hits[places]
+    else:
+        fields["verdicts"] = tuple(found.verdicts[place] for place in places)
+    return replace(found, names=tuple(found.names[place] for place in places), **fields)
+
+
+@pytest.mark.parametrize("metric", ["PCK", "mIoU", "PixelAcc", "MeanAcc", "mAP"])
+def test_resampled_scores_are_the_metrics_of_the_pictures_drawn(metric):
+    found, anatomy = (crowd(0), PASCAL) if metric == "mAP" else (one_person(0), LIP)
+    weights = draw_pictures(len(found.names), 20)
+    places = [np.repeat(np.arange(len(row)), row.astype(int)) for row in weights]
+    expected = [drawn_one_by_one(found, each).scores(anatomy)[metric] for each in places]
+    np.testing.assert_allclose(resampled(found, metric, weights), expected, rtol=1e-12)
+
+
+def test_a_joint_that_nobody_found_counts_as_no_precision():
+    nothing = Verdicts(*(np.zeros(0, kind) for kind in (int, float, bool, bool)), *[np.ones(14, int)] * 2)
+    found = CrowdEvaluation(("a", "b"), np.ones((2, 7, 7), int), (nothing, nothing))
+    assert resampled(found, "mAP", np.ones((1, 2))) == people_scores(found.verdicts, PASCAL)["mAP"] == 0
+
+
+def test_the_interval_is_that_of_an_independent_slow_bootstrap():
+    seeds = 3
+    first = [one_person(seed, hit=0.60 + 0.02 * seed) for seed in range(seeds)]
+    second = [one_person(10 + seed, hit=0.55) for seed in range(seeds)]
+    weights = draw_pictures(PICTURES)
+    fast = interval(np.stack([resampled(a, "PCK", weights) - resampled(b, "PCK", weights)
+                              for a, b in zip(first, second, strict=True)]))  # fmt: skip
+    rng, means = np.random.default_rng(5), []
+    for _ in range(1500):
+        chosen, places = rng.integers(seeds, size=seeds), rng.integers(PICTURES, size=PICTURES)
+        gains = [
+            drawn_one_by_one(first[s], places).scores(LIP)["PCK"]
+            - drawn_one_by_one(second[s], places).scores(LIP)["PCK"]
+            for s in chosen
+        ]
+        means.append(np.mean(gains))
+    np.testing.assert_allclose(fast[1:], np.percentile(means, [2.5, 97.5]), atol=0.7)
+    exact = np.mean([a.scores(LIP)["PCK"] - b.scores(LIP)["PCK"] for a, b in zip(first, second, strict=True)])
+    assert fast[0] == pytest.approx(exact)
+
+
+def test_pictures_better_on_both_tasks_are_counted_one_by_one():
+    first, second = one_person(0, hit=0.7), one_person(1)
+    better = [
+        all(first.only(n).scores(LIP)[metric] > second.only(n).scores(LIP)[metric] for metric in ("PCK", "mIoU"))
+        for n in range(PICTURES)
+    ]
+    assert better_on_both(first, second, np.ones((1, PICTURES))) == pytest.approx(100 * np.mean(better))
+
+
+def study(*, pictures=PICTURES, seeds=(0, 1, 2), without=(), **hits):
+    """Counts of every system of the claims, ``hits`` by system; the rest hit 60 % of the joints."""
+
+    def counts(name, seed):
+        if name in without or seed not in seeds:
+            return None
+        number = sum(map(ord, name)) * 7 + seed
+        return crowd(number) if name.endswith("crowds") else one_person(
+            number, hit=hits.get(name, 0.6), right=hits.get(name, 0.6), pictures=pictures
+        )  # fmt: skip
+
+    return counts
+
+
+MULA, FCN = "VGG16-FCN-MuLA", "VGG16-FCN"
+
+
+def verdicts(counts, measured=None):
+    return claims.judge(claims.measure(counts), measured or {}).set_index("id")
+
+
+def test_a_known_effect_is_found_and_its_reverse_refuted():
+    table = verdicts(study(**{MULA: 0.8, FCN: 0.6, "HG-2s-1u-MuLA": 0.5, "HG-2×1u": 0.7}))
+    assert table.loc[["C01", "C02"], "verdict"].tolist() == ["supported"] * 2
+    assert table.loc[["C10", "C19"], "verdict"].tolist() == ["not supported"] * 2
+    assert 15 < table.loc["C01", "ours"] < 25
+    assert table.loc["C01", "ci95_low"] < table.loc["C01", "ours"] < table.loc["C01", "ci95_high"]
+    assert table.loc["C01", "n"] == 3 * PICTURES
+    assert "Refuted" in table.loc["C10", "meaning"]
+
+
+def test_what_two_equal_systems_differ_in_is_undecided():
+    same = one_person(0)
+    table = verdicts(lambda name, seed: crowd(seed) if name.endswith("crowds") else same)
+    assert table.loc["C01", ["ours", "ci95_low", "ci95_high", "verdict"]].tolist() == [0, 0, 0, "undecided"]
+    assert table.loc["C12", "verdict"] == "supported"  # a sixth stage gains less than a point
+    assert table.loc["C15", "verdict"] == "undecided"
+
+
+@pytest.mark.parametrize(("given", "why"), [({"without": (MULA,)}, f"Not run: {MULA}"), ({"seeds": (0,)}, "few")])
+def test_without_counts_or_seeds_nothing_is_decided_and_the_reason_is_given(given, why):
+    table = verdicts(study(**{MULA: 0.9, FCN: 0.4}, **given))
+    assert table.loc[["C03", "C08"], "verdict"].tolist() == ["undecided"] * 2
+    assert why in table.loc["C08", "meaning"]
+    assert verdicts(study(seeds=()))["verdict"].eq("undecided").all()
+
+
+def test_a_claim_hangs_on_its_weakest_effect():
+    lines = claims.measure(study(**{MULA: 0.9, f"{FCN}-LA-Parsing": 0.85}))
+    lines = lines[lines["id"] == "C08"]
+    row = claims.judge(lines, {}).set_index("id").loc["C08"]
+    assert row["ours"] == round(lines["ours"].min(), 2)
+    assert f"{FCN}-LA-Parsing" in row["meaning"]
+
+
+def test_counts_of_different_pictures_are_refused():
+    def counts(name, seed):
+        return one_person(0, pictures=20 if name == FCN else 30) if not name.endswith("crowds") else None
+
+    with pytest.raises(DataError, match="different pictures"):
+        claims.measure(counts)
+
+
+def test_the_same_counts_give_the_same_file(tmp_path):
+    measured = {"C17": (64, 64, 64, 1, "supported"), "C18": (40.0, 30.0, 50.0, 30, "not supported")}
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        claims.write_claims(tmp_path / name, claims.judge(claims.measure(study()), measured))
+    one, two = ((tmp_path / name / "claims.csv").read_bytes() for name in ("one", "two"))
+    assert one == two
+    table = pd.read_csv(tmp_path / "one" / "claims.csv")
+    assert tuple(table.columns) == claims.COLUMNS
+    assert table["id"].tolist() == [f"C{n:02d}" for n in range(1, 20)] + ["B01", "B02", "B03", "D01"]
+    assert set(table["verdict"]) <= {"supported", "not supported", "undecided"}
+    assert table.set_index("id").loc[["C17", "C18"], "verdict"].tolist() == ["supported", "not supported"]
+
+
+def test_the_papers_differences_are_those_of_its_tables():
+    paper = {}
+    for row in (*table_rows(1), *table_rows(2)):
+        paper |= {(row.name, metric): number for metric, number in row.paper.items()}
+    checked = 0
+    for effect in (effect for claim in claims.CLAIMS for effect in claim.effects):
+        keys = [(name, effect.metric) for name in effect.weights]
+        if effect.paper is not None and all(key in paper for key in keys):
+            expected = sum(weight * paper[key] for key, weight in zip(keys, effect.weights.values(), strict=True))
+            assert effect.paper == pytest.approx(expected, abs=0.05), str(effect)
+            checked += 1
+    assert checked > 25
+
+
+def test_kept_counts_are_found_by_their_names(tmp_path):
+    (tmp_path / "counts").mkdir()
+    one_person(0).save(tmp_path / "counts" / "hg-2x1u-seed-1.npz")
+    crowd(0).save(tmp_path / "counts" / "hg-2x1u-crowds-seed-0.npz")
+    counts = claims.study_counts(tmp_path, None, None)
+    np.testing.assert_array_equal(counts("HG-2×1u", 1).hits, one_person(0).hits)
+    assert isinstance(counts("HG-2×1u crowds", 0), CrowdEvaluation)
+    assert counts("VGG16-FCN-MuLA (another image's kernels)", 0) is None

@@ -1,0 +1,225 @@
+"""A verdict on each of the paper's claims, with an interval: what ``paper_claims.json`` says, against per-image counts.
+
+A claim is tested by *effects*, weighted sums of systems' scores in points, each claimed to be on one side of a limit.
+It is supported if all their intervals lie on that side, not supported if one lies wholly on the other side, and
+undecided otherwise, also where counts are missing or there are too few seeds.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from mula_lib.anatomy import LIP
+from mula_lib.evaluation import CrowdEvaluation, Evaluation
+from mula_lib.files import ConfigError, DataError, write_text
+from mula_lib.models.network import build_model
+from workbook.bootstrap import DRAWS, better_on_both, draw_pictures, interval, resampled
+from workbook.datasets import Source
+from workbook.experiments import Experiment, Profile, find_experiment
+from workbook.runs import Run
+
+ENOUGH_SEEDS = 2  # with one, an interval knows nothing of how trainings differ
+SMALL_OVERHEAD = 25.0  # percent of the baseline's time
+BOTH = "better on both, %"  # in place of a metric: PCK and mIoU of the same picture
+CROWDS = " crowds"  # ends the name of a network for several people
+COLUMNS = ("id", "claim", "paper_evidence", "ours", "ci95_low", "ci95_high", "n", "verdict")
+
+Counts = Callable[[str, int], "Evaluation | CrowdEvaluation | None"]  # of a system and a seed; None where not run
+Measured = Mapping[str, tuple[float, float, float, int, str]]  # by claim: ours, its interval, n, verdict
+
+
+@dataclass(frozen=True)
+class Effect:
+    """``metric`` of each system times its weight, added up: claimed to be above ``limit``, or below it."""
+
+    metric: str
+    weights: Mapping[str, float]
+    paper: float | None = None  # the same sum of the paper's numbers
+    limit: float = 0.0
+    below: bool = False
+
+    def __str__(self) -> str:
+        if self.metric == BOTH:
+            return "the share of pictures better on both tasks, {} against {}".format(*self.weights)
+        signs = {1: "+", -1: "−", -2: "− 2 ×"}
+        return f"{self.metric} of " + " ".join(f"{signs[w]} {n}" for n, w in self.weights.items()).removeprefix("+ ")
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A row of ``claims.csv``. Without effects it is counted or timed: see :func:`measured_claims`."""
+
+    id: str
+    text: str
+    evidence: str
+    effects: tuple[Effect, ...]
+
+
+def _read_claims() -> tuple[Claim, ...]:
+    found = json.loads(Path(__file__).with_name("paper_claims.json").read_text(encoding="utf-8"))
+    return tuple(Claim(**{**each, "effects": tuple(Effect(**effect) for effect in each["effects"])}) for each in found)
+
+
+CLAIMS = _read_claims()
+
+
+def measure(counts: Counts, seeds: Sequence[int] = (0, 1, 2)) -> pd.DataFrame:
+    """A line for each effect of each claim: ``paper``, ``ours``, its 95 % interval (``low``, ``high``), ``by_seed``, ….
+
+    Each draw takes seeds with replacement, and pictures with replacement: the same ones for all systems and seeds,
+    because all were tested on the same pictures. Raises :class:`DataError` where counts are of different pictures.
+    """
+    kept, weights = cache(counts), cache(draw_pictures)
+
+    @cache
+    def scores(name: str, seed: int, metric: str) -> np.ndarray:
+        return resampled(kept(name, seed), metric, weights(len(kept(name, seed).names)))
+
+    def drawn(effect: Effect, seed: int) -> np.ndarray:
+        if effect.metric == BOTH:
+            first, second = (kept(name, seed) for name in effect.weights)
+            return better_on_both(first, second, weights(len(first.names)))
+        return sum(weight * scores(name, seed, effect.metric) for name, weight in effect.weights.items())
+
+    lines = []
+    for id_, effect in ((claim.id, effect) for claim in CLAIMS for effect in claim.effects):
+        missing = [name for name in effect.weights if not any(kept(name, seed) for seed in seeds)]
+        common = [seed for seed in seeds if all(kept(name, seed) for name in effect.weights)]
+        pictures = {kept(name, seed).names for name in effect.weights for seed in common}
+        if len(pictures) > 1:
+            raise DataError(f"counts of {', '.join(effect.weights)} are of different pictures; test them again")
+        line = {"id": id_, "effect": effect, "metric": effect.metric, "paper": effect.paper, "missing": missing}
+        line |= {"seeds": len(common), "n": 0, "by_seed": [], "ours": np.nan, "low": np.nan, "high": np.nan}
+        if common:
+            all_draws = np.stack([drawn(effect, seed) for seed in common])
+            line["ours"], line["low"], line["high"] = interval(all_draws)
+            line |= {"n": len(common) * len(pictures.pop()), "by_seed": all_draws[:, 0].round(2).tolist()}
+        lines.append(line)
+    return pd.DataFrame(lines)
+
+
+def sides(line: pd.Series) -> tuple[float, float]:
+    """How far the worse and the better end of an effect's interval lie on the claimed side of its limit."""
+    low, high = line["low"] - line["effect"].limit, line["high"] - line["effect"].limit
+    return (-high, -low) if line["effect"].below else (low, high)
+
+
+def verdict(lines: pd.DataFrame) -> str:
+    """``supported``, ``not supported`` or ``undecided``: what the effects of one claim amount to."""
+    if lines["ours"].isna().any() or lines["seeds"].min() < ENOUGH_SEEDS:
+        return "undecided"
+    worse, better = np.array([sides(line) for _, line in lines.iterrows()]).T
+    return "supported" if (worse > 0).all() else "not supported" if (better < 0).any() else "undecided"
+
+
+def judge(effects: pd.DataFrame, measured: Measured) -> pd.DataFrame:
+    """The claims in :data:`COLUMNS`, and ``meaning``: what each verdict does and does not say.
+
+    The numbers are those of the effect on which a claim hangs: the one that refutes it, or else the one whose interval
+    reaches furthest to the wrong side.
+    """
+    rows = []
+    for claim in CLAIMS:
+        lines = effects[effects["id"] == claim.id]
+        known = [line for _, line in lines[lines["ours"].notna()].iterrows()]
+        missing = ", ".join(sorted({name for names in lines["missing"] for name in names}))
+        ours, low, high, n = np.nan, np.nan, np.nan, 0
+        found, meaning = "undecided", f"Not run: {missing or 'no measurement was asked for'}."
+        if claim.id in measured:
+            ours, low, high, n, found = measured[claim.id]
+            meaning = "Of untrained networks of this profile's size, on this machine."
+        elif known:
+            line = min(known, key=lambda line: (sides(line)[1] >= 0, sides(line)[0]))
+            ours, low, high, n, found = (*line[["ours", "low", "high", "n"]], verdict(lines))
+            meaning = meaning if missing else _meaning(found, line)
+        numbers = (round(value, 2) for value in (ours, low, high))
+        rows.append((claim.id, claim.text, claim.evidence, *numbers, n, found, meaning))
+    return pd.DataFrame(rows, columns=[*COLUMNS, "meaning"])
+
+
+def _meaning(found: str, line: pd.Series) -> str:
+    where = f"{line['effect']} (seeds: {line['seeds']}, pictures: {line['n'] // line['seeds']})"
+    if line["seeds"] < ENOUGH_SEEDS:
+        return f"Too few seeds: the interval of {where} covers other pictures, not other trainings."
+    return {
+        "supported": f"Holds on these data at this budget; the closest call is {where}. Few seeds say little about how "
+        "much trainings differ.",
+        "not supported": f"Refuted on these data at this budget, not on the paper's, by {where}.",
+        "undecided": f"The interval of {where} leaves both answers open; more seeds or pictures would narrow it.",
+    }[found]
+
+
+def measured_claims(profile: Profile, rounds: int = 20) -> Measured:
+    """C17, counted, and C18: how much longer MuLA's forward pass takes, in percent, both networks timed in turn."""
+    configs = [find_experiment(name).model_config(profile, LIP) for name in ("VGG16-FCN", "VGG16-FCN-MuLA")]
+    models = [build_model(config, 0).eval() for config in configs]
+    images = torch.zeros(2, 3, profile.crop, profile.crop, dtype=torch.uint8)
+
+    @torch.inference_mode()
+    def seconds(model: torch.nn.Module) -> float:
+        started = time.perf_counter()
+        model(images)
+        return time.perf_counter() - started
+
+    taken = np.array([[seconds(model) for model in models] for _ in range(rounds + 1)])[1:]  # the first one warms up
+    percent = 100 * (taken[:, 1] / taken[:, 0] - 1)
+    drawn = np.median(np.random.default_rng(0).choice(percent, (DRAWS, rounds)), axis=1)
+    low, high = np.percentile(drawn, [2.5, 97.5])
+    small = "supported" if high < SMALL_OVERHEAD else "not supported" if low > SMALL_OVERHEAD else "undecided"
+    saving = configs[1].width  # h·h·c·c predicted numbers become h·h·c (Eq. 5)
+    return {
+        "C17": (saving, saving, saving, 1, "supported" if saving >= 10 else "not supported"),
+        "C18": (float(np.median(percent)), low, high, rounds, small),
+    }
+
+
+def study_counts(folder: Path, profile: Profile, source: Source) -> Counts:
+    """Counts that are kept in ``folder/counts/<slug>[-crowds]-seed-<n>.npz``, or else those of finished runs."""
+
+    def counts(name: str, seed: int) -> Evaluation | CrowdEvaluation | None:
+        path = folder / "counts" / f"{Experiment(name, '', (), '').slug}-seed-{seed}.npz"
+        if path.is_file():
+            return (CrowdEvaluation if name.endswith(CROWDS) else Evaluation).load(path)
+        try:
+            run = Run(find_experiment(name), profile, source, seed)
+        except ConfigError:  # no experiment of this study, or one of several people
+            return None
+        return None if run.metrics is None else run.evaluation()
+
+    return counts
+
+
+def write_claims(folder: Path, claims: pd.DataFrame) -> None:
+    """Write ``claims.csv``, atomically."""
+    write_text(folder / "claims.csv", claims[list(COLUMNS)].to_csv(index=False))
+
+
+def findings(table: pd.DataFrame, method: str) -> str:
+    """Three sentences on a table of ``results.build_table``: ``method`` and its baseline, the best rows, the spread."""
+    ran = table.dropna(subset=["ours"])
+    row = ran[ran["method"] == method].dropna(subset=["delta_vs_baseline"])
+    if row.empty:
+        return f"{method} or its baseline was not run here, so there is nothing to report."
+
+    def gains(column: str) -> str:
+        return ", ".join(f"{line[column]:+.1f} {line['metric']}" for _, line in row.dropna(subset=[column]).iterrows())
+
+    best = ran.loc[ran.groupby("metric", sort=False)["ours"].idxmax(), ["metric", "method"]]
+    quoted = gains("paper_delta_vs_baseline")
+    spread = ran["std"].astype(float).max()
+    return " ".join([
+        f"{method} and its baseline differ by {gains('delta_vs_baseline')}{f' (paper: {quoted})' if quoted else ''}.",
+        f"The best rows are {', '.join(f'{name} ({metric})' for metric, name in best.itertuples(index=False))}.",
+        "One seed each: a row's place may be chance."
+        if np.isnan(spread)
+        else f"Seeds differ by up to {spread:.1f} points (one standard deviation); 09_claims has the intervals.",
+    ])  # fmt: skip
