@@ -1,7 +1,4 @@
-"""All benchmarks, one after the other: ``python -m benchmarks`` (a quarter of an hour on two quiet cores).
-
-Two more are trials rather than timings, and run by their names: ``benchmarks.hostile`` and ``benchmarks.faults``.
-"""
+"""All benchmarks, one after the other: ``python -m benchmarks`` (a quarter of an hour on two quiet cores)."""
 
 from __future__ import annotations
 

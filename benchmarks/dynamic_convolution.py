@@ -2,8 +2,8 @@
 
     python -m benchmarks.dynamic_convolution [--threads N]
 
-The yardstick beside them is a *static* depthwise convolution of the same size: the same arithmetic with one kernel a
-channel, for which the library has code of its own.
+The yardstick is a *static* depthwise convolution of the same size: the same arithmetic with one kernel per channel, for
+which the library has code of its own.
 """
 
 from __future__ import annotations
@@ -15,27 +15,21 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.timing import compare, publish
-from mula_lib.kernels import depthwise
-from mula_lib.machine import keep_freed_memory
+from mula_lib.kernels import channels_last, depthwise
+from mula_lib.kernels.device import keep_freed_memory
 
 PLAIN = "one grouped convolution"
 CASES = {  # batch, channels, side, kernel: the paper's, and both trunks of the demo profile
     "paper: 8×256×64×64, 7×7": (8, 256, 64, 7),
-    "demo HG: 12×32×24×24, 3×3": (12, 32, 24, 3),
-    "demo VGG: 12×64×12×12, 3×3": (12, 64, 12, 3),
-    "wide kernel: 24×32×24×24, 7×7": (24, 32, 24, 7),
+    "demo HG: 24×64×24×24, 7×7": (24, 64, 24, 7),
+    "demo VGG: 24×64×12×12, 3×3": (24, 64, 12, 3),
 }
 
 
 def by_sample(features: Tensor, kernels: Tensor) -> Tensor:
     """A loop over the samples, each a depthwise convolution in channels-last."""
-    size = kernels.shape[-1]
-    return torch.cat(
-        [
-            F.conv2d(sample[None], kernel[:, None], padding=size // 2, groups=len(kernel))
-            for sample, kernel in zip(features, kernels, strict=True)
-        ]
-    )
+    pairs = zip(features, kernels, strict=True)
+    return torch.cat([F.conv2d(x[None], k[:, None], padding=k.shape[-1] // 2, groups=len(k)) for x, k in pairs])
 
 
 def by_shift(features: Tensor, kernels: Tensor) -> Tensor:
@@ -50,41 +44,23 @@ def by_shift(features: Tensor, kernels: Tensor) -> Tensor:
     return total
 
 
-def by_unfolding(features: Tensor, kernels: Tensor) -> Tensor:
-    """All windows side by side, then one product of each with its kernel."""
-    batch, channels, height, width = features.shape
-    size = kernels.shape[-1]
-    windows = F.unfold(features, size, padding=size // 2).view(batch, channels, size * size, height * width)
-    return torch.einsum("bckn,bck->bcn", windows, kernels.flatten(2)).view(batch, channels, height, width)
-
-
 def ways_of(batch: int, channels: int, side: int, size: int) -> dict:
     """Every way as a function without arguments that does one forward and backward pass."""
     generator = torch.Generator().manual_seed(0)
-    apart = torch.randn(batch, channels, side, side, generator=generator).requires_grad_()
-    last = apart.detach().contiguous(memory_format=torch.channels_last).requires_grad_()
+    features = channels_last(torch.randn(batch, channels, side, side, generator=generator)).requires_grad_()
     kernels = torch.randn(batch, channels, size, size, generator=generator).requires_grad_()
     static = torch.randn(channels, 1, size, size, generator=generator).requires_grad_()
-    upstream = torch.randn(batch, channels, side, side, generator=generator)
+    upstream = channels_last(torch.randn(batch, channels, side, side, generator=generator))
 
-    def run(way, features: Tensor, weights: Tensor):
-        slope = upstream.contiguous(
-            memory_format=torch.channels_last if features is last else torch.contiguous_format
-        )  # fmt: skip
-        return lambda: torch.autograd.grad(way(features, weights), (features, weights), slope)
-
-    def static_depthwise(features: Tensor, weights: Tensor) -> Tensor:
-        return F.conv2d(features, weights, padding=size // 2, groups=channels)
+    def run(way, weights: Tensor):
+        return lambda: torch.autograd.grad(way(features, weights), (features, weights), upstream)
 
     return {
-        PLAIN: run(depthwise.reference, last, kernels),
-        "the same, contiguous": run(depthwise.reference, apart, kernels),
-        "loop over samples, channels-last": run(by_sample, last, kernels),
-        "shift, multiply, add": run(by_shift, last, kernels),
-        "unfold and einsum": run(by_unfolding, apart, kernels),
-        "compiled loops (mula_lib)": run(depthwise.dynamic_depthwise, last, kernels),
-        "static depthwise, channels-last": run(static_depthwise, last, static),
-        "static depthwise, contiguous": run(static_depthwise, apart, static),
+        PLAIN: run(depthwise.reference, kernels),
+        "loop over samples": run(by_sample, kernels),
+        "shift, multiply, add": run(by_shift, kernels),
+        "compiled loops (mula_lib)": run(depthwise.dynamic_depthwise, kernels),
+        "static depthwise": run(lambda x, k: F.conv2d(x, k, padding=size // 2, groups=channels), static),
     }
 
 

@@ -10,33 +10,54 @@ import resource
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 from tqdm.auto import tqdm
 
 from mula_lib.anatomy import LIP, PASCAL
 from mula_lib.files import write_text
-from mula_lib.models.network import build_model
+from mula_lib.models.network import Network, build_model
 from mula_lib.training import Objective, make_optimizer, update
-from workbook.costs import network_cost
+from workbook.costs import forward_gflops, parameter_count
 from workbook.datasets import REPOSITORY
-from workbook.experiments import find_experiment
-from workbook.profiles import PAPER
-from workbook.tables import TABLES, table_experiments
+from workbook.experiments import PAPER, find_experiment
+from workbook.tables import CROWD_TABLES, TABLES, table_experiments
 
 PAGE = REPOSITORY / "docs" / "paper_scale.md"
 BEGIN, END = "<!-- costs: begin -->\n", "<!-- costs: end -->\n"
 IMAGES = {"LIP": 30_462, "PASCAL-Person-Part": 1_716}  # of training
 BATCH = 2
 SUSTAINED = 10.0  # 10¹² operations a second of a GPU, to turn arithmetic into hours
-GIB = 2**30
+STATE = 3  # floats a parameter in training: itself, its gradient, and RMSProp's mean square
+BACKWARD = 2  # forward passes that a backward pass costs
+FLOAT, GIB = 4, 2**30
 
 
 def rows() -> list[tuple[str, bool]]:
-    """Every network of the tables once, by its name; and whether it is one for several people."""
-    crowds = {table: table > 4 for table in TABLES}
-    named = [(row.name, crowds[table]) for table in TABLES for row in table_experiments(table)]
+    """Every network of the tables once, by name; and whether it is one for several people."""
+    named = [
+        (row.name, table in CROWD_TABLES) for table in TABLES for row in table_experiments(table)
+    ]
     return [(name, many) for name, many in dict.fromkeys(named) if not name.endswith("own rate")]
+
+
+def kept_bytes(model: Network, images: Tensor) -> int:
+    """Bytes that a forward pass keeps for the backward pass, and the logits with their soft-max and gradient."""
+    own = {parameter.untyped_storage()._cdata for parameter in model.parameters()}
+    kept: dict[int, Tensor] = {}  # by storage; held, so that no other one gets the same address
+
+    def keep(tensor: Tensor) -> Tensor:
+        if tensor.untyped_storage()._cdata not in own:
+            kept[tensor.untyped_storage()._cdata] = tensor
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        outputs = model(images)
+    logits = sum(stage.parsing.shape[1] for stage in outputs if stage.parsing is not None)
+    features = sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
+    return features + 3 * FLOAT * logits * images.shape[-1] ** 2 * len(images)
 
 
 def measure(name: str, crowds: bool) -> dict:
@@ -44,52 +65,49 @@ def measure(name: str, crowds: bool) -> dict:
     anatomy = PASCAL if crowds else LIP
     profile = PAPER.for_crowds() if crowds else PAPER
     experiment = find_experiment(name)
-    config = experiment.model_config(profile, anatomy)
-    cost = network_cost(config, profile.crop)
     torch.set_num_threads(1)
     generator = torch.Generator().manual_seed(0)
-    people = (3,) if crowds else ()
+    people, crop = (3,) if crowds else (), profile.crop
     batch = {
-        "image": torch.randint(0, 256, (BATCH, 3, profile.crop, profile.crop), dtype=torch.uint8, generator=generator),
-        "mask": torch.randint(0, len(anatomy.parts), (BATCH, profile.crop, profile.crop), generator=generator).byte(),
-        "joints": torch.rand(BATCH, *people, len(anatomy.joints), 2, generator=generator) * profile.crop,
+        "image": torch.randint(0, 256, (BATCH, 3, crop, crop), dtype=torch.uint8, generator=generator),
+        "mask": torch.randint(0, len(anatomy.parts), (BATCH, crop, crop), generator=generator).byte(),
+        "joints": torch.rand(BATCH, *people, len(anatomy.joints), 2, generator=generator) * crop,
         "present": torch.ones(BATCH, *people, len(anatomy.joints), dtype=torch.bool),
     }
     if crowds:
         batch["centres"] = batch["joints"].mean(dim=-2)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    model = build_model(config, 0).to(memory_format=torch.channels_last).train()
+    model = build_model(experiment.model_config(profile, anatomy), 0).to(memory_format=torch.channels_last).train()
     recipe = experiment.recipe(profile)
     objective, optimizer = Objective(model, recipe), make_optimizer(model, recipe)
     for _ in range(2):  # the first step allocates, and compiles
         started = time.perf_counter()
-        float(update(objective, optimizer, batch, recipe))
+        update(objective, optimizer, batch, recipe)
         seconds = time.perf_counter() - started
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return {
         "name": name,
         "data": anatomy.name,
-        "parameters": cost.parameters,
-        "gflops": cost.gflops,
-        "counted": cost.training_bytes(BATCH),
-        "counted_24": cost.training_bytes(24),
+        "parameters": parameter_count(model),
+        "gflops": forward_gflops(model, crop),
+        "kept": kept_bytes(model, batch["image"]) / BATCH,
         "measured": (peak - before) * 1024,
         "seconds": seconds / BATCH,
-        "training_gflops": cost.training_gflops,
     }
 
 
 def line(found: dict) -> str:
     """A row of the page's table."""
     images = IMAGES[found["data"]]
-    hours = found["training_gflops"] * images * 250 / (SUSTAINED * 1e3) / 3600
+    hours = (1 + BACKWARD) * found["gflops"] * images * 250 / (SUSTAINED * 1e3) / 3600
+    state = STATE * FLOAT * found["parameters"]
     cells = (
         found["name"] + (" (several people)" if found["data"] == PASCAL.name else ""),
         f"{found['parameters'] / 1e6:.1f}",
         f"{found['gflops']:.1f}",
-        f"{found['counted'] / GIB:.1f}",
+        f"{(state + BATCH * found['kept']) / GIB:.1f}",
         f"{found['measured'] / GIB:.1f}",
-        f"{found['counted_24'] / GIB:.1f}",
+        f"{(state + 24 * found['kept']) / GIB:.1f}",
         f"{found['seconds']:.2f}",
         f"{found['seconds'] * images / 3600:,.1f}",
         f"{hours:,.1f}",
@@ -103,22 +121,21 @@ HEAD = (
 )
 
 
-def main() -> None:
+def main(arguments: Sequence[str]) -> None:
     """Measure every row, each in a process of its own, and put the table into the page."""
-    if len(sys.argv) == 3:
-        print(json.dumps(measure(sys.argv[1], sys.argv[2] == "crowds")))
+    if arguments:
+        print(json.dumps(measure(arguments[0], arguments[1] == "crowds")))
         return
     table = HEAD
     for name, crowds in tqdm(rows(), unit="row"):
         command = [sys.executable, "-m", "benchmarks.paper_scale", name, "crowds" if crowds else "one"]
         done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=REPOSITORY)
-        found = json.loads(done.stdout.splitlines()[-1])
-        table += line(found)
-        tqdm.write(line(found).rstrip())
+        table += line(json.loads(done.stdout.splitlines()[-1]))
+        tqdm.write(table.splitlines()[-1])
     page = PAGE.read_text(encoding="utf-8")
     start, end = page.index(BEGIN) + len(BEGIN), page.index(END)
     write_text(PAGE, page[:start] + table + page[end:])
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -1,7 +1,6 @@
 """How everything here is timed: the ways of doing one thing alternate in one process, and their medians are compared.
 
-Alternating is what makes a ratio trustworthy on a machine whose speed wanders: whatever slows one way down slows its
-neighbours too.
+Alternating makes a ratio trustworthy on a machine whose speed varies: whatever slows one way down slows the others too.
 """
 
 from __future__ import annotations
@@ -17,7 +16,6 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from mula_lib.files import write_text
-from mula_lib.machine import usable_cores
 
 RESULTS = Path(__file__).parent / "results.csv"
 
@@ -48,12 +46,12 @@ def compare(
     warmup: int = 1,
     threads: int = 1,
 ) -> list[Row]:
-    """Call every way ``runs`` times, in turn, after ``warmup`` rounds that do not count; a row each.
+    """Call every way ``runs`` times, in turn, after ``warmup`` rounds that do not count; a row for each way.
 
     Args:
         plain: the way that the others are compared with.
         items: images or samples that one call handles.
-        threads: how many threads of arithmetic the caller has set, for the record.
+        threads: PyTorch's, as the caller has set them, for the record.
     """
     seconds: dict[str, list[float]] = {way: [] for way in ways}
     for number in range(warmup + runs):
@@ -63,20 +61,12 @@ def compare(
             if number >= warmup:
                 seconds[way].append(time.perf_counter() - started)
     medians = {way: statistics.median(values) for way, values in seconds.items()}
-    return [
-        Row(
-            benchmark,
-            case,
-            way,
-            float(f"{median:.4g}"),
-            float(f"{items / median:.4g}") if items else None,
-            round(medians[plain] / median, 2),
-            runs,
-            threads,
-            machine(),
-        )
-        for way, median in medians.items()
-    ]
+    rows = []
+    for way, median in medians.items():
+        rate = float(f"{items / median:.4g}") if items else None
+        speedup = round(medians[plain] / median, 2)
+        rows.append(Row(benchmark, case, way, float(f"{median:.4g}"), rate, speedup, runs, threads, machine()))
+    return rows
 
 
 def publish(rows: list[Row]) -> None:
@@ -103,9 +93,9 @@ def stored() -> list[dict[str, str]]:
 
 
 def machine() -> str:
-    """The processor and how much of it there is, in words."""
+    """The processor's name and its number of cores."""
     name = platform.processor() or platform.machine()
     if os.path.exists("/proc/cpuinfo"):
         with open("/proc/cpuinfo", encoding="utf-8") as file:
             name = next((line.split(":", 1)[1].strip() for line in file if line.startswith("model name")), name)
-    return f"{name}, {usable_cores()} cores"
+    return f"{name}, {os.cpu_count()} cores"

@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
-import math
-import os
 import pickle
-import stat
-import warnings
-import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -19,13 +13,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from mula_lib.files import CheckpointError, ConfigError, shown, write_bytes
+from mula_lib.files import CheckpointError, ConfigError, write_bytes
 from mula_lib.models.network import ModelConfig, Network, network_of
-
-WORDS = ("experiment", "profile", "dataset", "fingerprint", "trained_on")  # facts that are words, where they are given
-# A network of C channels, T stages and u residual units has at least so many times C²Tu weights: half a lone trunk's.
-# A file that holds less than what it describes is refused before memory is taken for it.
-LEAST_WEIGHTS = 25
 
 
 def save_checkpoint(path: Path, state: Mapping[str, object]) -> None:
@@ -36,55 +25,28 @@ def save_checkpoint(path: Path, state: Mapping[str, object]) -> None:
 
 
 def load_checkpoint(path: Path) -> dict:
-    """Read what :func:`save_checkpoint` wrote, on the CPU and with ``weights_only``.
-
-    Raises:
-        CheckpointError: the file is damaged or holds anything but tensors and plain values.
-    """
-    state = load_plain(path, "not a whole checkpoint", mend="delete it and run again: the run starts over")
+    """Read what :func:`save_checkpoint` wrote, on the CPU; :class:`CheckpointError` for any other or damaged file."""
+    fix = "delete it and run again: the run starts over"
+    state = load_plain(path, "not a whole checkpoint", fix=fix)
     if not isinstance(state, dict):
-        raise CheckpointError(f"{shown(path)}: not a checkpoint; delete it and run again: the run starts over")
+        raise CheckpointError(f"{path}: not a checkpoint; {fix}")
     return state
 
 
-def load_plain(path: Path, wrong: str, *, mend: str) -> object:
+def load_plain(path: Path, problem: str, *, fix: str) -> object:
     """Read a file of ``torch.save`` that holds tensors and plain values only; none of its code is run.
 
-    Raises :class:`CheckpointError`, which says ``wrong`` and ``mend``, for any other file and for a damaged one.
+    Raises :class:`CheckpointError`, which states ``problem`` and ``fix``, for any other file and for a damaged one.
     """
-    _require_regular(path)
     try:
-        if zipfile.is_zipfile(path):  # as all but the oldest; PyTorch does not look at its checksums
-            with zipfile.ZipFile(path) as file:
-                damaged = file.testzip()
-            if damaged:
-                raise zipfile.BadZipFile(f"{damaged} is not what was written")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of ways to write that are odd and no harm
-            return torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path}: no such file") from error
     except pickle.UnpicklingError as error:  # its message advises to load the file with less care
         why = "damaged, or more than tensors and plain values in it"
-        raise CheckpointError(f"{shown(path)}: {wrong} ({why}); {mend}") from error
+        raise CheckpointError(f"{path}: {problem} ({why}); {fix}") from error
     except Exception as error:  # torch raises a different type for nearly every kind of damage
-        raise CheckpointError(f"{shown(path)}: {wrong} ({reason(error)}); {mend}") from error
-
-
-def _require_regular(path: Path) -> None:
-    """A pipe or a device, which never ends, is not begun to be read."""
-    if not os.path.lexists(path):
-        raise CheckpointError(f"{shown(path)}: no such file")
-    try:
-        regular = stat.S_ISREG(os.stat(path).st_mode)
-    except OSError as error:
-        raise CheckpointError(f"{shown(path)}: cannot be opened ({error.strerror})") from error
-    if not regular:
-        raise CheckpointError(f"{shown(path)}: not a regular file; give the file itself")
-
-
-def reason(error: Exception, most: int = 120) -> str:
-    """What an error says, in a part of a line."""
-    line = shown(str(error).strip().split("\n")[0])
-    return line[:most] or type(error).__name__
+        raise CheckpointError(f"{path}: {problem} ({_first_line(error)}); {fix}") from error
 
 
 def save_weights(path: Path, model: Network, facts: Mapping[str, object], *, half: bool = False) -> None:
@@ -98,49 +60,33 @@ def save_weights(path: Path, model: Network, facts: Mapping[str, object], *, hal
         for name, value in model.state_dict().items()
     }
     header = {"model": json.dumps(model.config.to_json()), "facts": json.dumps(dict(facts))}
-    header["sha256"] = _digest(header, tensors)
     write_bytes(path, save(tensors, metadata=header))
-
-
-def _digest(header: Mapping[str, str], tensors: Mapping[str, Tensor]) -> str:
-    """Of what a weights file says: safetensors has no checksums, and a flipped bit would be another network."""
-    digest = hashlib.sha256()
-    for name in ("model", "facts"):
-        digest.update(header[name].encode())
-    for name in sorted(tensors):
-        value = tensors[name].contiguous()
-        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-        digest.update(value.view(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()
 
 
 def read_facts(path: Path, *keys: str) -> tuple[ModelConfig, dict]:
     """The configuration and facts in a weights file's header.
 
-    Raises :class:`CheckpointError` where it is not one of ours, or has no facts of the names ``keys``.
+    Raises :class:`CheckpointError` for any other file, and if one of the facts ``keys`` is missing.
     """
-    _require_regular(path)
     try:
         with safe_open(path, framework="pt") as file:
             header = file.metadata() or {}
         config, facts = ModelConfig.from_json(json.loads(header["model"])), json.loads(header["facts"])
-        if not isinstance(facts, dict) or not all(isinstance(facts.get(name, ""), str) for name in WORDS):
-            raise ValueError("its facts are not of the kind that they should be")
-        absent = [name for name in keys if name not in facts]
-        if absent:
-            raise ValueError(f"without {', '.join(absent)}")
-    except ConfigError as error:
-        raise CheckpointError(f"{shown(path)}: describes a network that cannot be: {error}") from error
-    except (SafetensorError, OSError, LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        missing = [name for name in keys if name not in facts]
+        if missing:
+            raise ValueError(f"without {', '.join(missing)}")
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path}: no such file") from error
+    except (ConfigError, SafetensorError, OSError, LookupError, TypeError, ValueError, AttributeError) as error:
+        why = f"{type(error).__name__}: {_first_line(error)}"
         raise CheckpointError(
-            f"{shown(path)}: not a weights file of this project ({type(error).__name__}: {reason(error)}); "
-            "restore it from git or train again"
+            f"{path}: not a weights file of this project ({why}); restore it from git or train again"
         ) from error
     return config, facts
 
 
 def load_model(path: Path, expected: ModelConfig | None = None) -> Network:
-    """Build the network a weights file describes and fill it, in evaluation mode.
+    """Build the network a weights file describes and load its weights, in evaluation mode.
 
     Raises:
         CheckpointError: the file is damaged, does not fit its own description, or ``expected`` differs from it;
@@ -151,28 +97,20 @@ def load_model(path: Path, expected: ModelConfig | None = None) -> Network:
         found, wanted = config.to_json(), expected.to_json()
         differing = [key for key in {**wanted, **found} if found.get(key) != wanted.get(key)]
         fields = "; ".join(f"{key} is {found.get(key)!r}, wanted {wanted.get(key)!r}" for key in differing)
-        raise CheckpointError(f"{shown(path)}: weights of another configuration: {fields}")
-    misfit = f"{shown(path)}: does not fit the network it describes: "
+        raise CheckpointError(f"{path}: weights of another configuration: {fields}")
+    misfit = f"{path}: does not fit the network it describes: "
+    model = network_of(config)
     try:
         with safe_open(path, framework="pt") as file:
-            names, header = list(file.keys()), file.metadata()
-            weights = sum(math.prod(file.get_slice(name).get_shape()) for name in names)
-            least = LEAST_WEIGHTS * config.width**2 * config.stages * config.units
-            if weights < least:
-                raise CheckpointError(f"{misfit}it holds {weights:,} weights, which takes {least:,} or more")
-            model = network_of(config)
-            # fp16 weights are widened here: the network always computes in the type it was built in.
-            state = {name: file.get_tensor(name) for name in names}
-        if "sha256" in header and header["sha256"] != _digest(header, state):
-            raise CheckpointError(f"{shown(path)}: damaged: its content is not what was written; restore it")
-    except (ConfigError, SafetensorError, OSError, TypeError, ValueError, RuntimeError) as error:
-        raise CheckpointError(misfit + reason(error)) from error
-    fill(model, state, misfit)
+            # fp16 weights are widened as they are loaded: the network computes in the type it was built in.
+            fill(model, {name: file.get_tensor(name) for name in file.keys()}, misfit)  # noqa: SIM118
+    except (SafetensorError, OSError, RuntimeError) as error:
+        raise CheckpointError(misfit + _first_line(error)) from error
     return model.eval()
 
 
 def fill(model: Network, state: Mapping[str, Tensor], misfit: str) -> None:
-    """Give ``model`` the weights ``state``.
+    """Load the weights ``state`` into ``model``.
 
     Raises :class:`CheckpointError`, which begins with ``misfit`` and names the tensors that do not fit.
     """
@@ -193,3 +131,7 @@ def fill(model: Network, state: Mapping[str, Tensor], misfit: str) -> None:
 def _some(names: Iterable[str], most: int = 3, separator: str = ", ") -> str:
     names = sorted(names)
     return separator.join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0][:120] or type(error).__name__

@@ -1,7 +1,7 @@
 """Several processes that train one network together, as ``torchrun`` starts them; alone, all of this does nothing.
 
-The batch of a recipe is shared out, and everything that is a mean over the batch stays one over *all* of it: batch
-normalisation, the loss over the pixels that count, the gradient. So N processes follow the loss curve of one.
+The batch of a recipe is divided, and everything that is a mean over the batch stays one over *all* of it: batch
+normalization, the loss over annotated pixels, the gradient. So N processes follow the loss curve of one.
 """
 
 from __future__ import annotations
@@ -16,48 +16,31 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.nn.functional import all_reduce
 
-PATIENCE = timedelta(hours=2)  # others wait while the first process tests
+TIMEOUT = timedelta(hours=2)  # others wait while the first process tests
 
 
 @contextlib.contextmanager
 def joined() -> Iterator[None]:
-    """Join the other processes if ``torchrun`` started this one among several; leave them at the end.
-
-    Each takes the GPU of its local rank where there are GPUs (NCCL), and the CPU otherwise (gloo).
-    """
+    """Join the other processes if ``torchrun`` started several, each on the GPU of its local rank or on the CPU."""
     if int(os.environ.get("WORLD_SIZE", 1)) == 1:
         yield
         return
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo", timeout=PATIENCE)
+    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo", timeout=TIMEOUT)
     try:
         yield
     finally:
         dist.destroy_process_group()
 
 
-_on_its_own = False
-
-
-@contextlib.contextmanager
-def on_its_own() -> Iterator[None]:
-    """Let this process do something as if there were no others, such as a timing that they take no part in."""
-    global _on_its_own
-    _on_its_own = True
-    try:
-        yield
-    finally:
-        _on_its_own = False
-
-
 def count() -> int:
     """How many processes train together."""
-    return dist.get_world_size() if dist.is_initialized() and not _on_its_own else 1
+    return dist.get_world_size() if dist.is_initialized() else 1
 
 
 def rank() -> int:
-    """This one's number among them, from 0. The first one writes files and talks."""
+    """This one's number among them, from 0. The first one writes files and prints."""
     return dist.get_rank() if dist.is_initialized() else 0
 
 
@@ -80,7 +63,7 @@ def first_ahead() -> Iterator[None]:
 
 
 def total(value: Tensor) -> Tensor:
-    """The sum of everybody's ``value``, without gradient."""
+    """The sum of ``value`` over all processes, without gradient."""
     value = value.detach().clone()
     if count() > 1:
         dist.all_reduce(value)
@@ -88,35 +71,30 @@ def total(value: Tensor) -> Tensor:
 
 
 def parallel(model: nn.Module) -> nn.Module:
-    """``model`` ready to be trained by all processes: gradients averaged, statistics of the whole batch.
-
-    The model itself is changed in place (its batch normalisation); its parameters and their names stay.
-    """
+    """``model`` in DDP: gradients averaged, statistics of the whole batch; its own batch normalization is replaced."""
     if count() == 1:
         return model
     if next(model.parameters()).device.type == "cuda":
         nn.SyncBatchNorm.convert_sync_batchnorm(model)
-        return nn.parallel.DistributedDataParallel(model, [torch.cuda.current_device()], broadcast_buffers=False)
     for module in model.modules():
-        if type(module) is nn.BatchNorm2d:
+        if type(module) is nn.BatchNorm2d:  # on the CPU, which SyncBatchNorm does not support
             module.__class__ = SharedBatchNorm2d
     return nn.parallel.DistributedDataParallel(model, broadcast_buffers=False)
 
 
 class SharedBatchNorm2d(nn.BatchNorm2d):
-    """Batch normalisation over the batch of all processes, on the CPU, where PyTorch's own is for GPUs only."""
+    """Batch normalization over the batch of all processes; each must hold as many samples."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, C, H, W); every process must hold as many samples."""
         if not self.training or count() == 1:
             return super().forward(x)
         values = x.numel() // x.shape[1] * count()
         mean = all_reduce(x.sum(dim=(0, 2, 3))) / values
-        centred = x - mean[:, None, None]
-        variance = all_reduce(centred.square().sum(dim=(0, 2, 3))) / values
+        centered = x - mean[:, None, None]
+        variance = all_reduce(centered.square().sum(dim=(0, 2, 3))) / values
         with torch.no_grad():
             self.num_batches_tracked += 1
             self.running_mean.lerp_(mean, self.momentum)
             self.running_var.lerp_(variance * values / (values - 1), self.momentum)
         scale = self.weight * (variance + self.eps).rsqrt()
-        return centred * scale[:, None, None] + self.bias[:, None, None]
+        return centered * scale[:, None, None] + self.bias[:, None, None]

@@ -1,28 +1,34 @@
-"""Atomic writes: a file is whole or absent, whenever the machine stops or its disk is full."""
+"""Errors that end in one line, atomic writes, locks, and what the machine lends to a process."""
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
-import io
 import json
+import multiprocessing
 import os
-import stat
+import secrets
+import signal
+import sys
 import tempfile
-import zipfile
-import zlib
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import lru_cache
+from multiprocessing.connection import wait as wait_for
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+if sys.platform == "win32":
+    sys.exit("error: this needs Linux or macOS; on Windows, run it in WSL")
+
 
 class MulaError(Exception):
-    """Base of every error that is the user's to mend; command lines print it as one line and exit with 2."""
+    """A user error: command lines print it as one line and exit with 2, notebooks without a traceback."""
 
-    def _render_traceback_(self) -> list[str]:
-        """What a notebook shows (IPython asks for it by this name): the line, without the way it came."""
+    def _render_traceback_(self) -> list[str]:  # IPython asks for it by this name
         return [f"{type(self).__name__}: {self}"]
 
 
@@ -39,104 +45,72 @@ class CheckpointError(MulaError):
 
 
 class StorageError(MulaError, OSError):
-    """A file that cannot be written: no room, no permission, a failing disk. What was there before still is."""
-
-    def __str__(self) -> str:  # OSError would show the first two of several arguments only
-        return str(self.args[0])
+    """A file that cannot be written. What was there before still is."""
 
 
 class BusyError(MulaError):
-    """Another process is at work on the very same thing."""
+    """Another process holds the lock."""
 
 
-PARTIAL = ".partial"  # ending of files that are being written; they begin with a dot, and nobody reads them
-
-MOST_ARRAYS = 2**31  # bytes of an .npz; the counts of LIP's 10,000 validation images have some ten million
-
-_MENDS = {
-    errno.ENOSPC: "make room and run the same command again: it goes on",
-    errno.EFBIG: "a limit on the size of files is in force; lift it and run the same command again: it goes on",
-    errno.EDQUOT: "your quota is used up; make room and run the same command again: it goes on",
-    errno.EACCES: "make its folder writable for you",
-    errno.EPERM: "make its folder writable for you",
-    errno.EROFS: "work in a copy on a disk that can be written",
-    errno.ENOTDIR: "a file is in the place of one of its folders; move it away",
-    errno.EEXIST: "a file is in the place of one of its folders; move it away",
-    errno.EISDIR: "a folder is in its place; move it away",
-}
+PARTIAL = ".partial"  # ending of files that are being written; they begin with a dot
+LOCK = ".lock"  # name of the lock file in a folder that one process at a time may change
+USER_ERROR, INTERRUPTED = 2, 130  # exit statuses
+_FULL, _IN_PLACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG), (errno.ENOTDIR, errno.EEXIST, errno.EISDIR)
 
 
 @contextlib.contextmanager
 def atomic_path(path: Path, *, durable: bool = True) -> Iterator[Path]:
     """A temporary name beside ``path`` to write to; it takes the name ``path`` only if the block succeeds.
 
-    ``durable`` waits until the content is on the disk, so that not even a power cut leaves an empty file; thousands
-    of small files that can be made again do without.
-
-    Raises:
-        StorageError: the disk is full, the folder cannot be written, or the like; the old file is as it was.
+    ``durable`` waits until the content is on the disk, so that not even a power cut leaves an empty file.
+    Raises :class:`StorageError` if it cannot be written; the old file is untouched.
     """
     path = Path(path)
-    temporary = None
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{PARTIAL}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=PARTIAL)
-        temporary = Path(name)
-        os.close(handle)
         yield temporary
         if durable:
-            _to_disk(temporary)
-        temporary.chmod(0o644)
+            with open(temporary, "rb") as file:
+                os.fsync(file.fileno())
         os.replace(temporary, path)
-        if durable:
-            _to_disk(path.parent)
     except OSError as error:
         raise storage_error(path, error) from error
     finally:
-        if temporary is not None:
-            with contextlib.suppress(OSError):
-                temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def storage_error(path: Path, error: OSError) -> StorageError:
-    """``error`` as one line that names ``path`` and the mend; one that is such a line already stays as it is."""
+    """``error`` as one line with ``path`` and the fix."""
     if isinstance(error, StorageError):
         return error
-    mend = _MENDS.get(error.errno, "mend that and run the same command again")
-    return StorageError(f"{path} cannot be written: {error.strerror or error}; {mend}")
+    fix = "make its folder writable, or work in a copy elsewhere"
+    if error.errno in _FULL:
+        fix = "make room and run the same command again to resume"
+    elif error.errno in _IN_PLACE:
+        fix = "a file is in the place of one of its folders; move it away"
+    return StorageError(f"{path} cannot be written: {error.strerror or error}; {fix}")
 
 
 def require_writable(folder: Path) -> None:
-    """Find out now, and not after hours, whether files can be written into ``folder``; it is made if it is absent.
-
-    Raises :class:`StorageError` if they cannot.
-    """
+    """Raise :class:`StorageError` now, and not after hours, if no file can be written into ``folder``."""
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=folder, prefix=".", suffix=PARTIAL) as file:
+        with tempfile.TemporaryFile(dir=folder) as file:
             file.write(b"a full disk has room for an empty file only")
-            file.flush()
     except OSError as error:
         raise storage_error(folder, error) from error
 
 
 def remove_partials(folder: Path) -> None:
-    """Remove what killed processes left half-written directly in ``folder``; nobody else may be writing there."""
+    """Remove what killed processes left half-written directly in ``folder``."""
     for path in Path(folder).glob(f".*{PARTIAL}"):
-        with contextlib.suppress(OSError):
-            path.unlink()
-
-
-def remove(path: Path) -> None:
-    """Remove a file that may be there or not; raises :class:`StorageError` if it cannot be removed."""
-    try:
-        Path(path).unlink(missing_ok=True)
-    except OSError as error:
-        raise storage_error(path, error) from error
+        path.unlink(missing_ok=True)
 
 
 def write_bytes(path: Path, content: bytes | memoryview, *, durable: bool = True) -> None:
-    """Write ``content`` atomically; raises :class:`StorageError` as :func:`atomic_path` does."""
+    """Write ``content`` atomically; raises :class:`StorageError`."""
     with atomic_path(path, durable=durable) as temporary:
         temporary.write_bytes(content)
 
@@ -152,106 +126,137 @@ def write_json(path: Path, value: object) -> None:
 
 
 def read_json(
-    path: Path, what: str, keys: Sequence[str] = (), *, mend: str, error: type[MulaError] = DataError
+    path: Path, what: str, keys: Sequence[str] = (), *, fix: str, error: type[MulaError] = DataError
 ) -> dict[str, Any]:
-    """Read a JSON object that has at least ``keys``; ``what`` it is, in words.
-
-    Raises ``error``, with ``mend`` in its line, for a file that cannot be read or is anything else.
-    """
+    """Read a JSON object that has ``keys``; raises ``error``, naming ``what`` it should be and the fix."""
     try:
-        found = json.loads(read_regular(path, MOST_TEXT))
-    except (OSError, ValueError, RecursionError) as why:
-        raise error(f"{shown(path)}: not {what} ({type(why).__name__}); {mend}") from why
-    if not isinstance(found, dict):
-        raise error(f"{shown(path)}: not {what} (no JSON object); {mend}")
-    absent = [key for key in keys if key not in found]
-    if absent:
-        raise error(f"{shown(path)}: not {what} (without {', '.join(absent[:3])}); {mend}")
+        found = json.loads(Path(path).read_bytes())
+        absent = [key for key in keys if key not in found]
+        if absent or not isinstance(found, dict):
+            raise ValueError(f"without {', '.join(absent)}" if absent else "no JSON object")
+    except (OSError, ValueError, TypeError, RecursionError) as why:
+        raise error(f"{path}: not {what} ({why}); {fix}") from why
     return found
 
 
-def read_arrays(path: Path, what: str, *, mend: str, error: type[MulaError] = DataError) -> dict[str, np.ndarray]:
-    """Read all arrays of an ``.npz``; ``what`` it is, in words. No pickled object is ever unpacked.
-
-    Raises ``error``, with ``mend`` in its line, for a file that is missing or damaged.
-    """
+def read_arrays(path: Path, what: str, *, fix: str, error: type[MulaError] = DataError) -> dict[str, np.ndarray]:
+    """Read the arrays of an ``.npz``, never a pickled object; raises ``error``, naming ``what`` it should be."""
     try:
-        with np.load(io.BytesIO(read_regular(path, MOST_ARRAYS)), allow_pickle=False) as file:
+        with np.load(path, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError, LookupError, AttributeError, zipfile.BadZipFile, zlib.error) as why:
-        raise error(f"{shown(path)}: not {what} ({type(why).__name__}); {mend}") from why
-
-
-def _to_disk(path: Path) -> None:
-    """Wait until a file's content, or the names in a folder, would outlast a power cut."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # a file system that does not know this of folders
-            raise
-    finally:
-        os.close(handle)
-
-
-MOST_TEXT = 2**28  # bytes of a list or CSV; LIP's largest has 5 million
+    except Exception as why:  # NumPy, zipfile and zlib raise nearly anything for damaged files
+        raise error(f"{path}: not {what} ({type(why).__name__}); {fix}") from why
 
 
 def shown(path: str | Path) -> str:
-    """``path`` for a message of one line: what cannot be printed, such as a line end in a name, is escaped."""
-    text = str(path)
-    if text.isprintable():
-        return text
-    return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in text)
-
-
-def read_regular(path: str | Path, most: int) -> bytes:
-    """The bytes of a regular file of at most ``most`` bytes, be it reached by a link.
-
-    A pipe or device, which would keep its reader waiting or never end, is refused unread. Raises ``OSError`` whose
-    ``strerror`` says in plain words what is wrong.
-    """
-    try:
-        with open(path, "rb", opener=_without_waiting) as file:
-            facts = os.fstat(file.fileno())
-            if not stat.S_ISREG(facts.st_mode):
-                raise OSError(0, "not a regular file", str(path))
-            if facts.st_size > most:
-                raise OSError(0, f"{facts.st_size:,} bytes, more than the {most:,} that are read", str(path))
-            return file.read()
-    except ValueError:  # a NUL in the name
-        raise OSError(0, "no name of a file", str(path)) from None
-
-
-def _without_waiting(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NONBLOCK)  # to open a pipe waits for its writer otherwise
-
-
-def read_lines(path: str | Path) -> list[str]:
-    """The lines of a UTF-8 text file, with or without a byte order mark, ending in any of the usual ways.
-
-    Raises :class:`DataError` if it is missing, no regular file, or no text.
-    """
-    try:
-        text = read_regular(path, MOST_TEXT).decode("utf-8-sig")
-    except FileNotFoundError:
-        raise DataError(f"{shown(path)}: no such file") from None
-    except OSError as error:
-        raise DataError(f"{shown(path)}: cannot be read as text ({error.strerror}); unzip or copy it again") from None
-    except UnicodeDecodeError as error:
-        found = f"{error.reason} at byte {error.start:,}"
-        raise DataError(f"{shown(path)}: cannot be read as text ({found}); unzip or copy it again") from None
-    # not splitlines(), which also splits at signs that a name may hold by mistake
-    return text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    """``path`` for a one-line message: line ends and the like are escaped."""
+    return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in str(path))
 
 
 def visible_names(folder: str | Path) -> list[str]:
-    """The names in ``folder``, sorted, but for hidden ones: what an interrupted writer leaves behind begins with a dot.
-
-    Raises :class:`DataError` if it is no folder or may not be read.
-    """
+    """The names in ``folder``, sorted, without hidden ones; raises :class:`DataError`."""
     try:
         return sorted(name for name in os.listdir(folder) if not name.startswith("."))
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or "no name of a folder"
-        raise DataError(f"{shown(folder)}: the folder cannot be read ({reason}); unzip or copy it again") from None
+    except OSError as error:
+        raise DataError(f"{folder}: the folder cannot be read ({error.strerror})") from None
+
+
+@contextlib.contextmanager
+def locked(path: Path, what: str, *, wait: bool = True) -> Iterator[None]:
+    """Hold the lock file ``path``, which guards ``what``; if another process holds it, say so and wait.
+
+    The lock ends with its holder, however that ends. Raises :class:`BusyError` instead of waiting if not ``wait``.
+    """
+    import filelock  # late: it costs a library import 20 ms
+
+    lock = filelock.FileLock(path)
+    try:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(blocking=False)
+        except filelock.Timeout:
+            if not wait:
+                raise BusyError(f"another process is at work on {what}; run this again when it has ended") from None
+            print(f"another process is at work on {what}; waiting for it to end", file=sys.stderr, flush=True)
+            lock.acquire()
+    except OSError as error:
+        raise storage_error(path, error) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def exit_status(command: Callable[[], int | None], *, kept: str) -> int:
+    """Run ``command``; returns its exit status (0 for None), 2 after a user error, 130 after Ctrl-C.
+
+    ``kept`` says, after an interruption, what was saved and how to resume.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # a terminal may be unable to print a name
+    try:
+        return command() or 0
+    except MulaError as error:
+        print(f"error: {error}", file=sys.stderr)
+    except OSError as error:
+        if error.strerror is None:  # not of the file system
+            raise
+        print(f"error: {error.filename or 'a file'} cannot be used: {error.strerror}", file=sys.stderr)
+    except RuntimeError as error:
+        if "shared memory" not in str(error):
+            raise
+        fix = "use --workers 0, or give the container more: docker run --shm-size=8g or --ipc=host"
+        print(f"error: /dev/shm is too small for the workers that load data; {fix}", file=sys.stderr)
+    except KeyboardInterrupt:
+        print(f"\ninterrupted: {kept}", file=sys.stderr)
+        return INTERRUPTED
+    return USER_ERROR
+
+
+def usable_cores() -> int:
+    """Processor cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@lru_cache
+def keep_freed_memory() -> None:
+    """Ask glibc to keep freed memory for the next allocation; giving it back costs a seventh of a training step."""
+    with contextlib.suppress(AttributeError):  # musl and macOS have no mallopt
+        mallopt = ctypes.CDLL(None).mallopt
+        for option, value in ((-1, -1), (-3, 2**30), (-2, 2**26)):  # trim threshold, mmap threshold, top pad
+            mallopt(option, value)
+
+
+@contextlib.contextmanager
+def environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Processes started within this context find these environment variables."""
+    before = dict(os.environ)
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+@contextlib.contextmanager
+def interrupts_waiting() -> Iterator[None]:
+    """Ctrl-C within this context takes effect at its end, and never in processes that are started within."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def end_with_parent() -> None:
+    """End this worker process as soon as its parent has ended, even if that was killed."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+
+        def watch() -> None:
+            wait_for([parent.sentinel])
+            os._exit(1)
+
+        threading.Thread(target=watch, daemon=True).start()

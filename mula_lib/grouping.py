@@ -1,4 +1,4 @@
-"""Joint candidates of several people: the local maxima of averaged confidence maps (Sec. 3.2, "NMS")."""
+"""Several people: joint candidates, the local maxima of confidence maps (Sec. 3.2, "NMS"), grouped to people."""
 
 from __future__ import annotations
 
@@ -13,6 +13,10 @@ from mula_lib.data.targets import PAPER_CROP
 
 SMOOTHING = 3.0  # σ in pixels at a crop of 256
 THRESHOLD = 0.1  # of the smoothed map; lower maxima are no candidates
+REACH = 0.8  # clusters farther apart than this share of a person's size (below) are not joined
+FEWEST = 4  # joints of a person
+SEED = "neck"
+ORDER = ("forehead", "shoulder", "hip", "elbow", "knee", "wrist", "ankle")  # of joining seeded people; heads may seed
 _TINY = 1e-12
 
 
@@ -22,7 +26,7 @@ class Candidates:
 
     joint: np.ndarray  # (K,) int, which joint
     place: np.ndarray  # (K, 2) float, (column, row)
-    embedding: np.ndarray  # (K, 2) float: where the candidate believes its person's centroid to be
+    embedding: np.ndarray  # (K, 2) float: where the network places the centroid of the candidate's person
     score: np.ndarray  # (K,) float, height of the unsmoothed map
 
     def __len__(self) -> int:
@@ -77,24 +81,15 @@ def _one_of_each_plateau(maxima: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _fraction(smooth: np.ndarray, rows: np.ndarray, columns: np.ndarray, axis: int) -> np.ndarray:
     """How far beside the pixel the true maximum lies along ``axis`` (0: rows), in -0.5..0.5; 0 at the border."""
     place, size = (rows, columns)[axis], smooth.shape[axis]
-    inside = (place > 0) & (place < size - 1)
-    step = np.where(inside, 1, 0)
-    before, after = ((rows - step, rows + step), (columns - step, columns + step))[axis]
-    if axis == 0:
-        low, high = smooth[before, columns], smooth[after, columns]
-    else:
-        low, high = smooth[rows, before], smooth[rows, after]
-    low, middle, high = (np.log(np.maximum(each, _TINY)) for each in (low, smooth[rows, columns], high))
+    step = ((place > 0) & (place < size - 1)).astype(int)
+    down, right = (step, 0) if axis == 0 else (0, step)
+    low, middle, high = (
+        np.log(np.maximum(smooth[rows + side * down, columns + side * right], _TINY)) for side in (-1, 0, 1)
+    )
     bend = low - 2 * middle + high
     with np.errstate(divide="ignore", invalid="ignore"):
         fraction = np.where(bend < 0, (low - high) / (2 * bend), 0.0)
     return np.clip(fraction, -0.5, 0.5)
-
-
-REACH = 0.8  # clusters farther apart than this share of a person's size (below) are not joined
-FEWEST = 4  # joints of a person
-SEED = "neck"
-ORDER = ("forehead", "shoulder", "hip", "elbow", "knee", "wrist", "ankle")  # of joining seeded people; heads may seed
 
 
 @dataclass(frozen=True)
@@ -106,8 +101,8 @@ class People:
 
 
 def partition(candidates: Candidates, anatomy: Anatomy) -> People:
-    """The people whom :func:`share_out` finds, their joints where their candidates are."""
-    members = share_out(candidates, anatomy)
+    """The people of :func:`group_candidates`, their joints where their candidates are."""
+    members = group_candidates(candidates, anatomy)
     joints = np.full((len(members), len(anatomy.joints), 2), np.nan, np.float32)
     scores = np.zeros((len(members), len(anatomy.joints)), np.float32)
     for index, person in enumerate(members):
@@ -116,8 +111,8 @@ def partition(candidates: Candidates, anatomy: Anatomy) -> People:
     return People(joints, scores)
 
 
-def share_out(candidates: Candidates, anatomy: Anatomy) -> list[list[int]]:
-    """Share the candidates out to people: the indices of each person's, at most one of each type of joint.
+def group_candidates(candidates: Candidates, anatomy: Anatomy) -> list[list[int]]:
+    """Group the candidates to people: the indices of each person's, at most one of each type of joint.
 
     1. Embeddings are clustered by centroid linkage, cut at :data:`REACH` times the image's typical person size: the
        median distance of a candidate from its own embedding.

@@ -15,10 +15,9 @@ from mula_lib.anatomy import Anatomy
 from mula_lib.data.augment import fit_affine, invert_affine, transform_points, warp_image
 from mula_lib.data.targets import PAPER_CROP
 from mula_lib.files import ConfigError
-from mula_lib.grouping import Candidates, find_candidates, partition
+from mula_lib.grouping import SMOOTHING, Candidates, find_candidates, partition
 from mula_lib.models.network import Network, StageOutput
 
-SMOOTHING = 3.0  # σ in pixels at a crop of 256, before the arg max
 PORTION = {"cpu": 2**18, "other": 2**22}  # pixels of crops that a network is given at once
 
 
@@ -26,7 +25,7 @@ PORTION = {"cpu": 2**18, "other": 2**22}  # pixels of crops that a network is gi
 class Testing:
     """How a network is tested: ``scales`` of the photo in the crop and the mirrored image, averaged (Sec. 4.1)."""
 
-    __test__ = False  # not a test case, whatever pytest thinks of the name
+    __test__ = False  # not a test case, in spite of its name
 
     scales: tuple[float, ...] = (1.0,)
     mirror: bool = True
@@ -40,11 +39,10 @@ class Testing:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the model says of one photo."""
+    """What a network predicts for one photo."""
 
     mask: np.ndarray | None  # (H, W) uint8 part ids; None of a task that the network does not have
-    # (N, 2) float32, (column, row) in the photo's pixels; where several people are looked for, (Q, N, 2) of the Q that
-    # were found, nan where one lacks a joint
+    # (N, 2) float32, (column, row) in the photo's pixels; of several people (Q, N, 2), nan where one lacks a joint
     joints: np.ndarray | None
     scores: np.ndarray | None  # (N,) or (Q, N) float32, height of each joint's peak
 
@@ -68,83 +66,82 @@ def predict_maps(
     their guidance to kernels of a fixed size, so on a larger canvas a tap would look at another share of the person.
     What a scale above 1 pushes out of the canvas is averaged over the other scales.
 
-    Args:
-        images: B arrays (H, W, 3) uint8 RGB, of any sizes; each is scaled so that its long edge fills the crop.
-        crop: side of the testing crop.
-        stage: which stage to read; the last one by default.
+    ``images`` are B arrays (H, W, 3) uint8 RGB, of any sizes; each is scaled so that its long edge fills the crop.
+    ``stage`` is the one to read, by default the last.
     """
-    device = next(model.parameters()).device
+    # In portions, because a network's activations are many times its input; and outside a cache it is slower.
+    portion = PORTION.get(next(model.parameters()).device.type, PORTION["other"])
+    portion = max(1, portion // (crop**2 * (1 + testing.mirror)))
+    starts = range(0, len(images), portion)
+    found = [_averaged(model, images[start : start + portion], crop, testing, anatomy, stage) for start in starts]
+    return CropMaps(**{name: torch.cat([each[name] for each in found]) for name in found[0]})
+
+
+def _averaged(
+    model: Network, images: Sequence[np.ndarray], crop: int, testing: Testing, anatomy: Anatomy, stage: int
+) -> dict[str, Tensor]:
+    """:func:`predict_maps` of as many images as the network is given at once; maps by their names in CropMaps."""
     sums: dict[str, Tensor] = {}  # of the tasks that the network has
-    # In portions, because what a network holds meanwhile is many times its input; and out of a cache it is slower.
-    portion = max(1, PORTION.get(device.type, PORTION["other"]) // (crop**2 * (1 + testing.mirror)))
-    for start in range(0, len(images), portion):
-        some = slice(start, start + portion)
-        for scale in testing.scales:
-            crops = [warp_image(each, fit_affine(each.shape[1::-1], crop, scale=scale), crop) for each in images[some]]
-            batch = torch.from_numpy(np.stack(crops).transpose(0, 3, 1, 2)).to(device)
-            output = model(torch.cat([batch, batch.flip(3)]) if testing.mirror else batch)[stage]
-            if output.pose is not None:  # without the released structure's map of the background
-                output = output._replace(pose=output.pose[:, : len(anatomy.joints)])
-            views = _turned_back(output, anatomy) if testing.mirror else [output]
-            if output.parsing is not None:
-                seen, taps = _unscaling(crop, scale, output.parsing, align_corners=model.config.released)
-                for view in views if testing.mirror_parts else views[:1]:
-                    _add(sums, "parts", _resample(view.parsing, taps).softmax(dim=1), len(images), crop, some, seen)
-            # Confidence may be added up before it is enlarged, as probabilities may not.
-            if output.pose is not None:
-                seen, taps = _unscaling(crop, scale, output.pose)
-                confidence = _resample(sum(view.pose for view in views), taps)
-                _add(sums, "joints", confidence, len(images), crop, some, seen)
-            if output.offsets is not None:
-                moved = _resample(sum(view.offsets for view in views), taps) * (crop / 2 / scale)
-                _add(sums, "offsets", moved, len(images), crop, some, seen)
-    seen_at = torch.zeros(crop, crop, device=device)  # how many scales show a pixel
+    covering = torch.zeros(crop, crop, device=(device := next(model.parameters()).device))  # scales that cover a pixel
+
+    def add(name: str, values: Tensor, covered: slice) -> None:
+        if name not in sums:
+            sums[name] = values.new_zeros(len(images), values.shape[1], crop, crop)
+        sums[name][:, :, covered, covered] += values
+
     for scale in testing.scales:
-        seen, _ = _unscaling(crop, scale, seen_at[:1, :1])
-        seen_at[seen, seen] += 1
+        crops = [warp_image(each, fit_affine(each.shape[1::-1], crop, scale=scale), crop) for each in images]
+        batch = torch.from_numpy(np.stack(crops).transpose(0, 3, 1, 2)).to(device)
+        output = model(torch.cat([batch, batch.flip(3)]) if testing.mirror else batch)[stage]
+        if output.pose is not None:  # without the released structure's map of the background
+            output = output._replace(pose=output.pose[:, : len(anatomy.joints)])
+        views = _turned_back(output, anatomy) if testing.mirror else [output]
+        if output.parsing is not None:
+            covered, taps = _unscaling(crop, scale, output.parsing, align_corners=model.config.released)
+            for view in views if testing.mirror_parts else views[:1]:
+                add("parts", _resample(view.parsing, taps).softmax(dim=1), covered)
+        # Confidence may be added up before it is upsampled, as probabilities may not.
+        if output.pose is not None:
+            covered, taps = _unscaling(crop, scale, output.pose)
+            add("joints", _resample(sum(view.pose for view in views), taps), covered)
+        if output.offsets is not None:
+            add("offsets", _resample(sum(view.offsets for view in views), taps) * (crop / 2 / scale), covered)
+        covering[covered, covered] += 1
     views = {"parts": 1 + (testing.mirror and testing.mirror_parts)}
-    return CropMaps(**{name: total.div_(seen_at * views.get(name, 1 + testing.mirror)) for name, total in sums.items()})
-
-
-def _add(sums: dict[str, Tensor], name: str, values: Tensor, count: int, crop: int, some: slice, seen: slice) -> None:
-    """Add (some, C, seen, seen) values to the sum of that name, (count, C, crop, crop), zero at first."""
-    if name not in sums:
-        sums[name] = values.new_zeros(count, values.shape[1], crop, crop)
-    sums[name][some, :, seen, seen] += values
+    return {name: total.div_(covering * views.get(name, 1 + testing.mirror)) for name, total in sums.items()}
 
 
 def _turned_back(output: StageOutput, anatomy: Anatomy) -> list[StageOutput]:
     """The first half of a batch, and the second one mirrored back, sides swapped."""
-    halves = zip(*(each.chunk(2) if each is not None else (None, None) for each in output), strict=True)
-    first, (parsing, pose, offsets) = (StageOutput(*maps) for maps in halves)
+    first, second = ([each if each is None else each.chunk(2)[half] for each in output] for half in (0, 1))
+    parsing, pose, offsets = (each if each is None else each.flip(3) for each in second)
+    parts, joints = anatomy.part_mirror.tolist(), anatomy.joint_mirror.tolist()
     if parsing is not None:
-        parsing = parsing.flip(3)[:, torch.as_tensor(anatomy.part_mirror, device=parsing.device)]
-    joints = torch.as_tensor(anatomy.joint_mirror)
+        parsing = parsing[:, parts]
     if pose is not None:
-        pose = pose.flip(3)[:, joints.to(pose.device)]
+        pose = pose[:, joints]
     if offsets is not None:
-        across, down = offsets.flip(3).chunk(2, dim=1)
-        joints = joints.to(offsets.device)
+        across, down = offsets.chunk(2, dim=1)
         offsets = torch.cat([-across[:, joints], down[:, joints]], dim=1)
-    return [first, StageOutput(parsing, pose, offsets)]
+    return [StageOutput(*first), StageOutput(parsing, pose, offsets)]
 
 
 def _unscaling(crop: int, scale: float, maps: Tensor, *, align_corners: bool = False) -> tuple[slice, Tensor]:
     """How the unscaled crop is read off ``maps`` (…, cells, cells) of the scaled one, the same for rows and columns.
 
-    Returns which of its pixels the scaled crop shows, and a (pixels, cells) matrix: each one's linear weights of cells.
+    Returns which of its pixels the scaled crop covers, and a (pixels, cells) matrix of their linear weights of cells.
     ``align_corners`` lays the centres of the outermost cells on those of the outermost pixels, not edges on edges.
     """
     cells = maps.shape[-1]
     side = ((2 * np.arange(crop) + 1) / crop - 1) * scale  # -1 and 1 are the scaled crop's edges
-    shown = np.flatnonzero(np.abs(side) <= 1)
+    covered = np.flatnonzero(np.abs(side) <= 1)
     if align_corners:
-        place = ((side[shown] + 1) * crop - 1) / 2 * (cells - 1) / (crop - 1)
+        place = ((side[covered] + 1) * crop - 1) / 2 * (cells - 1) / (crop - 1)
     else:
-        place = ((side[shown] + 1) * cells - 1) / 2
+        place = ((side[covered] + 1) * cells - 1) / 2
     place = place.clip(0, cells - 1)
     taps = (1 - np.abs(place[:, None] - np.arange(cells))).clip(0)
-    return slice(int(shown[0]), int(shown[-1]) + 1), torch.from_numpy(taps.astype(np.float32)).to(maps.device)
+    return slice(int(covered[0]), int(covered[-1]) + 1), torch.from_numpy(taps.astype(np.float32)).to(maps.device)
 
 
 def _resample(maps: Tensor, taps: Tensor) -> Tensor:
@@ -155,7 +152,7 @@ def _resample(maps: Tensor, taps: Tensor) -> Tensor:
 def decode(maps: CropMaps, sizes_wh: Sequence[tuple[int, int]], anatomy: Anatomy) -> list[Prediction]:
     """Part masks by arg max at each photo's size, joints by arg max of the smoothed maps (Sec. 3.2).
 
-    Where the maps come with offsets, all local maxima are candidates and are shared out to people.
+    Where the maps come with offsets, all local maxima are candidates and are grouped to people.
     ``sizes_wh`` are the B photos' (width, height).
     """
     crop = (maps.joints if maps.parts is None else maps.parts).shape[-1]
@@ -207,14 +204,12 @@ def _arg_max(maps: Tensor) -> np.ndarray:
     """(H, W) uint8: which of (P, H, W) maps is the highest, the first one of equals."""
     if maps.device.type != "cpu":
         return maps.argmax(dim=0).to(torch.uint8).cpu().numpy()
-    # Ten times as fast as argmax across whole maps, which neither PyTorch nor NumPy vectorises.
+    # Ten times as fast as argmax across whole maps, which neither PyTorch nor NumPy vectorizes.
     values = maps.numpy()
-    highest = values.max(axis=0)
-    from_the_end = np.zeros(highest.shape, np.uint8)
+    highest, from_end = values.max(axis=0), np.zeros(values.shape[1:], np.uint8)
     for index, each in enumerate(values):
-        np.maximum(from_the_end, (each == highest) * np.uint8(len(values) - index), out=from_the_end)
-    # a pixel without numbers equals nothing; argmax says 0 of it
-    return np.where(from_the_end, len(values) - from_the_end, 0).astype(np.uint8)
+        np.maximum(from_end, (each == highest) * np.uint8(len(values) - index), out=from_end)
+    return (len(values) - from_end) * (from_end > 0).astype(np.uint8)  # 0 where all is nan, as argmax has it
 
 
 def predict(
@@ -223,4 +218,3 @@ def predict(
     """Parts and joints of each (H, W, 3) uint8 RGB image, at its own size; ``model`` must be in eval mode."""
     maps = predict_maps(model, images, crop, testing, anatomy)
     return decode(maps, [(image.shape[1], image.shape[0]) for image in images], anatomy)
-

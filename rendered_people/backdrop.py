@@ -20,12 +20,10 @@ def background(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
     for _ in range(rng.integers(2, 15)):
         _thing(rng, canvas)
     if rng.random() < 0.6:
-        sigma = rng.uniform(0.4, 0.016 * max(height, width))
-        canvas = cv2.GaussianBlur(canvas, (0, 0), sigma)
+        canvas = cv2.GaussianBlur(canvas, (0, 0), rng.uniform(0.4, 0.016 * max(height, width)))
     for _ in range(rng.integers(0, 3)):  # a few sharp things nearby
         _thing(rng, canvas)
-    grain = rng.normal(0, 1, (height, width)).astype(np.float32)
-    grain *= np.float32(rng.uniform(0, 0.035))
+    grain = rng.normal(0, 1, (height, width)).astype(np.float32) * np.float32(rng.uniform(0, 0.035))
     canvas += cv2.merge([grain] * 3)  # numpy is slow at repeating over three channels
     return np.clip(canvas, 0, 1, out=canvas)
 
@@ -51,9 +49,8 @@ def _floor(rng, canvas: np.ndarray) -> None:
     horizon = int(height * rng.uniform(0.25, 0.95))
     ground = _noise(rng, height, width, natural_colour(rng), natural_colour(rng), rng.uniform(0.05, 0.5))
     if rng.random() < 0.35:  # tiles, planks, court lines
-        y = np.arange(height, dtype=np.float32)[:, None] - horizon + 4.5
+        y = np.maximum(np.arange(height, dtype=np.float32)[:, None] - horizon + 4.5, 0.5)
         x = np.arange(width, dtype=np.float32)[None] - width * rng.uniform(0, 1)
-        y = np.maximum(y, 0.5)
         lines = (np.sin(x / y * rng.uniform(4, 30)) > 0.9) | (np.sin(height * rng.uniform(3, 20) / y) > 0.93)
         ground[lines] = natural_colour(rng)
     canvas[horizon:] = ground[horizon:]

@@ -55,13 +55,18 @@ class Coordinates:
 
 @dataclass(frozen=True)
 class Shape:
-    """One person's rest body: ``vertices`` (V, 3), ``bones`` (B, 3) bone heads; ``stature`` in metres."""
+    """One person's rest body: ``vertices`` (V, 3), ``bones`` (B, 3) bone heads; ``stature`` in metres, ``scale``
+    relative to 1.75 m."""
 
     vertices: np.ndarray
     bones: np.ndarray
     stature: float
     female: float  # 0 man to 1 woman
     age: float  # 0 child, 1 young, 2 old
+
+    @property
+    def scale(self) -> float:
+        return self.stature / 1.75
 
 
 class BodyModel:
@@ -79,8 +84,16 @@ class BodyModel:
         )
         # The average adult, on which all coordinates are measured.
         self.rest = assets["shapes"][:, 1, 0].mean(0)
+        self.rest_precise = self.rest.astype(np.float64)
         self.rest_bones = assets["bone_shapes"][:, 1, 0].mean(0)
+        self.rest_normals = vertex_normals(self.rest, self.faces)  # along which cloth is pushed out
         self.eyes = assets["eye_vertices"]
+        self.eye_centre = self.rest_bones[self.bone["eye.L"]]  # (3,) the left one
+        self.mouth = self.rest_bones[self.bone["oris05"]]  # (3,) the middle of the lips
+        x, y, z = self.rest.T
+        self.crown = int(z.argmax())  # the vertex on top of the skull
+        forehead = (np.abs(x) < 0.01) & (np.abs(z - self.eye_centre[2] - 0.05) < 0.02)
+        self.forehead = int(np.where(forehead, y, np.inf).argmin())  # the vertex in its middle
 
     def sample_shape(self, rng: np.random.Generator) -> Shape:
         """A random person: either sex, children to old, slim to stout, short to tall."""
@@ -152,28 +165,6 @@ class BodyModel:
         return np.array([joints[name] for name in JOINTS])
 
     @cached_property
-    def rest_precise(self) -> np.ndarray:
-        """(V, 3) ``rest`` in double precision, for those who would convert it time and again."""
-        return self.rest.astype(np.float64)
-
-    @cached_property
-    def crown(self) -> int:
-        """The vertex on top of the skull."""
-        return int(self.rest[:, 2].argmax())
-
-    @cached_property
-    def forehead(self) -> int:
-        """The vertex in the middle of the forehead."""
-        x, y, z = self.rest.T
-        level = (np.abs(x) < 0.01) & (np.abs(z - self.eye_centre[2] - 0.05) < 0.02)
-        return int(np.where(level, y, np.inf).argmin())
-
-    @cached_property
-    def rest_normals(self) -> np.ndarray:
-        """(V, 3) unit normals of the average body, along which cloth is pushed out."""
-        return vertex_normals(self.rest, self.faces)
-
-    @cached_property
     def smoothing(self) -> np.ndarray:
         """(V, 3) what takes the average body's surface to a smoothed one, as cloth bridges creases."""
         smooth = self.smoothed(self.rest, 12)
@@ -233,16 +224,6 @@ class BodyModel:
     def level(self, shape: Shape, heights: np.ndarray) -> np.ndarray:
         """(N,) how far down the body, as :class:`Coordinates` measure it, heights (N,) of a rest shape's trunk are."""
         return _level(heights, shape.bones, self.bone, shape.vertices[:, 2].min())
-
-    @cached_property
-    def eye_centre(self) -> np.ndarray:
-        """(3,) the left eye on the average body."""
-        return self.rest_bones[self.bone["eye.L"]]
-
-    @cached_property
-    def mouth(self) -> np.ndarray:
-        """(3,) the middle of the lips on the average body."""
-        return self.rest_bones[self.bone["oris05"]]
 
 
 def _level(heights: np.ndarray, bones: np.ndarray, index: dict[str, int], sole: float) -> np.ndarray:

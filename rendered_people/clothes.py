@@ -103,11 +103,11 @@ class Hanging:
 class Outfit:
     """All of it, the outermost layer first."""
 
+    skin: np.ndarray  # (3,) RGB
+    hair: np.ndarray
+    beard: float = 0.0  # how dense
     layers: list[Layer | HeadLayer] = field(default_factory=list)
     hanging: list[Hanging] = field(default_factory=list)
-    skin: np.ndarray = field(default_factory=lambda: np.array([0.8, 0.6, 0.5]))
-    hair: np.ndarray = field(default_factory=lambda: np.array([0.2, 0.15, 0.1]))
-    beard: float = 0.0
 
 
 def sample_outfit(rng: np.random.Generator, shape: Shape, eye: np.ndarray, *, widest_flare: float = 0.2) -> Outfit:
@@ -158,13 +158,11 @@ def _dress_body(outfit: Outfit, rng, woman: bool, widest_flare: float) -> None:
         cloth = sample_clothing(rng, outfit.skin)
         layers.append(Layer("jumpsuits", cloth, rng.uniform(0.010, 0.02), 0.8, arm=(-FAR, _sleeve(rng, 0.65)),
                             down=(-FAR, cut), neck=rng.uniform(-0.1, 0.3)))  # fmt: skip
-        bottom = layers.pop()
     elif kind == "dress":
         cloth, hem = sample_clothing(rng, outfit.skin), rng.uniform(0.45, 1.6)
         layers.append(Layer("dress", cloth, rng.uniform(0.005, 0.012), 0.6, arm=(-FAR, _sleeve(rng, 0.3)),
                             down=(-FAR, hem - 0.12), neck=rng.uniform(-0.5, 0.1), v_neck=_neckline(rng)))  # fmt: skip
         outfit.hanging.append(Hanging("dress", cloth, "skirt", top=-0.3, hem=hem, flare=flare))
-        bottom = None
     else:
         cloth = sample_clothing(rng, outfit.skin)
         tucked = rng.random() < 0.35
@@ -184,16 +182,12 @@ def _dress_body(outfit: Outfit, rng, woman: bool, widest_flare: float) -> None:
             bottom = Layer("pants", cloth, rng.uniform(0.003, 0.016), rng.uniform(0.2, 1), down=(-0.33, cut), neck=FAR,
                            flare=rng.uniform(0, 0.025))  # fmt: skip
         layers.extend([bottom, upper] if tucked else [upper, bottom])
-        bottom = None
-    if bottom is not None:
-        layers.append(bottom)
     if shoe is not None:
         layers.insert(0, shoe) if boots else layers.append(shoe)
     if rng.random() < 0.45:
         top = rng.choice([rng.uniform(1.65, 1.95), rng.uniform(1.05, 1.4), rng.uniform(-0.2, 0.6)], p=[0.55, 0.3, 0.15])
-        layers.append(
-            Layer("socks", sample_clothing(rng, outfit.skin, patterns=0.25), 0.004, 0.2, down=(top, FAR), neck=FAR)
-        )
+        wool = sample_clothing(rng, outfit.skin, patterns=0.25)
+        layers.append(Layer("socks", wool, 0.004, 0.2, down=(top, FAR), neck=FAR))
 
 
 def _neckline(rng) -> float:

@@ -35,27 +35,23 @@ class Cloth:
         return first + share[:, None] * (second - first)
 
     def _second_share(self, rest: np.ndarray) -> np.ndarray:
-        x, y, z = (rest * (2 * np.pi / self.scale)).T + self.phase
-        match self.pattern:
-            case "bands":
-                return (np.sin(z) > 0.2).astype(np.float32)
-            case "stripes":
-                return (np.sin(x + 0.4 * y) > 0.3).astype(np.float32)
-            case "checks":
-                return 0.5 * (np.sin(z) > 0.2) + 0.5 * (np.sin(x + 0.3 * y) > 0.2)
-            case "dots":
-                return (np.sin(x + 0.3 * y) * np.sin(z) > 0.55).astype(np.float32)
-            case "blots":
-                return ((np.sin(0.7 * x + np.sin(0.9 * z)) + np.sin(0.6 * z + 1.3 * np.sin(0.5 * x + y))) > 0.5) * 0.85
-            case "strands":
-                return 0.5 + 0.5 * np.sin(x + 0.4 * np.sin(z * 0.15) + y)
-            case "shine":
-                return np.clip(np.sin(x * 0.5 + z * 0.6), 0, 1)
-            case "logo":
-                u, v = np.abs(rest[:, 0]), np.abs(rest[:, 2] - 0.58)
-                return ((u < self.scale) & (v < 0.5 * self.scale) & (rest[:, 1] < 0)).astype(np.float32)
-            case _:
-                raise ValueError(f"no such pattern: {self.pattern}")
+        if self.pattern == "logo":
+            u, v = np.abs(rest[:, 0]), np.abs(rest[:, 2] - 0.58)
+            return ((u < self.scale) & (v < 0.5 * self.scale) & (rest[:, 1] < 0)).astype(np.float32)
+        return _SECOND_SHARES[self.pattern](*((rest * (2 * np.pi / self.scale)).T + self.phase))
+
+
+_SECOND_SHARES = {  # of phases x, y, z (N,) -> (N,) share of the second colour
+    "bands": lambda x, y, z: np.float32(np.sin(z) > 0.2),
+    "stripes": lambda x, y, z: np.float32(np.sin(x + 0.4 * y) > 0.3),
+    "checks": lambda x, y, z: 0.5 * (np.sin(z) > 0.2) + 0.5 * (np.sin(x + 0.3 * y) > 0.2),
+    "dots": lambda x, y, z: np.float32(np.sin(x + 0.3 * y) * np.sin(z) > 0.55),
+    "blots": lambda x, y, z: (
+        0.85 * (np.sin(0.7 * x + np.sin(0.9 * z)) + np.sin(0.6 * z + 1.3 * np.sin(0.5 * x + y)) > 0.5)
+    ),
+    "strands": lambda x, y, z: 0.5 + 0.5 * np.sin(x + 0.4 * np.sin(z * 0.15) + y),
+    "shine": lambda x, y, z: np.clip(np.sin(x * 0.5 + z * 0.6), 0, 1),
+}
 
 
 def natural_colour(rng: np.random.Generator) -> Colour:

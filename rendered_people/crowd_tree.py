@@ -1,4 +1,4 @@
-"""Files of rendered crowds: PASCAL-Person-Part's own layout, written so that a reader never sees half a file.
+"""The files of rendered crowds, in PASCAL-Person-Part's layout.
 
 ::
 
@@ -8,79 +8,32 @@
 from __future__ import annotations
 
 import io
-import os
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.io import savemat
 
-from mula_lib.data.pascal import ABSENT, FIRST_PIXEL, OCCLUDED, VISIBLE, read_people
-from mula_lib.files import DataError, write_text
-from rendered_people.tree import SPLITS, are_whole, make_folders, stem, write_pictures, write_quickly
+from rendered_people.tree import Tree
 
-if TYPE_CHECKING:
-    from rendered_people.crowd import Crowd
-
+_FIRST_PIXEL = 1  # MATLAB counts from 1
+_ABSENT, _VISIBLE, _OCCLUDED = 0, 1, 2
 # A MATLAB file begins with 116 bytes of text, into which scipy writes the machine and the time.
 _HEADER = b"MATLAB 5.0 MAT-file, rendered crowd".ljust(116)
 
 
-class CrowdTree:
-    """Paths and files below a root. A picture's ``.mat`` is written last and says that it is whole."""
+class CrowdTree(Tree):
+    """PASCAL-Person-Part's layout."""
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    image = "JPEGImages/{stem}.jpg"
+    mask = "SegmentationPart/{stem}.png"
+    annotation = "PersonJoints/{stem}.mat"
+    lists = ("{split}_id.txt",)
 
-    def image(self, split: str, index: int) -> Path:
-        return self.root / "JPEGImages" / f"{stem(split, index)}.jpg"
+    def is_annotated(self, split: str, index: int) -> bool:
+        path = self.path(self.annotation, split, index)
+        return path.exists() and path.stat().st_size > len(_HEADER)  # after a power cut a file may be there but empty
 
-    def mask(self, split: str, index: int) -> Path:
-        return self.root / "SegmentationPart" / f"{stem(split, index)}.png"
-
-    def people(self, split: str, index: int) -> Path:
-        return self.root / "PersonJoints" / f"{stem(split, index)}.mat"
-
-    def ids(self, split: str) -> Path:
-        return self.root / f"{split}_id.txt"
-
-    def make(self) -> None:
-        """Create the folders; DataError where that cannot be."""
-        make_folders(self.root, (path(SPLITS[0], 0) for path in (self.image, self.mask, self.people)))
-
-    def is_there(self, counts: dict[str, int]) -> bool:
-        """Whether every file that ``counts`` pictures of each split need exists, by name alone."""
-        paths = (self.image, self.mask, self.people)
-        folders = [path(SPLITS[0], 0).parent for path in paths]
-        there = {folder: set(os.listdir(folder)) if folder.exists() else set() for folder in folders}
-        return all(
-            self.ids(split).exists()
-            and all(path(split, i).name in there[path(split, i).parent] for path in paths for i in range(count))
-            for split, count in counts.items()
-        )
-
-    def is_done(self, split: str, index: int) -> bool:
-        """Whether a picture is here and whole."""
-        if not self.people(split, index).is_file():
-            return False
-        try:
-            read_people(self.people(split, index))
-        except DataError:
-            return False
-        return are_whole(self.image(split, index), self.mask(split, index))
-
-    def write(self, split: str, index: int, crowd: Crowd) -> None:
-        """Write one picture."""
-        write_pictures(self.image(split, index), crowd.image, self.mask(split, index), crowd.mask)
-        write_quickly(self.people(split, index), people_mat(crowd.joints, crowd.occluded, crowd.boxes))
-
-    def finish(self, counts: dict[str, int]) -> None:
-        """Write the lists of ``counts`` pictures of each split."""
-        for split in SPLITS:
-            write_text(self.ids(split), "".join(f"{stem(split, i)}\n" for i in range(counts[split])))
-
-    def tidy(self) -> None:
-        """Nothing is left over."""
+    def encoded(self, split: str, index: int, picture) -> bytes:
+        return people_mat(picture.joints, picture.occluded, picture.boxes)
 
 
 def people_mat(joints: np.ndarray, occluded: np.ndarray, boxes: np.ndarray) -> bytes:
@@ -90,10 +43,10 @@ def people_mat(joints: np.ndarray, occluded: np.ndarray, boxes: np.ndarray) -> b
     cells = {"boxes": np.empty((1, len(joints)), object), "joints": np.empty((1, len(joints)), object)}
     for person in range(len(joints)):
         absent = np.isnan(joints[person]).any(axis=1)
-        states = np.where(absent, ABSENT, np.where(occluded[person], OCCLUDED, VISIBLE))
-        places = np.where(absent[:, None], 0.0, np.rint(joints[person]) + FIRST_PIXEL)
+        states = np.where(absent, _ABSENT, np.where(occluded[person], _OCCLUDED, _VISIBLE))
+        places = np.where(absent[:, None], 0.0, np.rint(joints[person]) + _FIRST_PIXEL)
         cells["joints"][0, person] = np.column_stack([places, states])
-        cells["boxes"][0, person] = (np.rint(boxes[person]) + FIRST_PIXEL)[None]
+        cells["boxes"][0, person] = (np.rint(boxes[person]) + _FIRST_PIXEL)[None]
     content = io.BytesIO()
     savemat(content, cells, do_compression=True)
     return _HEADER + content.getvalue()[len(_HEADER) :]

@@ -1,7 +1,7 @@
-"""Rendering a whole data set: in parallel, resumable, the same pictures with any number of processes.
+"""Rendering a data set: in parallel, resumable, the same pictures with any number of processes.
 
-The tree is LIP's own (see ``tree.py``), so that LIP's reader reads it, or for crowds PASCAL-Person-Part's
-(``crowd_tree.py``), plus ``people.json``, which says what recipe made it and, written last, that it is complete.
+The tree is LIP's own (see ``tree.py``), or for crowds PASCAL-Person-Part's (``crowd_tree.py``), plus ``people.json``,
+which says what recipe made it and, written last, which splits are complete.
 """
 
 from __future__ import annotations
@@ -9,32 +9,29 @@ from __future__ import annotations
 import hashlib
 import json
 import multiprocessing
-from collections.abc import Iterator
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+import os
+import signal
+import threading
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import cv2
 import numpy as np
 from tqdm.auto import tqdm
 
-from mula_lib import locks
 from mula_lib.anatomy import LIP, PASCAL
-from mula_lib.data.pascal import is_pascal
-from mula_lib.files import ConfigError, DataError, read_json, write_text
-from mula_lib.machine import keep_freed_memory, usable_cores
-from mula_lib.workers import end_with_parent, environment, interrupts_waiting
+from mula_lib.files import ConfigError, DataError, locked, usable_cores, write_text
 from rendered_people.crowd_tree import CrowdTree
-from rendered_people.tree import Tree
+from rendered_people.tree import SPLITS, PeopleTree, Tree
 
 if TYPE_CHECKING:
     import pandas
 
-RECIPE = 1  # raise whenever any picture of a single person changes
-CROWD_RECIPE = 1  # the same for crowds
 RECIPE_FILE = "people.json"
 _BATCH = 4  # pictures a worker takes at a time
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
@@ -48,6 +45,9 @@ class PeopleConfig:
     val: int = 500
     size: int = 160
     seed: int = 0
+
+    kind: ClassVar[str] = "people"
+    recipe: ClassVar[dict[str, int]] = {"recipe": 1}  # raise whenever any picture changes
 
     def __post_init__(self) -> None:
         if self.train < 0 or self.val < 0 or self.train + self.val == 0:
@@ -65,144 +65,139 @@ class CrowdConfig(PeopleConfig):
     train: int = 1000
     val: int = 250
 
-
-def is_of_crowds(config: PeopleConfig) -> bool:
-    """Whether ``config`` is of pictures with several people."""
-    return isinstance(config, CrowdConfig)
+    kind: ClassVar[str] = "crowds"
+    recipe: ClassVar[dict[str, int]] = {"crowd_recipe": 1}
 
 
 def fingerprint(config: PeopleConfig) -> str:
     """Hex digest of the recipe's version and the config: two trees with the same one hold the same pictures."""
-    recipe = {"crowd_recipe": CROWD_RECIPE} if is_of_crowds(config) else {"recipe": RECIPE}
-    text = json.dumps({**recipe, **asdict(config)}, sort_keys=True)
+    text = json.dumps({**config.recipe, **asdict(config)}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def ensure_people(config: PeopleConfig, base: Path = Path("data")) -> Path:
-    """The folder of the data set below ``base``, rendered now if it is not there or not whole."""
-    kind = "crowds" if is_of_crowds(config) else "people"
-    return render_dataset(Path(base) / f"{kind}-{fingerprint(config)[:12]}", config)
+def ensure_people(config: PeopleConfig, base: Path = Path("data"), splits: Iterable[str] = SPLITS) -> Path:
+    """The data set's folder below ``base``; what is missing of ``splits`` ("train", "val") is rendered now.
 
-
-def render_dataset(root: Path, config: PeopleConfig, *, workers: int | None = None, progress: bool = True) -> Path:
-    """Render the data set into ``root`` and return it; the same files with any number of workers.
-
-    What an interrupted run left behind is kept: a picture that is there and whole is not rendered again. A finished
-    tree returns at once. ``workers`` defaults to the processors at hand. Raises DataError when ``root`` holds
-    something else, naming the folder and what to do.
+    The folder is the same whatever ``splits`` are: a later call adds the other one to it.
     """
-    if workers is not None and workers < 1:
-        raise ConfigError(f"workers={workers}: at least one process must render")
-    root = Path(root)
-    if _is_finished(root, config) and _tree(root, config).is_there(_counts(config)):
-        return root
-    with locks.held(root.parent / f".{root.name}.lock", f"the pictures in {root}"):
-        _render_missing(root, config, workers, progress)
+    return render_dataset(Path(base) / f"{config.kind}-{fingerprint(config)[:12]}", config, splits)
+
+
+def render_dataset(
+    root: Path,
+    config: PeopleConfig,
+    splits: Iterable[str] = SPLITS,
+    *,
+    workers: int | None = None,
+    progress: bool = True,
+) -> Path:
+    """Render ``splits`` of the data set into ``root`` and return it; the same files with any number of workers.
+
+    Resumable: pictures that are there and whole are not rendered again, and where all of them are, this returns at
+    once. ``workers`` defaults to the usable cores. Raises DataError when ``root`` holds something else.
+    """
+    root, tree = Path(root), _tree(root, config.kind)
+    counts = {split: getattr(config, split) for split in splits}
+
+    def is_rendered() -> bool:
+        return counts.keys() <= _complete_splits(root, config) and all(map(tree.is_there, counts, counts.values()))
+
+    if not is_rendered():
+        with locked(root.parent / f".{root.name}.lock", f"the pictures in {root}"):
+            if not is_rendered():  # unless another process did it meanwhile
+                _render_missing(tree, config, counts, workers or usable_cores(), progress)
     return root
 
 
-def _render_missing(root: Path, config: PeopleConfig, workers: int | None, progress: bool) -> None:
-    """Render what is not there; nobody else is rendering it now."""
-    tree, counts = _tree(root, config), _counts(config)
-    if _is_finished(root, config) and tree.is_there(counts):  # somebody else did it while this process waited
-        return
-    tree.make()
-    if not (root / RECIPE_FILE).exists():
-        write_text(root / RECIPE_FILE, _recipe(config, complete=False))
+def _render_missing(tree: Tree, config: PeopleConfig, counts: dict[str, int], workers: int, progress: bool) -> None:
+    """Render what is missing of ``counts`` pictures a split; the caller holds the lock."""
+    complete = _complete_splits(tree.root, config)
+    _write_recipe(tree.root, config, complete - counts.keys())
+    for split in counts:
+        tree.clear(split)
     everything = [(split, index) for split, count in counts.items() for index in range(count)]
     missing = [key for key in everything if not tree.is_done(*key)]
     if missing:
         from rendered_people.body import body_model
 
         body_model(progress)  # build the table once, before the workers ask for it
-    what = "rendering crowds" if is_of_crowds(config) else "rendering people"
+    what = f"rendering {config.kind} ({', '.join(counts)})"
     done = len(everything) - len(missing)
     with tqdm(total=len(everything), initial=done, desc=what, unit="image", disable=not progress) as bar:
-        for finished in _rendered(root, config, missing, _worker_count(workers, len(missing))):
+        for finished in _rendered(tree.root, config, missing, workers):
             bar.update(finished)
-    tree.finish(counts)
-    write_text(root / RECIPE_FILE, _recipe(config, complete=True))
-    tree.tidy()
+    for split, count in counts.items():
+        tree.finish(split, count)
+    _write_recipe(tree.root, config, complete | counts.keys())
 
 
-def _counts(config: PeopleConfig) -> dict[str, int]:
-    return {"train": config.train, "val": config.val}
+def _tree(root: Path, kind: str) -> Tree:
+    return (CrowdTree if kind == "crowds" else PeopleTree)(root)
 
 
-def _tree(root: Path, config: PeopleConfig) -> Tree | CrowdTree:
-    return CrowdTree(root) if is_of_crowds(config) else Tree(root)
+def _write_recipe(root: Path, config: PeopleConfig, complete: set[str]) -> None:
+    (version,) = config.recipe.values()
+    content = {"recipe": version, "config": asdict(config), "fingerprint": fingerprint(config),
+               "complete": {split: split in complete for split in SPLITS}}  # fmt: skip
+    write_text(root / RECIPE_FILE, json.dumps(content, indent=2) + "\n")
+
+
+def _complete_splits(root: Path, config: PeopleConfig) -> set[str]:
+    """Which splits of this very data set ``root`` holds whole; DataError if it holds something else."""
+    path = root / RECIPE_FILE
+    if not path.exists():
+        if root.exists() and (not root.is_dir() or any(root.iterdir())):
+            raise DataError(f"{root} is in use and holds no {RECIPE_FILE}: give an empty or a new folder")
+        return set()
+    try:
+        stored = json.loads(path.read_text())
+        found, complete = stored["fingerprint"], stored["complete"]
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise DataError(f"{path}: not the recipe of a rendering; delete {root} and render it again") from error
+    if found != fingerprint(config):
+        raise DataError(
+            f"{root} holds another rendering ({stored.get('config')}, recipe {stored.get('recipe')}): "
+            "give another folder, or delete this one"
+        )
+    if isinstance(complete, bool):  # a tree from before splits were rendered one at a time
+        complete = dict.fromkeys(SPLITS, complete)
+    return {split for split in SPLITS if complete.get(split)}
 
 
 def part_frequencies(root: Path) -> pandas.DataFrame:
     """Of the training pictures of ``root``: for each part the share (0..1) of images that contain it and of pixels."""
     import pandas
 
-    root, anatomy = Path(root), PASCAL if is_pascal(root) else LIP
-    if anatomy.crowds:
-        masks = sorted((root / "SegmentationPart").glob("train_*.png"))
-    else:
-        masks = sorted((root / "TrainVal_parsing_annotations" / "train_segmentations").glob("*.png"))
+    crowds = (Path(root) / "SegmentationPart").is_dir()
+    anatomy, tree = (PASCAL if crowds else LIP), _tree(root, "crowds" if crowds else "people")
+    first = tree.path(tree.mask, "train")
+    masks = sorted(first.parent.glob(f"train_*{first.suffix}"))
     if not masks:
         raise DataError(f"{root} holds no training masks: render the data set first (python -m rendered_people)")
     images, pixels = np.zeros(len(anatomy.parts)), np.zeros(len(anatomy.parts))
     for path in masks:
         mask = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
-        if mask is None:
-            raise DataError(f"{path} cannot be read: delete it and render the data set again")
         counts = np.bincount(mask.ravel(), minlength=len(anatomy.parts))[: len(anatomy.parts)]
         images += counts > 0
         pixels += counts / mask.size
-    table = {"part": anatomy.parts, "images": images / len(masks), "pixels": pixels / len(masks)}
-    return pandas.DataFrame(table).set_index("part")
+    shares = {"images": images / len(masks), "pixels": pixels / len(masks)}
+    return pandas.DataFrame(shares, index=pandas.Index(anatomy.parts, name="part"))
 
 
-def _recipe(config: PeopleConfig, *, complete: bool) -> str:
-    version = CROWD_RECIPE if is_of_crowds(config) else RECIPE
-    content = {"recipe": version, "config": asdict(config), "fingerprint": fingerprint(config), "complete": complete}
-    return json.dumps(content, indent=2) + "\n"
-
-
-def _is_finished(root: Path, config: PeopleConfig) -> bool:
-    """Whether ``root`` holds this very data set, whole; DataError if it holds something else."""
-    path = root / RECIPE_FILE
-    if not path.exists():
-        if root.exists() and (not root.is_dir() or any(root.iterdir())):
-            raise DataError(f"{root} is in use and holds no {RECIPE_FILE}: give an empty or a new folder")
-        return False
-    mend = f"delete {root} and render it again"
-    stored = read_json(path, "the recipe of rendered pictures", ("fingerprint", "complete"), mend=mend)
-    if stored["fingerprint"] != fingerprint(config):
-        raise DataError(
-            f"{root} holds another rendering ({stored.get('config')}, recipe {stored.get('recipe')}): "
-            "give another folder, or delete this one"
-        )
-    return bool(stored["complete"])
-
-
-def _worker_count(workers: int | None, jobs: int) -> int:
-    return max(min(workers or usable_cores(), -(-jobs // _BATCH)), 1)
-
-
-def _rendered(
-    root: Path, config: PeopleConfig, missing: list[tuple[str, int]], workers: int
-) -> Iterator[int]:
+def _rendered(root: Path, config: PeopleConfig, missing: list[tuple[str, int]], workers: int) -> Iterator[int]:
     """Render ``missing``; yields the number of pictures of each batch as it is done."""
     batches = [missing[start : start + _BATCH] for start in range(0, len(missing), _BATCH)]
-    if workers == 1:
+    if min(workers, len(batches)) <= 1:
         for batch in batches:
-            yield render_batch(root, config, batch)
+            yield _render_batch(root, config, batch)
         return
-    with worker_pool(workers) as pool:
-        waiting = list(reversed(batches))
-        running = set()
+    context = multiprocessing.get_context("spawn")  # a fork after torch or OpenCV began threads may hang
+    with ProcessPoolExecutor(min(workers, len(batches)), context, initializer=_start_worker) as pool:
         try:
-            while waiting or running:
-                with interrupts_waiting():  # submitting starts processes
-                    while waiting and len(running) < 2 * workers:
-                        running.add(pool.submit(render_batch, root, config, waiting.pop()))
-                done, running = wait(running, return_when=FIRST_COMPLETED)
-                for job in done:
-                    yield job.result()
+            with _starting_workers():
+                jobs = [pool.submit(_render_batch, root, config, batch) for batch in batches]
+            for job in as_completed(jobs):
+                yield job.result()
         except BrokenProcessPool as error:
             raise DataError(f"a process that rendered {root} was killed: run again with fewer workers") from error
         finally:  # on Ctrl-C let the pictures in work be finished, begin no more
@@ -210,26 +205,30 @@ def _rendered(
 
 
 @contextmanager
-def worker_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
-    """Processes for :func:`render_batch`, each of one thread; the first jobs start them."""
-    context = multiprocessing.get_context("spawn")  # a fork after torch or OpenCV began threads may hang
-    with environment(_ONE_THREAD), ProcessPoolExecutor(workers, context, initializer=_start_worker) as pool:
-        yield pool
+def _starting_workers() -> Iterator[None]:
+    """Processes started within have one thread each and leave Ctrl-C, which a terminal sends to all, to this one."""
+    environment, mask = os.environ.copy(), signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    os.environ.update(_ONE_THREAD)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(environment)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def _start_worker() -> None:
-    end_with_parent()
     cv2.setNumThreads(1)
-    keep_freed_memory()
+    parent = multiprocessing.parent_process()  # if it is killed, a worker would wait for its next batch for ever
+    threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
 
 
-def render_batch(root: Path, config: PeopleConfig, batch: list[tuple[str, int]]) -> int:
+def _render_batch(root: Path, config: PeopleConfig, batch: list[tuple[str, int]]) -> int:
     """Render the pictures ``batch``, (split, index) each, into the tree ``root``; returns how many."""
-    if is_of_crowds(config):
-        from rendered_people.crowd import render_crowd as render
-    else:
-        from rendered_people.person import render_person as render
-    tree = _tree(root, config)
+    from rendered_people import pictures
+
+    render = pictures.render_crowd if config.kind == "crowds" else pictures.render_person
+    tree = _tree(root, config.kind)
     for split, index in batch:
         tree.write(split, index, render(config.seed, split, index, config.size))
     return len(batch)

@@ -17,42 +17,32 @@ DOWN = 4  # column of ``Coordinates.down`` in a packed table
 @dataclass(frozen=True)
 class Surface:
     """A posed person: ``vertices`` (V, 3), ``faces`` (F, 3), ``owner`` (F,) 0 for the body, i + 1 for hanging[i];
-    ``table`` (V, 8) packed body coordinates of each vertex (of hangings: only the rest position and ``down``);
-    ``two_sided`` (F,) bool: seen from behind too."""
+    ``table`` (V, 8) packed body coordinates of each vertex (of hangings: only the rest position and ``down``)."""
 
     vertices: np.ndarray
     faces: np.ndarray
     owner: np.ndarray
     table: np.ndarray
-    two_sided: np.ndarray
 
 
 def build(model: BodyModel, shape: Shape, outfit: Outfit, transforms: np.ndarray, rng: np.random.Generator) -> Surface:
     """Dress the rest body, then pose body and clothes together."""
-    rest = [_puffed(model, shape, outfit, rng)]
-    tables, faces = [model.coordinates.packed], [model.faces]
     bones = transforms.reshape(-1, 12).astype(np.float32)
-    maps = [model.skinning @ bones]
-    owner, two_sided = [np.zeros(len(model.faces), int)], [np.zeros(len(model.faces), bool)]
-    start = len(rest[0])
+    rest = _puffed(model, shape, outfit, rng)
+    # of the body and each hanging: rest positions, bone maps, packed coordinates, triangles and their owner
+    pieces = [(rest, model.skinning @ bones, model.coordinates.packed, model.faces, np.zeros(len(model.faces), int))]
+    start = len(rest)
     for index, item in enumerate(outfit.hanging):
         points, triangles, skin = _LOFTS[item.kind](model, shape, item)
         table = np.zeros((len(points), 8), np.float32)
-        table[:, :3] = points
-        table[:, DOWN] = model.level(shape, points[:, 2])
-        rest.append(points)
-        tables.append(table)
-        faces.append(triangles + start)
-        maps.append(skin @ bones)
-        owner.append(np.full(len(triangles), index + 1))
-        two_sided.append(np.ones(len(triangles), bool))
+        table[:, :3], table[:, DOWN] = points, model.level(shape, points[:, 2])
+        pieces.append((points, skin @ bones, table, triangles + start, np.full(len(triangles), index + 1)))
         start += len(points)
-    rest = np.concatenate(rest)
+    rest, maps, table, faces, owner = map(np.concatenate, zip(*pieces, strict=True))
     # In one precision from here on: einsum is four times slower where it must convert as it goes.
-    maps = np.concatenate(maps).reshape(-1, 3, 4).astype(rest.dtype)
+    maps = maps.reshape(-1, 3, 4).astype(rest.dtype)
     posed = np.einsum("vij,vj->vi", maps[:, :, :3], rest) + maps[:, :, 3]
-    return Surface(posed.astype(np.float32), np.concatenate(faces), np.concatenate(owner), np.concatenate(tables),
-                   np.concatenate(two_sided))  # fmt: skip
+    return Surface(posed.astype(np.float32), faces, owner, table)
 
 
 def topmost(outfit: Outfit, at: Coordinates) -> np.ndarray:
@@ -94,11 +84,10 @@ def _wrinkles(rest: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return out / 2.5
 
 
-def _grid_faces(rows: int, columns: int, closed: bool) -> np.ndarray:
-    """Triangles of a grid of points, its columns joined into a tube if ``closed``."""
+def _grid_faces(rows: int, columns: int, *, tube: bool = False, ring: bool = False) -> np.ndarray:
+    """Triangles of a grid of points; a ``tube`` joins the last column to the first, a ``ring`` the last row too."""
     index = np.arange(rows * columns).reshape(rows, columns)
-    if closed:
-        index = np.concatenate([index, index[:, :1]], axis=1)
+    index = np.pad(index, ((0, ring), (0, tube or ring)), mode="wrap")
     a, b, c, d = index[:-1, :-1].ravel(), index[1:, :-1].ravel(), index[1:, 1:].ravel(), index[:-1, 1:].ravel()
     return np.concatenate([np.stack([a, b, c], 1), np.stack([a, c, d], 1)])
 
@@ -142,7 +131,7 @@ def _skirt(model: BodyModel, shape: Shape, item: Hanging):
         upperleg01__L=left * thigh * (1 - shin), upperleg01__R=(1 - left) * thigh * (1 - shin),
         lowerleg01__L=left * thigh * shin, lowerleg01__R=(1 - left) * thigh * shin,
     )  # fmt: skip
-    return points, _grid_faces(len(levels), RING, not item.opening), skin
+    return points, _grid_faces(len(levels), RING, tube=not item.opening), skin
 
 
 def _head_frame(model: BodyModel, shape: Shape) -> tuple[np.ndarray, np.ndarray]:
@@ -157,7 +146,7 @@ def _head_frame(model: BodyModel, shape: Shape) -> tuple[np.ndarray, np.ndarray]
 def _curtain(model: BodyModel, shape: Shape, item: Hanging):
     """Long hair: a sheet around the back and sides of the head, down to ``hem`` metres below the eyes."""
     centre, half = _head_frame(model, shape)
-    scale = shape.stature / 1.75
+    scale = shape.scale
     turn = np.linspace(-2.0, 2.0, 28)  # from the front left over the back to the front right
     drop = np.linspace(-0.6 * half[2], item.hem * scale, 12)
     rows = []
@@ -173,20 +162,20 @@ def _curtain(model: BodyModel, shape: Shape, item: Hanging):
     level = np.repeat(drop, len(turn)) / scale
     with_trunk = 0.85 * _smooth((level - 0.06) / 0.16)
     skin = _weights(model, len(points), head=1 - with_trunk, spine01=0.4 * with_trunk, neck01=0.6 * with_trunk)
-    return points, _grid_faces(len(drop), len(turn), False), skin
+    return points, _grid_faces(len(drop), len(turn)), skin
 
 
 def _tail(model: BodyModel, shape: Shape, item: Hanging):
     """A pony tail: a tube from the back of the head."""
     centre, half = _head_frame(model, shape)
-    scale = shape.stature / 1.75
+    scale = shape.scale
     t = np.linspace(0, 1, 10)
     length = (0.12 + item.hem * 0.6) * scale
     path = np.column_stack([0 * t, half[1] + 0.02 + 0.045 * np.sin(t * 2.6), 0.5 * half[2] - length * t]) + centre
     thick = 0.034 * scale * (0.5 + np.sin(np.pi * np.clip(t * 0.85 + 0.12, 0, 1)))
     points = _tube(path, thick, 12)
     share = _smooth((np.repeat(t, 12) * length - 0.12) / 0.2) * 0.7
-    return points, _grid_faces(len(t), 12, True), _weights(model, len(points), head=1 - share, spine01=share)
+    return points, _grid_faces(len(t), 12, tube=True), _weights(model, len(points), head=1 - share, spine01=share)
 
 
 def _bun(model: BodyModel, shape: Shape, item: Hanging):
@@ -196,25 +185,24 @@ def _bun(model: BodyModel, shape: Shape, item: Hanging):
     size = 0.045 * shape.stature / 1.75
     path = np.column_stack([0 * t, half[1] + 0.01 + 0 * t, 0.55 * half[2] + size * np.cos(np.pi * t)]) + centre
     points = _tube(path, size * np.sin(np.pi * t), 12)
-    return points, _grid_faces(len(t), 12, True), _weights(model, len(points), head=1.0)
+    return points, _grid_faces(len(t), 12, tube=True), _weights(model, len(points), head=1.0)
 
 
 def _brim(model: BodyModel, shape: Shape, item: Hanging):
     """A hat's brim all around, or a cap's peak in front."""
     centre, half = _head_frame(model, shape)
-    scale = shape.stature / 1.75
+    scale = shape.scale
     turn = np.linspace(-np.pi, np.pi, 36) if item.kind == "brim" else np.linspace(np.pi - 1.15, np.pi + 1.15, 20)
+    peak = np.sqrt(np.clip(np.cos((turn - np.pi) * 1.3), 0, 1)) if item.kind == "cap" else 1.0
     rows = []
     for step in np.linspace(0, 1, 4):
-        out = 0.012 + item.thickness * scale * step
-        if item.kind == "cap":
-            out = 0.012 + item.thickness * scale * step * np.sqrt(np.clip(np.cos((turn - np.pi) * 1.3), 0, 1))
+        out = 0.012 + item.thickness * scale * step * peak
         y = np.cos(turn) * (half[1] + out)
         x = np.sin(turn) * (half[0] + out)
         tilt = -0.25 * y - 0.018 * step * scale
         rows.append(np.column_stack([x, y, tilt + (0.075 + item.top) * scale * 0.9]) + centre)
     points = np.concatenate(rows)
-    return points, _grid_faces(4, len(turn), False), _weights(model, len(points), head=1.0)
+    return points, _grid_faces(4, len(turn)), _weights(model, len(points), head=1.0)
 
 
 def _scarf(model: BodyModel, shape: Shape, item: Hanging):
@@ -223,7 +211,7 @@ def _scarf(model: BodyModel, shape: Shape, item: Hanging):
     at = model.coordinates
     ring = shape.vertices[(at.neck > 0.0) & (at.neck < 0.35)]
     centre, half = (ring.min(0) + ring.max(0)) / 2, np.ptp(ring, axis=0) / 2
-    scale = shape.stature / 1.75
+    scale = shape.scale
     around = np.linspace(-np.pi, np.pi, 28, endpoint=False)
     points = []
     for tube in np.linspace(-np.pi, np.pi, 10, endpoint=False):
@@ -232,10 +220,7 @@ def _scarf(model: BodyModel, shape: Shape, item: Hanging):
         rise = 0.35 * y + np.sin(tube) * item.thickness * 1.3 * scale
         points.append(np.column_stack([x, y + centre[1], centre[2] + rise]))
     points = np.concatenate(points)
-    index = np.arange(len(points)).reshape(10, 28)
-    index = np.pad(index, ((0, 1), (0, 1)), mode="wrap")
-    a, b, c, d = index[:-1, :-1].ravel(), index[1:, :-1].ravel(), index[1:, 1:].ravel(), index[:-1, 1:].ravel()
-    faces = np.concatenate([np.stack([a, b, c], 1), np.stack([a, c, d], 1)])
+    faces = _grid_faces(10, 28, ring=True)
     skin = _weights(model, len(points), neck01=0.7, spine01=0.3)
     if not item.hem:
         return points, faces, skin
@@ -252,7 +237,7 @@ def _scarf(model: BodyModel, shape: Shape, item: Hanging):
     tail = np.concatenate(end)
     tail_weights = _smooth(np.repeat(levels, 5) / 0.4)
     tail_skin = _weights(model, len(tail), spine01=1 - tail_weights, spine03=tail_weights)
-    return (np.concatenate([points, tail]), np.concatenate([faces, _grid_faces(10, 5, False) + len(points)]),
+    return (np.concatenate([points, tail]), np.concatenate([faces, _grid_faces(10, 5) + len(points)]),
             vstack([skin, tail_skin]).tocsr())  # fmt: skip
 
 

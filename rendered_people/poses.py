@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
 
 import numpy as np
 
@@ -58,10 +57,9 @@ class Pose:
     pitch: float = 0.0  # of the whole body: forwards
 
 
-def sample_pose(rng: np.random.Generator, family: str | None = None) -> Pose:
-    """A random pose of ``family``, or of a family drawn by its frequency."""
-    names, shares = zip(*FAMILIES.items(), strict=True)
-    family = family or str(rng.choice(names, p=np.array(shares) / sum(shares)))
+def sample_pose(rng: np.random.Generator) -> Pose:
+    """A random pose of a family drawn by its frequency."""
+    family = str(rng.choice(list(FAMILIES), p=np.array(list(FAMILIES.values())) / sum(FAMILIES.values())))
     pose = Pose(family)
     u, n = rng.uniform, rng.normal
     pose.bend, pose.lean, pose.twist = n(3, 4), n(0, 4), n(0, 7)
@@ -163,26 +161,20 @@ _POSERS = {"stand": _stand, "walk": _walk, "run": _run, "sit": _sit, "reach": _r
 
 def about(axis: np.ndarray, degrees: float) -> np.ndarray:
     """(3, 3) rotation about ``axis`` by ``degrees``, right-handed."""
-    k = _crossing(np.asarray(axis, float) / _length(axis))
-    return _rotation(k, k @ k, degrees)
-
-
-def _crossing(axis: np.ndarray) -> np.ndarray:
-    """(3, 3) matrix of the cross product with ``axis``."""
-    x, y, z = axis
-    return np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
-
-
-def _rotation(k: np.ndarray, square: np.ndarray, degrees: float) -> np.ndarray:
-    """Rodrigues' formula, from the cross product with the axis and its square."""
-    angle = np.deg2rad(degrees)
-    return _UNTURNED + np.sin(angle) * k + (1 - np.cos(angle)) * square
+    return _turner(np.asarray(axis, float) / _length(axis))(degrees)
 
 
 def _turner(axis: np.ndarray) -> Callable[[float], np.ndarray]:
-    """:func:`about` of one axis: a pose takes some eighty rotations, nearly all about the three of the frame."""
-    k = _crossing(axis)
-    return partial(_rotation, k, k @ k)
+    """:func:`about` of one unit axis: a pose takes some eighty rotations, nearly all about the three of the frame."""
+    x, y, z = axis
+    k = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])  # the cross product with the axis, for Rodrigues' formula
+    square = k @ k
+
+    def turn(degrees: float) -> np.ndarray:
+        angle = np.deg2rad(degrees)
+        return _UNTURNED + np.sin(angle) * k + (1 - np.cos(angle)) * square
+
+    return turn
 
 
 _UNTURNED = np.eye(3)
@@ -207,8 +199,7 @@ def rotations(pose: Pose, model: BodyModel, shape: Shape) -> dict[str, np.ndarra
     head = about_x(pose.nod / 4) @ about_y(pose.tilt / 4) @ about_z(pose.look / 4)
     out |= {name: head for name in ("neck01", "neck02", "neck03", "head")}
     at = {name: shape.bones[index] for name, index in model.bone.items()}
-    for side, arm, leg in (("L", pose.left_arm, pose.left_leg), ("R", pose.right_arm, pose.right_leg)):
-        sign = 1 if side == "L" else -1
+    for side, sign, arm, leg in (("L", 1, pose.left_arm, pose.left_leg), ("R", -1, pose.right_arm, pose.right_leg)):
         out |= _arm_rotations(at, arm, side, sign)
         out |= _leg_rotations(at, leg, side, sign)
     return out
@@ -261,7 +252,7 @@ def _possible(model: BodyModel, shape: Shape, transforms: np.ndarray) -> bool:
     """No forearm or hand inside trunk, thighs or head, nor one arm inside the other."""
     heads = np.einsum("bij,bj->bi", transforms[:, :, :3], shape.bones) + transforms[:, :, 3]
     at = {name: heads[index] for name, index in model.bone.items()}
-    scale = shape.stature / 1.75
+    scale = shape.scale
     hips = (at["upperleg01.L"] + at["upperleg01.R"]) / 2
     arms = {}
     for side in "LR":

@@ -7,7 +7,6 @@ centre's ray met, never a blend.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 
@@ -16,40 +15,24 @@ from embreex.mesh_construction import TriangleMesh
 from embreex.rtcore import EmbreeDevice
 from embreex.rtcore_scene import EmbreeScene
 
-from mula_lib.anatomy import LIP, PASCAL
+from mula_lib.anatomy import Anatomy
 from rendered_people.body import JOINT_DEPTH, JOINTS, body_model, vertex_normals
-from rendered_people.garments import Surface
 from rendered_people.paint import body_parts, labels_and_colours
-from rendered_people.scene import Actor, Light, Scene, View
+from rendered_people.scene import Actor, Scene, View
 
 
 @dataclass(frozen=True)
 class Drawing:
-    """People without a background: ``colour`` (H, W, 3) float premultiplied by ``cover`` (H, W) in 0..1; ``mask``
-    (H, W) uint8 LIP parts of the subject; ``joints`` (16, 2) columns and rows; ``hidden`` (16,) bool."""
+    """M people without a background: ``colour`` (H, W, 3) float premultiplied by ``cover`` (H, W) in 0..1; ``mask``
+    (H, W) uint8 parts; ``people`` (H, W) uint8: whose each pixel is, from 1, 0 nobody's; ``joints`` (M, J, 2) columns
+    and rows; ``hidden`` (M, J) bool."""
 
     colour: np.ndarray
     cover: np.ndarray
     mask: np.ndarray
-    joints: np.ndarray
-    hidden: np.ndarray
-
-
-@dataclass(frozen=True)
-class CrowdDrawing:
-    """M people without a background: as :class:`Drawing`, with ``mask`` (H, W) uint8 PASCAL parts, ``joints``
-    (M, 14, 2), ``hidden`` (M, 14), and ``people`` (H, W) uint8: whose each pixel is, from 1; 0 nobody's."""
-
-    colour: np.ndarray
-    cover: np.ndarray
-    mask: np.ndarray
-    joints: np.ndarray
-    hidden: np.ndarray
     people: np.ndarray
-
-
-# (index of the actor, the actor, owner and table of the points met, their LIP parts) -> (N,) uint8
-Label = Callable[[int, Actor, np.ndarray, np.ndarray, np.ndarray], np.ndarray]
+    joints: np.ndarray
+    hidden: np.ndarray
 
 
 class _Caster:
@@ -63,25 +46,21 @@ class _Caster:
         chosen = [_facing_camera(actor, view) for actor in actors]
         self.face = np.concatenate(chosen)  # index within its actor
         self.actor = np.repeat(np.arange(len(actors)), [len(faces) for faces in chosen])
-        meshes = [_compact(actor.surface, kept) for actor, kept in zip(actors, chosen, strict=True)]
-        starts = np.cumsum([0, *(len(vertices) for vertices, _ in meshes)])
-        faces = np.concatenate([faces + start for (_, faces), start in zip(meshes, starts[:-1], strict=True)])
+        vertices = np.concatenate([actor.surface.vertices for actor in actors])
+        starts = np.cumsum([0, *(len(actor.surface.vertices) for actor in actors)])
+        faces = np.concatenate([actor.surface.faces[kept] + start
+                                for actor, kept, start in zip(actors, chosen, starts, strict=False)])  # fmt: skip
+        used = np.zeros(len(vertices), bool)
+        used[faces] = True
+        faces = (np.cumsum(used) - 1)[faces]
+        # embreex asks for one number at a time, and gets it from a row of Python's twice as fast as from an array's.
+        rows = np.fromiter(faces.tolist(), dtype=object, count=len(faces))
         self._scene = EmbreeScene(_device())
-        self._mesh = _mesh(self._scene, np.concatenate([vertices for vertices, _ in meshes]), faces)
+        self._mesh = TriangleMesh(self._scene, vertices[used], rows)
 
     def cast(self, directions: np.ndarray) -> dict[str, np.ndarray]:
         """First hits of rays from the camera: primID (-1: none), tfar (the depth), u, v."""
         return self._scene.run(np.zeros_like(directions), directions, output=True)
-
-
-def _mesh(scene: EmbreeScene, vertices: np.ndarray, faces: np.ndarray) -> TriangleMesh:
-    """Hand ``vertices`` (V, 3) and ``faces`` (F, 3) over; the mesh must outlive the scene's rays."""
-    # embreex asks for one number at a time, and gets it from a row of Python's twice as fast as from an array's.
-    rows = np.fromiter(faces.tolist(), dtype=object, count=len(faces))
-    try:
-        return TriangleMesh(scene, vertices, rows)
-    except (TypeError, ValueError):  # a release that reads whole arrays
-        return TriangleMesh(scene, vertices, faces.astype(np.int32))
 
 
 @cache
@@ -112,66 +91,32 @@ def _facing_camera(actor: Actor, view: View) -> np.ndarray:
     corners = surface.faces.T
     x, y = column[corners], row[corners]  # each (3, F)
     turn = (x[1] - x[0]) * (y[2] - y[0]) - (y[1] - y[0]) * (x[2] - x[0])
-    seen = surface.two_sided | (turn < 0)
+    seen = (turn < 0) | (surface.owner > 0)  # what hangs is seen from behind too
+    if not all_ahead:
+        seen &= ahead[surface.faces].all(1)
     for side, end in ((x, view.width), (y, view.height)):
         seen &= (np.minimum(np.minimum(side[0], side[1]), side[2]) < end + 1) & (
             np.maximum(np.maximum(side[0], side[1]), side[2]) > -2
         )
-    if not all_ahead:
-        seen &= ahead[surface.faces].all(1)
     return np.flatnonzero(seen)
 
 
-def _compact(surface: Surface, kept: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The triangles ``kept`` with only the vertices that they use: (V, 3) float32 and (F, 3)."""
-    faces = surface.faces[kept]
-    used = np.zeros(len(surface.vertices), bool)
-    used[faces] = True
-    return surface.vertices[used], (np.cumsum(used) - 1)[faces]
-
-
-def draw(scene: Scene) -> Drawing:
-    """Render a scene's people; the mask and the joints are the subject's, in LIP's terms."""
-    actors = (scene.subject, *scene.others)
-    caster = _Caster(actors, scene.view)
-    points = _points(caster, scene.view, scene.subject, 0)
-
-    def label(index: int, actor: Actor, owner: np.ndarray, table: np.ndarray, lip: np.ndarray) -> np.ndarray:
-        return lip if index == 0 else np.zeros_like(lip)
-
-    (mask,), colour, cover = _photographed(caster, scene.view, scene.light, actors, (label,))
-    lip = slice(len(LIP.joints))
-    return Drawing(colour, cover, mask, points[0][lip], points[1][lip])
-
-
-def draw_crowd(actors: tuple[Actor, ...], view: View, light: Light) -> CrowdDrawing:
-    """Render people of equal standing, in PASCAL-Person-Part's terms."""
-    caster = _Caster(actors, view)
-    points = [_points(caster, view, actor, index) for index, actor in enumerate(actors)]
-    chosen = [JOINTS.index(name) for name in PASCAL.joints]
-
-    def part(index: int, actor: Actor, owner: np.ndarray, table: np.ndarray, lip: np.ndarray) -> np.ndarray:
-        return body_parts(actor.outfit, owner, table)
-
-    def person(index: int, actor: Actor, owner: np.ndarray, table: np.ndarray, lip: np.ndarray) -> np.ndarray:
-        return np.full(len(owner), index + 1, np.uint8)
-
-    (mask, people), colour, cover = _photographed(caster, view, light, actors, (part, person))
+def draw(scene: Scene, anatomy: Anatomy) -> Drawing:
+    """Render a scene's people with the parts and joints of ``anatomy``, LIP's or PASCAL-Person-Part's."""
+    caster, view = _Caster(scene.actors, scene.view), scene.view
+    chosen = [JOINTS.index(name) for name in anatomy.joints]
+    points = [_points(caster, view, actor, index) for index, actor in enumerate(scene.actors)]
     joints, hidden = (np.stack([each[k][chosen] for each in points]) for k in (0, 1))
-    return CrowdDrawing(colour, cover, mask, joints, hidden, people)
-
-
-def _photographed(caster: _Caster, view: View, light: Light, actors: tuple[Actor, ...], labels: tuple[Label, ...]):
-    """(H, W) arrays of each kind of label, (H, W, 3) colour and (H, W) cover, the last two anti-aliased."""
     height, width = view.height, view.width
     centres, corners = np.mgrid[:height, :width], np.mgrid[: height + 1, : width + 1] - 0.5
     rows, columns = np.concatenate([centres.reshape(2, -1), corners.reshape(2, -1)], axis=1)
-    masks, colour, cover = _trace(caster, light, actors, view.directions(columns, rows), labels)
+    mask, people, colour, cover = _trace(caster, scene, anatomy, view.directions(columns, rows))
     pixels = height * width
-    smooth = [(values[:pixels].reshape(height, width, -1)
-               + _corners(values[pixels:].reshape(height + 1, width + 1, -1))) / 2
-              for values in (colour, cover)]  # fmt: skip
-    return [mask[:pixels].reshape(height, width) for mask in masks], smooth[0], smooth[1][..., 0]
+    mask, people = (values[:pixels].reshape(height, width) for values in (mask, people))
+    colour, cover = ((values[:pixels].reshape(height, width, -1)
+                      + _corners(values[pixels:].reshape(height + 1, width + 1, -1))) / 2
+                     for values in (colour, cover))  # fmt: skip
+    return Drawing(colour, cover[..., 0], mask, people, joints, hidden)
 
 
 def _corners(grid: np.ndarray) -> np.ndarray:
@@ -179,12 +124,11 @@ def _corners(grid: np.ndarray) -> np.ndarray:
     return (grid[:-1, :-1] + grid[1:, :-1] + grid[:-1, 1:] + grid[1:, 1:]) / 4
 
 
-def _trace(
-    caster: _Caster, light: Light, actors: tuple[Actor, ...], directions: np.ndarray, labels: tuple[Label, ...]
-):
-    """Labels (N,) of each kind, colours (N, 3), zero where nothing is, and cover (N,) of rays ``directions`` (N, 3)."""
+def _trace(caster: _Caster, scene: Scene, anatomy: Anatomy, directions: np.ndarray):
+    """What rays ``directions`` (N, 3) meet: parts and people (N,) uint8, colours (N, 3) and cover (N,) float, all zero
+    where nothing is."""
     hits = caster.cast(directions)
-    masks = [np.zeros(len(directions), np.uint8) for _ in labels]
+    mask, people = np.zeros(len(directions), np.uint8), np.zeros(len(directions), np.uint8)
     colours = np.zeros((len(directions), 3), np.float32)
     found = hits["primID"] >= 0
     met = np.flatnonzero(found)
@@ -192,7 +136,7 @@ def _trace(
     u, v = hits["u"][met], hits["v"][met]
     shares = np.stack([1 - u - v, u, v])
     whose = caster.actor[primitive]
-    for index, actor in enumerate(actors):
+    for index, actor in enumerate(scene.actors):
         own = np.flatnonzero(whose == index)
         if not len(own):
             continue
@@ -202,10 +146,10 @@ def _trace(
         parts, albedo = labels_and_colours(body_model(), actor.outfit, owner, table)
         towards = directions[met[own]]
         normals *= -np.sign((normals * towards).sum(1, keepdims=True))  # the inside of a skirt is lit from inside
-        colours[met[own]] = albedo * light.shade(normals)
-        for mask, label in zip(masks, labels, strict=True):
-            mask[met[own]] = label(index, actor, owner, table, parts)
-    return masks, colours, found.astype(np.float32)
+        colours[met[own]] = albedo * scene.light.shade(normals)
+        mask[met[own]] = body_parts(actor.outfit, owner, table) if anatomy.crowds else parts
+        people[met[own]] = index + 1
+    return mask, people, colours, found.astype(np.float32)
 
 
 def _interpolated(actor: Actor, corners: np.ndarray, shares: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -39,8 +39,7 @@ class View:
 
     def directions(self, columns: np.ndarray, rows: np.ndarray) -> np.ndarray:
         """(N, 3) float32 ray directions with Z = 1 through pixel positions."""
-        x = (columns + self.left + 0.5) / self.zoom
-        y = (rows + self.top + 0.5) / self.zoom
+        x, y = (columns + self.left + 0.5) / self.zoom, (rows + self.top + 0.5) / self.zoom
         return np.stack([x, y, np.ones_like(x)], axis=1).astype(np.float32)
 
 
@@ -63,16 +62,15 @@ class Light:
 
 @dataclass(frozen=True)
 class Scene:
-    """A subject (the one that is annotated), others around, a window and a light."""
+    """People, a window and a light."""
 
-    subject: Actor
-    others: tuple[Actor, ...]
+    actors: tuple[Actor, ...]
     view: View
     light: Light
 
 
 def sample_scene(rng: np.random.Generator, size: int) -> Scene:
-    """A random scene whose picture is ``size`` pixels at its longer edge."""
+    """A person, the first of the actors, and others around; the picture's longer edge is ``size`` pixels."""
     model = body_model()
     azimuth = rng.normal(0, 38) if rng.random() < 0.65 else rng.uniform(-180, 180)
     elevation, roll = np.clip(rng.normal(6, 9), -15, 40), rng.normal(0, 4)
@@ -86,7 +84,27 @@ def sample_scene(rng: np.random.Generator, size: int) -> Scene:
         behind = rng.uniform(0.3, 2.5) if rng.random() < 0.85 else rng.uniform(-0.6, -0.2)
         place = np.array([side, rng.normal(0, 0.1), distance + behind])
         others.append(sample_actor(rng, model, tilt @ about_z(rng.uniform(-180, 180)), place))
-    return Scene(subject, tuple(others), view, sample_light(rng, tilt))
+    return Scene((subject, *others), view, sample_light(rng, tilt))
+
+
+def sample_crowd(rng: np.random.Generator, size: int, count: int) -> Scene:
+    """``count`` people on one ground, side by side and before each other."""
+    model = body_model()
+    elevation, roll = np.clip(rng.normal(6, 8), -8, 35), rng.normal(0, 3)
+    tilt = about_y(roll) @ about_x(elevation)
+    distance = float(np.exp(rng.uniform(np.log(3.2), np.log(9))))
+    steps = rng.uniform(0.3, 0.85, count)  # metres from one to the next; under 0.5 they overlap
+    aside = np.cumsum(steps) - steps.sum() / 2
+    behind = rng.uniform(-0.5, 1.1, count) * min(1.0, distance / 5)
+    facing = rng.normal(0, 50) if rng.random() < 0.6 else None  # a group that looks somewhere, or everybody elsewhere
+    actors = []
+    for x, z in zip(aside, behind, strict=True):
+        azimuth = rng.uniform(-180, 180) if facing is None else rng.normal(facing, 35)
+        # The ground rises in the picture as it goes back; who is farther away stands higher.
+        place = np.array([x, -z * np.sin(np.deg2rad(elevation)) + rng.normal(0, 0.06), distance + z])
+        actors.append(sample_actor(rng, model, tilt @ about_z(azimuth), place))
+    points = np.concatenate([actor.surface.vertices[::7] for actor in actors])
+    return Scene(tuple(actors), sample_view(rng, points, size), sample_light(rng, tilt))
 
 
 def sample_actor(rng: np.random.Generator, model: BodyModel, turn: np.ndarray, place: np.ndarray) -> Actor:
@@ -102,7 +120,7 @@ def sample_actor(rng: np.random.Generator, model: BodyModel, turn: np.ndarray, p
         turned = (points - middle) @ turn.T
         return (turned @ np.array([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]]) + place).astype(np.float32)
 
-    return Actor(replace(surface, vertices=seen(surface.vertices)), outfit, seen(joints), shape.stature / 1.75)
+    return Actor(replace(surface, vertices=seen(surface.vertices)), outfit, seen(joints), shape.scale)
 
 
 def sample_view(rng: np.random.Generator, points: np.ndarray, size: int) -> View:

@@ -1,4 +1,4 @@
-"""Files of a rendered tree: LIP's own layout, written so that a reader never sees half a file.
+"""The files of a rendered tree, written so that a reader never sees half of one; :class:`PeopleTree` is LIP's layout.
 
 ::
 
@@ -12,9 +12,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from collections.abc import Iterable
 from functools import cached_property
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,154 +20,114 @@ import cv2
 import numpy as np
 
 from mula_lib.anatomy import LIP
-from mula_lib.files import PARTIAL, DataError, remove_partials, storage_error, write_text
+from mula_lib.files import remove_partials, write_bytes, write_text
 
 if TYPE_CHECKING:
-    from rendered_people.person import Person
+    from rendered_people.pictures import Crowd, Person
 
 SPLITS = ("train", "val")
 _QUALITY = 95  # of the JPEG files; a camera's own losses are already in the pixels
 
 
-def stem(split: str, index: int) -> str:
-    """The file name of a picture, without its extension."""
-    return f"{split}_{index:06d}"
-
-
 class Tree:
-    """Paths and files below a root. The row of each finished picture waits in ``.rows`` until the CSV is written."""
+    """Paths below ``root``, as patterns of ``{split}`` and ``{stem}``.
+
+    A picture's annotation is written last: where it is, the picture is whole. Layouts say which the patterns are, what
+    an annotation holds (``encoded``), and whether a picture has one (``is_annotated``).
+    """
+
+    image: str
+    mask: str
+    annotation: str
+    lists: tuple[str, ...]  # files of a split that are written when all its pictures are there; the first has their ids
 
     def __init__(self, root: Path) -> None:
-        self.root = root
+        self.root = Path(root)
 
-    def image(self, split: str, index: int) -> Path:
-        return self.root / "TrainVal_images" / f"{split}_images" / f"{stem(split, index)}.jpg"
+    def path(self, pattern: str, split: str, index: int = 0) -> Path:
+        """The file of a picture, or of a split."""
+        return self.root / pattern.format(split=split, stem=_stem(split, index))
 
-    def mask(self, split: str, index: int) -> Path:
-        folder = self.root / "TrainVal_parsing_annotations" / f"{split}_segmentations"
-        return folder / f"{stem(split, index)}.png"
+    def is_there(self, split: str, count: int) -> bool:
+        """Whether a split's lists and ``count`` pictures with masks exist, by name alone."""
 
-    def csv(self, split: str) -> Path:
-        return self.root / "TrainVal_pose_annotations" / f"lip_{split}_set.csv"
+        def pictures(pattern: str) -> int:
+            folder = self.path(pattern, split).parent
+            return sum(name.startswith(split) for name in os.listdir(folder)) if folder.is_dir() else 0
 
-    def ids(self, split: str) -> Path:
-        return self.root / "TrainVal_images" / f"{split}_id.txt"
-
-    def row(self, split: str, index: int) -> Path:
-        return self.root / ".rows" / f"{stem(split, index)}.csv"
-
-    def make(self) -> None:
-        """Create the folders; DataError where that cannot be."""
-        make_folders(
-            self.root,
-            (path(split, 0) for split in SPLITS for path in (self.image, self.mask, self.row)),
-            (self.csv(split) for split in SPLITS),
+        return all(self.path(pattern, split).exists() for pattern in self.lists) and all(
+            pictures(pattern) >= count for pattern in (self.image, self.mask)
         )
 
-    def is_there(self, counts: dict[str, int]) -> bool:
-        """Whether every file that ``counts`` pictures of each split need exists, by name alone."""
-        for split, count in counts.items():
-            if not (self.csv(split).exists() and self.ids(split).exists()):
-                return False
-            for path in (self.image(split, 0), self.mask(split, 0)):
-                names = set(os.listdir(path.parent)) if path.parent.exists() else set()
-                if not all(f"{stem(split, index)}{path.suffix}" in names for index in range(count)):
-                    return False
-        return True
-
     def is_done(self, split: str, index: int) -> bool:
-        """Whether a picture is here and whole."""
-        return self._row(split, index) is not None
+        """Whether a picture, its mask and its annotation are here and whole."""
+        image, mask = (self.path(pattern, split, index) for pattern in (self.image, self.mask))
+        return (
+            self.is_annotated(split, index) and _ends_with(image, b"\xff\xd9") and _ends_with(mask, b"IEND\xaeB`\x82")
+        )
 
-    def _row(self, split: str, index: int) -> str | None:
-        """The CSV row of a picture that is here and whole, else None."""
-        path = self.row(split, index)
-        row = path.read_text(errors="replace").strip() if path.exists() else self._rows_of_csv.get(stem(split, index))
-        if row is None or len(row.split(",")) != 1 + 3 * len(LIP.joints):
-            return None
-        return row if are_whole(self.image(split, index), self.mask(split, index)) else None
+    def write(self, split: str, index: int, picture: Person | Crowd) -> None:
+        """Write one picture with its mask and annotation."""
+        for pattern, content in (
+            (self.image, cv2.imencode(".jpg", picture.image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])[1]),
+            (self.mask, cv2.imencode(".png", picture.mask, [cv2.IMWRITE_PNG_COMPRESSION, 9])[1]),
+            (self.annotation, self.encoded(split, index, picture)),
+        ):
+            write_bytes(self.path(pattern, split, index), content, durable=False)
+
+    def clear(self, split: str) -> None:
+        """Remove what killed processes left half-written."""
+        for pattern in (self.image, self.mask, self.annotation, *self.lists):
+            remove_partials(self.path(pattern, split).parent)
+
+    def finish(self, split: str, count: int) -> None:
+        """Write the lists of a split whose ``count`` pictures are all there."""
+        write_text(self.path(self.lists[0], split), "".join(f"{_stem(split, index)}\n" for index in range(count)))
+
+
+class PeopleTree(Tree):
+    """LIP's layout. The row of each finished picture waits in ``.rows`` until the CSV is written."""
+
+    image = "TrainVal_images/{split}_images/{stem}.jpg"
+    mask = "TrainVal_parsing_annotations/{split}_segmentations/{stem}.png"
+    annotation = ".rows/{split}/{stem}.csv"
+    csv = "TrainVal_pose_annotations/lip_{split}_set.csv"
+    lists = ("TrainVal_images/{split}_id.txt", csv)
+
+    def is_annotated(self, split: str, index: int) -> bool:
+        return self._row(split, index).count(",") == 3 * len(LIP.joints)
+
+    def encoded(self, split: str, index: int, picture: Person) -> bytes:
+        cells = [f"{_stem(split, index)}.jpg"]
+        for (column, row), occluded in zip(picture.joints, picture.occluded, strict=True):
+            cells += [str(round(column)), str(round(row)), str(int(occluded))] if np.isfinite(column) else ["nan"] * 3
+        return (",".join(cells) + "\n").encode()
+
+    def finish(self, split: str, count: int) -> None:
+        write_text(self.path(self.csv, split), "".join(f"{self._row(split, index)}\n" for index in range(count)))
+        super().finish(split, count)
+        shutil.rmtree(self.path(self.annotation, split).parent, ignore_errors=True)
+        with contextlib.suppress(OSError):  # rows of the other split wait there
+            (self.root / ".rows").rmdir()
+
+    def _row(self, split: str, index: int) -> str:
+        """The CSV row of a picture; empty if it has none."""
+        path = self.path(self.annotation, split, index)
+        return path.read_text().strip() if path.exists() else self._rows_of_csv.get(_stem(split, index), "")
 
     @cached_property
     def _rows_of_csv(self) -> dict[str, str]:
-        """By stem, of a tree that was complete before."""
-        texts = [path.read_text(errors="replace") for split in SPLITS if (path := self.csv(split)).exists()]
+        """By stem, of splits that were complete before."""
+        texts = [path.read_text() for split in SPLITS if (path := self.path(self.csv, split)).exists()]
         return {line.split(".jpg,")[0]: line for text in texts for line in text.splitlines()}
 
-    def write(self, split: str, index: int, person: Person) -> None:
-        """Write one picture; its row last, so that a row says that the picture is whole."""
-        write_pictures(self.image(split, index), person.image, self.mask(split, index), person.mask)
-        row = _csv_row(f"{stem(split, index)}.jpg", person)
-        write_quickly(self.row(split, index), (row + "\n").encode())
 
-    def finish(self, counts: dict[str, int]) -> None:
-        """Write the lists of ``counts`` pictures of each split, which must all be there."""
-        for split in SPLITS:
-            write_text(self.csv(split), "".join(f"{self._row(split, i)}\n" for i in range(counts[split])))
-            write_text(self.ids(split), "".join(f"{stem(split, i)}\n" for i in range(counts[split])))
-
-    def tidy(self) -> None:
-        """Remove what is not needed once the lists hold everything."""
-        shutil.rmtree(self.root / ".rows", ignore_errors=True)
-
-
-def _csv_row(name: str, person: Person) -> str:
-    cells = [name]
-    for (column, row), occluded in zip(person.joints, person.occluded, strict=True):
-        missing = not np.isfinite(column)
-        cells += ["nan"] * 3 if missing else [str(round(column)), str(round(row)), str(int(occluded))]
-    return ",".join(cells)
-
-
-def make_folders(root: Path, *files: Iterable[Path]) -> None:
-    """Create the folders of ``files`` below ``root``, and clear them of what killed processes left half-written.
-
-    Raises :class:`DataError` where that cannot be.
-    """
-    for path in chain(*files):
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise DataError(f"cannot write below {root}: {error.strerror}; give another folder") from error
-        remove_partials(path.parent)
-
-
-def are_whole(image: Path, mask: Path) -> bool:
-    """Whether both files are there and end as a JPEG and a PNG must."""
-    return _ends_with(image, b"\xff\xd9") and _ends_with(mask, b"IEND\xaeB`\x82")
+def _stem(split: str, index: int) -> str:
+    return f"{split}_{index:06d}"
 
 
 def _ends_with(path: Path, ending: bytes) -> bool:
-    try:
-        with path.open("rb") as file:
-            file.seek(-len(ending), os.SEEK_END)
-            return file.read() == ending
-    except OSError:
-        return False
-
-
-def write_pictures(image: Path, pixels: np.ndarray, mask: Path, parts: np.ndarray) -> None:
-    """Write an (H, W, 3) RGB picture as JPEG and its (H, W) mask as PNG."""
-    for path, values, options in (
-        (image, pixels[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, _QUALITY]),
-        (mask, parts, [cv2.IMWRITE_PNG_COMPRESSION, 9]),
-    ):
-        write_quickly(path, cv2.imencode(path.suffix, values, options)[1])
-
-
-def write_quickly(path: Path, content: bytes | np.ndarray) -> None:
-    """Write a file of a folder that is there, atomically but without waiting for the disk.
-
-    ``files.atomic_path`` does more and takes three times as long, which thousands of small files feel: no two
-    processes write the same picture, and one that is lost in a power cut is found and rendered again.
-    """
-    temporary = f"{path.parent}{os.sep}.{path.name}.{os.getpid()}{PARTIAL}"
-    try:
-        with open(temporary, "wb") as file:
-            file.write(content)
-        os.replace(temporary, path)
-    except BaseException as error:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        if isinstance(error, OSError):
-            raise storage_error(path, error) from error
-        raise
+    with contextlib.suppress(OSError), path.open("rb") as file:
+        file.seek(-len(ending), os.SEEK_END)
+        return file.read() == ending
+    return False

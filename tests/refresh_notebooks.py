@@ -1,12 +1,13 @@
-"""Executes the numbered notebooks in place at their smoke defaults: ``python tests/refresh_notebooks.py [NAME …]``.
+"""Executes the numbered notebooks in place at their defaults: ``python tests/refresh_notebooks.py [NAME …]``.
 
 They are committed executed, because nbval compares with the stored outputs. What differs between two executions of the
-same code (times, progress bars, versions) is removed, so that a refresh changes what the code changed and no more.
+same code (times, progress bars, random names) is removed, so that a refresh changes what the code changed and no more.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 from pathlib import Path
@@ -25,12 +26,12 @@ TIMEOUT = 600  # seconds a cell
 
 def main(wanted: list[str]) -> None:
     """Refresh the notebooks whose names begin with one of ``wanted``, or all of them."""
+    os.environ["PYTHONPATH"] = str(NOTEBOOKS.parent)  # kernels import this checkout
     for path in sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb")):
         if not wanted or path.name.startswith(tuple(wanted)):
             notebook = nbformat.read(path, as_version=4)
-            NotebookClient(
-                notebook, timeout=TIMEOUT, kernel_name="python3", resources={"metadata": {"path": str(NOTEBOOKS)}}
-            ).execute()
+            where = {"metadata": {"path": str(NOTEBOOKS)}}
+            NotebookClient(notebook, timeout=TIMEOUT, kernel_name="python3", resources=where).execute()
             settle(notebook)
             write_text(path, nbformat.writes(notebook))
             print(f"{path.name}: {path.stat().st_size / 1024:.0f} kB")
@@ -38,18 +39,18 @@ def main(wanted: list[str]) -> None:
 
 def settle(notebook: NotebookNode) -> None:
     """Remove from an executed notebook what another execution would not repeat."""
-    kept_views = set()
+    views = []
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)
-        if cell.cell_type != "code":
-            continue
-        cell.outputs = [output for output in cell.outputs if not _is_progress_bar(output)]
-        kept_views |= {
-            output.data[WIDGET_VIEW]["model_id"] for output in cell.outputs if WIDGET_VIEW in output.get("data", {})
-        }
-    _settle_widgets(notebook, kept_views)
-    spec = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
-    notebook.metadata["kernelspec"] = spec
+        if cell.cell_type == "code":
+            cell.outputs = [output for output in cell.outputs if not _is_progress_bar(output)]
+            views += [output.data[WIDGET_VIEW] for output in cell.outputs if WIDGET_VIEW in output.get("data", {})]
+    stored = notebook.metadata.pop("widgets", {}).get(WIDGET_STATE)
+    if stored and views:
+        notebook.metadata["widgets"] = {WIDGET_STATE: _settled(stored, views)}
+    notebook.metadata["kernelspec"] = {
+        "display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3",
+    }  # fmt: skip
     notebook.metadata["language_info"] = {"name": "python"}
 
 
@@ -58,30 +59,25 @@ def _is_progress_bar(output: NotebookNode) -> bool:
     return WIDGET_VIEW in data and re.search(r"\d%\||/s\]", data.get("text/plain", "")) is not None
 
 
-def _settle_widgets(notebook: NotebookNode, views: set[str]) -> None:
-    """Keep the state of the widgets in sight and of those they are made of, under numbers in place of random names."""
-    stored = notebook.metadata.pop("widgets", {}).get(WIDGET_STATE)
-    if stored is None or not views:
-        return
+def _settled(stored: dict, views: list[dict]) -> dict:
+    """The widgets in sight and those they are made of, under numbers in place of random names; ``views`` follow."""
     state = stored["state"]
     # links are part of no other widget, but without them a stored slider moves nothing
     links = [name for name, model in state.items() if model["model_name"] in ("LinkModel", "DirectionalLinkModel")]
-    reached, found = [*views, *links], []
+    reached, found = [*(view["model_id"] for view in views), *links], []
     while reached:
         name = reached.pop(0)
         if name in state and name not in found:
             found.append(name)
             text = json.dumps(state[name])
             reached += sorted((other for other in state if other in text), key=text.index)
-    text = json.dumps({"state": {name: state[name] for name in found}})
-    for number, name in enumerate(found):
-        text = text.replace(name, f"{number:032x}")
-        for cell in notebook.cells:
-            for output in cell.get("outputs", []):
-                view = output.get("data", {}).get(WIDGET_VIEW)
-                if view and view["model_id"] == name:
-                    view["model_id"] = f"{number:032x}"
-    notebook.metadata["widgets"] = {WIDGET_STATE: {**stored, **json.loads(text)}}
+    numbers = {name: f"{number:032x}" for number, name in enumerate(found)}
+    text = json.dumps({name: state[name] for name in found})
+    for name, number in numbers.items():
+        text = text.replace(name, number)
+    for view in views:
+        view["model_id"] = numbers[view["model_id"]]
+    return {**stored, "state": json.loads(text)}
 
 
 if __name__ == "__main__":

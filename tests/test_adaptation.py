@@ -38,12 +38,6 @@ def test_dynamic_depthwise_equals_a_loop_over_samples_channels_and_pixels(b, c, 
     torch.testing.assert_close(dynamic_depthwise(features, kernels), naive_depthwise(features, kernels))
 
 
-def test_dynamic_depthwise_takes_channels_last_features():
-    features, kernels = torch.randn(2, 8, 6, 5), torch.randn(2, 8, 3, 3)
-    expected = dynamic_depthwise(features, kernels)
-    torch.testing.assert_close(dynamic_depthwise(features.to(memory_format=torch.channels_last), kernels), expected)
-
-
 def test_dynamic_depthwise_gradients_match_finite_differences():
     features = torch.randn(2, 2, 4, 4, dtype=torch.double, requires_grad=True)
     kernels = torch.randn(2, 2, 3, 3, dtype=torch.double, requires_grad=True)
@@ -52,7 +46,7 @@ def test_dynamic_depthwise_gradients_match_finite_differences():
 
 @pytest.mark.parametrize(("side", "kernel_size"), [(64, 7), (32, 3)])
 def test_on_the_papers_sizes_the_adapter_is_the_published_layer_list(side, kernel_size):
-    adapter = ParameterAdapter(4, kernel_size, plain_start=True)
+    adapter = ParameterAdapter(4, AdaptationConfig(kernel_size, plain_start=True, unit_kernels=False))
     published = nn.Sequential(adapter.conv1, nn.MaxPool2d(2), adapter.conv2, nn.MaxPool2d(2), adapter.conv3)
     guidance = torch.randn(2, 4, side, side)
     expected = published(guidance)
@@ -60,10 +54,10 @@ def test_on_the_papers_sizes_the_adapter_is_the_published_layer_list(side, kerne
     torch.testing.assert_close(adapter(guidance), expected)
 
 
-@pytest.mark.parametrize("side", [6, 12, 16, 24, 31, 40, 96])
+@pytest.mark.parametrize("side", [6, 12, 24, 31, 96])
 @pytest.mark.parametrize("kernel_size", [3, 5, 7])
 def test_the_adapter_gives_h_by_h_kernels_on_any_feature_map(side, kernel_size):
-    kernels = ParameterAdapter(2, kernel_size)(torch.randn(1, 2, side, side + 2))
+    kernels = ParameterAdapter(2, AdaptationConfig(kernel_size))(torch.randn(1, 2, side, side + 2))
     assert kernels.shape == (1, 2, kernel_size, kernel_size)
 
 
@@ -76,19 +70,15 @@ def test_adapted_kernels_start_as_the_identity_for_every_sample():
         torch.testing.assert_close(dynamic_depthwise(features, kernels), features)
 
 
-def test_plainly_started_kernels_differ_between_samples():
-    kernels = ParameterAdapter(8, 3, plain_start=True)(torch.randn(2, 8, 16, 16))
-    assert (kernels[0] - kernels[1]).abs().max() > 1e-3
-
-
 def test_unit_kernels_have_unit_norm_in_every_channel():
-    kernels = ParameterAdapter(8, 3, plain_start=True, unit_kernels=True)(torch.randn(2, 8, 16, 16))
+    kernels = ParameterAdapter(8, AdaptationConfig(3, plain_start=True))(torch.randn(2, 8, 16, 16))
     torch.testing.assert_close(kernels.flatten(2).norm(dim=2), torch.ones(2, 8))
+    assert (kernels[0] - kernels[1]).abs().max() > 1e-3  # each image has its own
 
 
 def test_dynamic_convolution_is_eq_6_per_sample():
     """U ⊗ ψ̃ ⊗c V ⊗ R, multiplied out into one dense kernel a sample and applied by an ordinary convolution."""
-    layer = DynamicConv2d(4)
+    layer = DynamicConv2d(4, AdaptationConfig(norm="none"))
     features, kernels = torch.randn(3, 4, 9, 9), torch.randn(3, 4, 3, 3)
     u, v = layer.U.weight[:, :, 0, 0], layer.V.weight[:, :, 0, 0]
     nn.init.zeros_(layer.V.bias)  # a bias before the border's zero padding does not fold into one kernel
@@ -147,12 +137,11 @@ def test_every_interaction_says_how_many_channels_it_returns(name):
         assert refined.shape == (1, interaction.out_channels, 16, 16)
 
 
-def test_an_unknown_interaction_names_the_known_ones():
+def test_unknown_names_and_even_kernels_are_refused():
     with pytest.raises(ConfigError, match=r"'adept'.*adapt"):
         build_interaction("adept", 8, AdaptationConfig())
-
-
-def test_an_even_kernel_is_refused():
+    with pytest.raises(ConfigError, match=r"'batch'.*bn_relu"):
+        AdaptationConfig(norm="batch")
     with pytest.raises(ConfigError, match="odd"):
         AdaptationConfig(kernel_size=4)
 
@@ -165,16 +154,3 @@ def test_batch_normalised_adaptation_starts_by_changing_nothing_and_can_leave_th
     torch.testing.assert_close(refined_pose, r_pose)
     (refined_pose * torch.randn_like(refined_pose)).sum().backward()
     assert interaction.to_pose.dynamic.close[0].weight.grad.abs().max() > 0
-
-
-def test_the_released_closing_is_bn_and_relu():
-    layer = DynamicConv2d(8, norm="bn_relu").eval()
-    kernels = ParameterAdapter(8, 3, plain_start=True)(torch.randn(2, 8, 16, 16))
-    out = layer(torch.randn(2, 8, 16, 16), kernels)
-    assert (out >= 0).all()
-    assert out.max() > 0
-
-
-def test_an_unknown_norm_names_the_known_ones():
-    with pytest.raises(ConfigError, match=r"'batch'.*bn_relu"):
-        AdaptationConfig(norm="batch")

@@ -1,34 +1,102 @@
-"""The images that a comparison shows, shipped networks on other data, and the checks of exercises."""
+"""The house: arrows between packages point one way, no import circle, and it stays within its budget."""
 
-import numpy as np
-import pandas as pd
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
+from conftest import REPOSITORY
 
-from mula_lib.files import CheckpointError
-from workbook.comparison import changes, spread_images
-from workbook.experiments import find_experiment
-from workbook.runs import shipped_result
-
-
-def test_images_are_spread_from_gain_to_loss_and_none_comes_twice():
-    gains = pd.Series(np.arange(12.0)[::-1], index=[f"i{n:02d}" for n in range(12)])
-    assert spread_images(gains, 2) == {
-        "largest gain": ["i00", "i01"], "median": ["i05", "i06"], "largest loss": ["i10", "i11"],
-    }  # fmt: skip
-    few = spread_images(gains[:4], 3)
-    assert sorted(name for names in few.values() for name in names) == ["i00", "i01", "i03"]
+PACKAGES = ("mula_lib", "rendered_people", "workbook")
+BUDGETS = {"mula_lib": 5000, "rendered_people": 2600, "workbook": 2800, "tests": 7500}  # lines
+# Where arrows may not point: from modules of this name to modules of these.
+FORBIDDEN = {
+    "mula_lib": ("workbook", "rendered_people"),
+    "mula_lib.models": ("mula_lib.data.lip", "mula_lib.data.pascal", "mula_lib.data.samples", "mula_lib.training"),
+    "mula_lib.data": ("mula_lib.models", "mula_lib.training"),
+    "mula_lib.metrics": ("mula_lib.models", "mula_lib.data", "mula_lib.training"),
+    "rendered_people": ("workbook", "mula_lib.models", "mula_lib.training", "mula_lib.data"),
+}
 
 
-def test_shipped_networks_are_tested_on_other_data_without_training(source, tmp_path, monkeypatch):
-    monkeypatch.setattr("workbook.runs.RUNS", tmp_path)
-    before, after = (shipped_result(find_experiment(name), source) for name in ("VGG16-FCN", "VGG16-FCN-MuLA"))
-    assert before.run.profile.name == "demo"
-    assert 0 < before.scores["mIoU"] < 100
-    assert not list(tmp_path.rglob("last.ckpt"))
-    name = before.evaluation().names[0]
-    (change,) = changes(source, [name], before, after)
-    hits = [result.evaluation().hits[0] for result in (before, after)]
-    assert change.corrected.tolist() == [(a, b) == (0, 1) for a, b in zip(*hits, strict=True)]
-    assert not (change.corrected & change.lost).any()
-    with pytest.raises(CheckpointError, match="no such weights"):
-        shipped_result(find_experiment("HG-5×1u"), source)
+def modules() -> dict[str, Path]:
+    found = {}
+    for package in PACKAGES:
+        for path in (REPOSITORY / package).rglob("*.py"):
+            parts = path.relative_to(REPOSITORY).with_suffix("").parts
+            found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+MODULES = modules()
+
+
+def imported(name: str) -> set[str]:
+    """The modules of ours that a module imports as it is imported itself."""
+    found = set()
+    for node in ast.parse(MODULES[name].read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                whole = f"{node.module}.{alias.name}"
+                found.add(whole if whole in MODULES else node.module)
+    return found & MODULES.keys()
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_arrows_point_one_way(name):
+    wrong = [to for start, ends in FORBIDDEN.items() if f"{name}.".startswith(f"{start}.") for to in ends]
+    assert [each for each in imported(name) for to in wrong if f"{each}.".startswith(f"{to}.")] == []
+
+
+def test_no_imports_go_in_a_circle():
+    left = {name: imported(name) - {name} for name in MODULES}
+    while free := [name for name, needs in left.items() if not needs & left.keys()]:
+        for name in free:
+            del left[name]
+    assert sorted(left) == []
+
+
+def test_metrics_take_arrays():
+    for path in (REPOSITORY / "mula_lib" / "metrics").glob("*.py"):
+        assert "torch" not in path.read_text(encoding="utf-8"), path
+
+
+def test_the_house_stays_within_its_budget():
+    for package, most in BUDGETS.items():
+        files = list((REPOSITORY / package).rglob("*.py"))
+        assert sum(len(path.read_text(encoding="utf-8").splitlines()) for path in files) <= most, package
+    library = REPOSITORY / "mula_lib"
+    top = [path for path in library.iterdir() if path.suffix == ".py" or (path / "__init__.py").is_file()]
+    assert len([path for path in top if path.name != "__init__.py"]) <= 12
+    assert len([path for path in library.rglob("*.py") if path.name != "__init__.py"]) <= 35
+
+
+def test_the_way_from_the_command_to_a_number_is_short(tmp_path):
+    """Functions of the study that a run of one row passes through, outside the library."""
+    script = """
+import os, sys
+from workbook import cli, runs
+passed = set()
+
+def note(frame, event, _):
+    code = frame.f_code
+    if event == "call" and f"{os.sep}workbook{os.sep}" in code.co_filename and code.co_flags & 2:
+        if not code.co_name.startswith("<"):
+            passed.add((code.co_filename, code.co_name))
+
+runs.Run.__init__.__defaults__ = 0, runs.Path(sys.argv[1])
+runs.RESULTS = runs.Path(sys.argv[1])
+sys.setprofile(note)
+status = cli.main(["smoke", "--only", "VGG16-FCN", "--tables", "1", "--no-notebooks", "--jobs", "1"])
+sys.setprofile(None)
+print(status, len(passed), len({name for name, _ in passed}))
+"""
+    command = [sys.executable, "-c", script, str(tmp_path)]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    status, functions, files = map(int, done.stdout.split()[-3:])
+    assert status == 0
+    assert functions <= 90
+    assert files <= 10

@@ -1,207 +1,278 @@
-"""The tree checker: a sound tree passes, and every kind of damage is counted and its file named."""
+"""The check of both kinds of tree: a sound one passes, damage is counted and its file named, oddities are warned of."""
 
-import os
+import re
+import shutil
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from conftest import REPOSITORY
 
-from mula_lib.data.check import check_tree, main
+from mula_lib.data import check, pascal
+from mula_lib.data.check import check_tree, main, require_sound
+from mula_lib.data.images import load_mask
+from mula_lib.data.pascal import OTHER_LOOKUP, read_people
+from mula_lib.files import DataError
+from rendered_people.crowd_tree import people_mat
+from workbook.datasets import FIXTURES
 
-NESTINGS = {"once": "{archive}", "twice": "{archive}/{archive}", "flat": "."}
-
-
-def write_tree(root: Path, split: str = "val", nesting: str = "once", count: int = 3) -> dict[str, Path]:
-    """Write a sound tree of ``count`` images named 0_0, 1_1, …; returns where its pieces are."""
-
-    def inside(archive: str) -> Path:
-        folder = root / NESTINGS[nesting].format(archive=archive)
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder
-
-    paths = {
-        "images": inside("TrainVal_images") / f"{split}_images",
-        "ids": inside("TrainVal_images") / f"{split}_id.txt",
-        "masks": inside("TrainVal_parsing_annotations") / f"{split}_segmentations",
-        "csv": inside("TrainVal_pose_annotations") / f"lip_{split}_set.csv",
-    }
-    paths["images"].mkdir()
-    paths["masks"].mkdir()
-    names = [f"{i}_{i}" for i in range(count)]
-    for name in names:
-        cv2.imwrite(str(paths["images"] / f"{name}.jpg"), np.full((8, 6, 3), 90, np.uint8))
-        cv2.imwrite(str(paths["masks"] / f"{name}.png"), np.full((8, 6), 19, np.uint8))
-    paths["ids"].write_text("\n".join(names) + "\n")
-    paths["csv"].write_text("".join(f"{name}.jpg{',3,4,0' * 16}\n" for name in names))
-    return paths
+TO_OTHER = np.argsort(OTHER_LOOKUP).astype(np.uint8)  # part id -> id of the other release
+SWAPPED = [0, 1, *range(8, 14), *range(2, 8)]  # the joints of both sides, exchanged
+LIP_IMAGE, LIP_MASK = "TrainVal_images/val_images/val_000003.jpg", (
+    "TrainVal_parsing_annotations/val_segmentations/val_000003.png"
+)
+LIP_CSV, LIP_IDS = "TrainVal_pose_annotations/lip_val_set.csv", "TrainVal_images/val_id.txt"
+IMAGE, MASK, MAT = "JPEGImages/val_000003.jpg", "SegmentationPart/val_000003.png", "PersonJoints/val_000003.mat"
 
 
 @pytest.fixture
-def tree(tmp_path):
-    return write_tree(tmp_path)
+def people(tmp_path):
+    """A tree in LIP's layout."""
+    return shutil.copytree(FIXTURES["people"], tmp_path / "people")
 
 
-def check(root: Path, capsys) -> tuple[int, str]:
-    status = main([str(root), "--jobs", "2"])
-    return status, capsys.readouterr().out
+@pytest.fixture
+def crowds(tmp_path):
+    """A tree in PASCAL-Person-Part's layout."""
+    return shutil.copytree(FIXTURES["crowds"], tmp_path / "crowds")
 
 
-def counted(output: str, check_name: str) -> list[str]:
-    """The counts in the table's row of that check, one a split."""
-    line = next(line for line in output.splitlines() if line.startswith(check_name))
-    return line.removeprefix(check_name).split()
+@pytest.fixture
+def run(capsys):
+    def run_check(root: Path, *arguments: str) -> tuple[int, str]:
+        return main([str(root), "--jobs", "2", *arguments]), capsys.readouterr().out
+
+    return run_check
 
 
-@pytest.mark.parametrize("nesting", NESTINGS)
-def test_a_sound_tree_passes_in_every_nesting(tmp_path, capsys, nesting):
-    write_tree(tmp_path, "train", nesting, count=4)
-    val = write_tree(tmp_path / "other", "val", nesting)
-    for path in (tmp_path / "other").iterdir():  # one tree with both splits
-        _merge(path, tmp_path / path.name)
-    assert not val["ids"].exists()
-    status, output = check(tmp_path, capsys)
+def findings(output: str, kind: str) -> list[str]:
+    """Headings of errors or warnings, but for those of the fixtures."""
+    found = [line.removeprefix(f"{kind}: ") for line in output.splitlines() if line.startswith(f"{kind}: ")]
+    return [line for line in found if "not the full" not in line and "image without people" not in line]
+
+
+def rewrite(root: Path, change) -> None:
+    """Write the people of each ``.mat`` again, as ``change`` of their joints, occluded and boxes."""
+    for path in (root / "PersonJoints").iterdir():
+        path.write_bytes(people_mat(*change(*read_people(path))))
+
+
+@pytest.mark.parametrize("kind", ["people", "crowds"])
+def test_the_fixtures_are_sound(kind, run):
+    status, output = run(FIXTURES[kind])
     assert status == 0
-    assert output.split()[:2] == ["train", "val"]
-    assert counted(output, "ids listed") == ["4", "3"]
-    assert counted(output, "missing image") == ["0", "0"]
-    assert "error" not in output
-
-
-def _merge(source: Path, target: Path) -> None:
-    if source.is_dir() and target.is_dir():
-        for path in source.iterdir():
-            _merge(path, target / path.name)
-    else:
-        source.rename(target)
-
-
-def test_fewer_images_than_the_full_lip_are_a_warning_only(tree, tmp_path, capsys):
-    status, output = check(tmp_path, capsys)
-    assert status == 0
-    assert "warning: val: not the full LIP" in output
-    assert "3 ids; the full LIP has 10,000" in output
-
-
-def shrink_mask(path: Path) -> None:
-    cv2.imwrite(str(path), np.zeros((7, 6), np.uint8))
-
-
-def stray_mask(path: Path) -> None:
-    cv2.imwrite(str(path), np.full((8, 6), 20, np.uint8))
+    assert output.splitlines()[0].endswith(": 24 train ids, 12 val ids")
+    assert (findings(output, "error"), findings(output, "warning")) == ([], [])
+    assert f"warning: val: not the full {check_tree(FIXTURES[kind]).data_set} (1)" in output
 
 
 def truncate(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:40])
 
 
+def stray_mask(path: Path) -> None:
+    mask = load_mask(path)
+    mask[0, 0] = 100
+    cv2.imwrite(str(path), mask)
+
+
+def shrink_mask(path: Path) -> None:
+    cv2.imwrite(str(path), load_mask(path)[1:])
+
+
+def other_numbers(path: Path) -> None:
+    cv2.imwrite(str(path), cv2.LUT(load_mask(path), TO_OTHER))
+
+
+def link_to_itself(path: Path) -> None:
+    path.unlink()
+    path.symlink_to(path.name)
+
+
+@pytest.mark.parametrize("kind", ["people", "crowds"])
 @pytest.mark.parametrize(
-    ("damage", "piece", "check_name"),
+    ("damage", "piece", "what"),
     [
-        (Path.unlink, "images/1_1.jpg", "missing image"),
-        (truncate, "images/1_1.jpg", "unreadable image"),
-        (Path.unlink, "masks/1_1.png", "missing mask"),
-        (truncate, "masks/1_1.png", "unreadable mask"),
-        (stray_mask, "masks/1_1.png", "mask ids above 19"),
-        (shrink_mask, "masks/1_1.png", "mask and image sizes differ"),
+        (Path.unlink, "image", "missing image"), (truncate, "image", "unreadable image"),
+        (link_to_itself, "image", "unreadable image"), (Path.unlink, "mask", "missing mask"),
+        (truncate, "mask", "unreadable mask"), (shrink_mask, "mask", "mask and image sizes differ"),
+        (stray_mask, "mask", "mask ids above "), (other_numbers, "mask", "mask numbered like the other release"),
+    ],
+)  # fmt: skip
+def test_a_damaged_file_is_counted_once_and_named(run, request, kind, damage, piece, what):
+    tree = request.getfixturevalue(kind)
+    path = tree / {"image": (LIP_IMAGE, IMAGE), "mask": (LIP_MASK, MASK)}[piece][kind == "crowds"]
+    damage(path)
+    status, output = run(tree)
+    if kind == "people" and damage is other_numbers:
+        assert status == 0  # LIP has one release
+        return
+    assert status == 1
+    assert len(findings(output, "error")) == 1
+    assert re.search(rf"error: val: {what}\d* \(1\)\n  {path}: ", output)
+
+
+def garbage(path: Path) -> None:
+    path.write_text("0_0,1,2\n0_0,1,2\n")
+
+
+def hide(path: Path) -> None:
+    path.rename(path.with_name("elsewhere"))
+
+
+def rename_a_row(path: Path) -> None:
+    path.write_text(path.read_text().replace("val_000001.jpg", "other.jpg"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "damage", "piece", "said"),
+    [
+        ("people", garbage, LIP_CSV, "{path}, line 1: 3 columns instead of 49"),
+        ("people", garbage, LIP_IDS, "{path}, line 2: 0_0,1,2 was already listed in line 1"),
+        ("people", rename_a_row, LIP_CSV, "{path}: no row for val_000001.jpg, which {tree}/"),
+        ("people", hide, LIP_CSV, "{tree}: no pose_annotations of val; unzip TrainVal_pose_annotations.zip there"),
+        ("people", hide, str(Path(LIP_MASK).parent), "{tree}: no parsing_annotations of val; unzip"),
+        ("crowds", hide, "JPEGImages", "{tree}: no JPEGImages folder beside val_id.txt; copy it there"),
+        ("crowds", truncate, MAT, "{path}: not a MATLAB file"),
     ],
 )
-def test_a_damaged_file_is_counted_once_and_named(tree, tmp_path, capsys, damage, piece, check_name):
-    folder, name = piece.split("/")
-    damage(tree[folder] / name)
-    status, output = check(tmp_path, capsys)
+def test_what_keeps_a_split_from_being_read_is_named(kind, damage, piece, said, run, request):
+    tree = request.getfixturevalue(kind)
+    damage(tree / piece)
+    status, output = run(tree)
     assert status == 1
-    assert counted(output, check_name) == ["1"]
-    assert f"error: val: {check_name}\n  {tree[folder] / name}" in output
-    assert output.count("error: ") == 1
+    assert f"error: val cannot be read (1)\n  {said.format(path=tree / piece, tree=tree)}" in output
 
 
-def test_an_id_without_a_row_and_a_row_without_an_id_are_named(tree, tmp_path, capsys):
-    tree["csv"].write_text(tree["csv"].read_text().replace("1_1.jpg", "8_8.jpg"))
-    status, output = check(tmp_path, capsys)
-    assert status == 1
-    assert f"error: val: id without CSV row\n  {tree['csv']}: 1_1.jpg" in output
-    assert f"error: val: CSV row without id\n  {tree['csv']}: 8_8.jpg" in output
-
-
-def test_a_person_without_any_joint_is_a_warning(tree, tmp_path, capsys):
-    rows = tree["csv"].read_text().splitlines()
-    tree["csv"].write_text("\n".join([*rows[:2], "2_2.jpg" + ",nan" * 48]))
-    status, output = check(tmp_path, capsys)
-    assert status == 0
-    assert counted(output, "no joint annotated") == ["1"]
-    assert f"warning: val: no joint annotated\n  {tree['csv']}: 2_2.jpg" in output
-
-
-def test_a_malformed_csv_is_named_by_line_and_the_files_are_still_checked(tree, tmp_path, capsys):
-    tree["csv"].write_text("0_0.jpg,1,2\n")
-    (tree["images"] / "2_2.jpg").unlink()
-    status, output = check(tmp_path, capsys)
-    assert status == 1
-    assert f"{tree['csv']}, line 1: 3 columns instead of 49" in output
-    assert counted(output, "missing image") == ["1"]
-    assert counted(output, "id without CSV row") == ["–"]
-
-
-def test_a_malformed_id_file_is_named(tree, tmp_path, capsys):
-    tree["ids"].write_text("0_0\n0_0\n")
-    status, output = check(tmp_path, capsys)
-    assert status == 1
-    assert f"{tree['ids']}, line 2: 0_0 was already listed in line 1" in output
-
-
-@pytest.mark.parametrize(("piece", "said"), [("images", "images"), ("masks", "segmentations"), ("csv", "pose CSV")])
-def test_a_piece_that_was_not_unzipped_is_an_error(tree, tmp_path, capsys, piece, said):
-    tree[piece].rename(tmp_path / "elsewhere")
-    status, output = check(tmp_path, capsys)
-    assert status == 1
-    assert f"error: val: missing folder or CSV\n  {tree['ids']}: there are no val {said} beside it" in output
-
-
-def test_the_test_split_needs_no_annotations(tmp_path, capsys):
+def test_the_test_split_needs_no_annotations(tmp_path, run):
     images = tmp_path / "Testing_images" / "testing_images"
     images.mkdir(parents=True)
     cv2.imwrite(str(images / "7_7.jpg"), np.zeros((8, 6, 3), np.uint8))
     (images.parent / "test_id.txt").write_text("7_7\n")
-    status, output = check(tmp_path, capsys)
+    status, output = run(tmp_path)
+    assert (status, output.splitlines()[0]) == (0, "LIP: 1 test ids")
+
+
+def test_a_shortened_id_list_and_a_person_without_joints_are_warnings_only(people, run):
+    (people / LIP_IDS).write_text("val_000000\nval_000001\n")
+    rows = (people / LIP_CSV).read_text().splitlines()
+    (people / LIP_CSV).write_text("\n".join(["val_000000.jpg" + ",nan" * 48, *rows[1:]]))
+    status, output = run(people)
     assert status == 0
-    assert counted(output, "ids listed") == ["1"]
-    assert counted(output, "missing image") == ["0"]
-    assert counted(output, "missing mask") == ["–"]  # not the same as none missing
+    assert findings(output, "warning") == ["val: CSV row without id (10)", "val: no joint annotated (1)"]
+    assert list(check_tree(people, ["val"]).listed) == ["val"]
 
 
-def test_the_first_ten_offenders_are_named_and_the_rest_counted(tmp_path, capsys):
-    paths = write_tree(tmp_path, count=13)
-    for mask in paths["masks"].iterdir():
+def test_the_first_ten_offenders_are_named_and_the_rest_counted(people, run):
+    for mask in (people / LIP_MASK).parent.iterdir():
         mask.unlink()
-    _, output = check(tmp_path, capsys)
-    assert counted(output, "missing mask") == ["13"]
-    assert output.count(".png") == 10
-    assert "  and 3 more" in output
+    _, output = run(people)
+    assert "error: val: missing mask (12)" in output
+    assert output.count("the mask cannot be opened (No such file") == 10
+    assert "  and 2 more" in output
 
 
-def test_only_the_splits_asked_for_are_checked(tmp_path, capsys):
-    write_tree(tmp_path, "train")
-    write_tree(tmp_path / "flat", "val", "flat")
-    _merge(tmp_path / "flat", tmp_path)
-    assert [report.split for report in check_tree(tmp_path)] == ["train", "val"]
-    assert [report.split for report in check_tree(tmp_path, ["val"])] == ["val"]
+def change_masks(root: Path, change) -> None:
+    for path in root.rglob("*.png"):
+        cv2.imwrite(str(path), change(load_mask(path)))
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        (lambda mask: mask - np.uint8(1), "masks seem shifted by one"),
+        (lambda mask: (mask > 0).astype(np.uint8), "masks of one part only"),
+        (lambda mask: (mask > 0).astype(np.uint8) * 255, "masks of one part only"),
+        (lambda mask: mask, None),
+    ],
+    ids=["shifted by one", "0 and 1", "0 and 255", "as they are"],
+)
+def test_masks_that_are_shifted_or_of_people_instead_of_parts_are_warned_of(people, run, change, what):
+    change_masks(people, change)
+    status, output = run(people)
+    assert status == 0
+    assert findings(output, "warning") == ([f"{what} (1)"] if what else [])
+
+
+def test_ids_without_a_mat_are_a_warning_and_their_files_are_not_needed(crowds, run):
+    for path in (MAT, IMAGE, "PersonJoints/val_000004.mat"):
+        (crowds / path).unlink()
+    status, output = run(crowds)
+    assert status == 0
+    assert f"warning: val: id without .mat (2)\n  {crowds / MAT}\n" in output
+    for path in (crowds / "PersonJoints").glob("val_*"):
+        path.unlink()
+    assert run(crowds)[0] == 1
+
+
+def test_joints_outside_of_their_image_are_a_warning(crowds, run):
+    joints, occluded, boxes = read_people(crowds / MAT)
+    height, width = load_mask(crowds / MASK).shape
+    joints[0, :3], joints[1, 4] = ((width + 3, 5), (0, 0), (width - 1, height - 1)), (2, -4)
+    (crowds / MAT).write_bytes(people_mat(joints, occluded, boxes))
+    status, output = run(crowds)
+    assert status == 0
+    found = f"2, such as forehead of person 1 at ({width + 4}, 6) in an image of {width}×{height}"
+    assert f"warning: val: joints outside of the image (1)\n  {crowds / MAT}: {found}" in output
+
+
+def test_a_tree_that_counts_from_0_is_noticed_and_so_is_one_that_counts_from_1(crowds, run, monkeypatch):
+    rewrite(crowds, lambda joints, occluded, boxes: (joints - 1, occluded, boxes - 1))
+    _, output = run(crowds)
+    assert "coordinates seem to count from 0, not 1 (1)" in findings(output, "warning")
+    assert "are 0 and 0 the image's width or height: make FIRST_PIXEL 0 in mula_lib/data/pascal.py" in output
+    monkeypatch.setattr(pascal, "FIRST_PIXEL", 0)
+    assert findings(run(crowds)[1], "warning") == []
+    _, output = run(FIXTURES["crowds"])
+    assert "coordinates seem to count from 1, not 0 (1)" in findings(output, "warning")
+
+
+OTHER_SIDE = "joints 2 to 7 seem to be of the left side, not the right"
+
+
+def test_joints_of_the_other_side_are_noticed(crowds, run):
+    rewrite(crowds, lambda *people: tuple(np.concatenate([values] * 2) for values in people))
+    assert findings(run(crowds)[1], "warning") == []
+    rewrite(crowds, lambda joints, occluded, boxes: (joints[:, SWAPPED], occluded[:, SWAPPED], boxes))
+    status, output = run(crowds)
+    assert status == 0
+    assert findings(output, "warning") == [f"{OTHER_SIDE} (1)"]  # once for the whole tree
+    assert re.search(r"of \d\d people .*, only \d have the right shoulder left of the left one: ex", output)
+    rewrite(crowds, lambda joints, occluded, boxes: (joints, np.ones_like(occluded), boxes))
+    assert findings(run(crowds)[1], "warning") == []  # hidden shoulders say nothing
+
+
+@pytest.mark.parametrize(
+    ("counts", "noticed"),
+    [
+        ({"at_zero": 9, "at_size": 0}, False), ({"at_zero": 10, "at_size": 0}, True),
+        ({"at_zero": 100, "at_size": 50}, False), ({"at_zero": 0, "at_size": 500}, False),
+        ({"facing": 49, "right_is_left": 0}, False), ({"facing": 50, "right_is_left": 0}, True),
+        ({"facing": 100, "right_is_left": 39}, True), ({"facing": 100, "right_is_left": 40}, False),
+    ],
+)  # fmt: skip
+def test_single_slips_and_few_people_say_nothing(counts, noticed):
+    assert len(check._suspicions(Counter(counts))) == noticed
 
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
         (["nowhere"], "nowhere: no such folder"),
-        (["empty"], "empty: not a LIP tree"),
-        (["tree", "--split", "test"], "tree: no test_id.txt"),
+        (["empty"], "empty: no train_id.txt here or in the unzipped folders; is this a LIP tree?"),
+        (["people", "--split", "test"], "people: no test_id.txt"),
+        (["crowds", "--split", "test"], "crowds: PASCAL-Person-Part has no test split; the papers' test images are"),
+        (["crowds", "--split", "train"], "crowds: no train_id.txt here or in pascal_data; copy the lists"),
     ],
 )
-def test_what_is_no_tree_is_refused_in_one_line(tmp_path, monkeypatch, capsys, arguments, said):
+def test_what_is_no_tree_is_refused_in_one_line(people, crowds, tmp_path, monkeypatch, capsys, arguments, said):
+    (tmp_path / "empty").mkdir()
+    (crowds / "train_id.txt").unlink()
     monkeypatch.chdir(tmp_path)
-    Path("empty").mkdir()
-    write_tree(Path("tree"))
     assert main(arguments) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
@@ -209,39 +280,21 @@ def test_what_is_no_tree_is_refused_in_one_line(tmp_path, monkeypatch, capsys, a
     assert captured.err.count("\n") == 1
 
 
-@pytest.mark.parametrize("piece", ["images/1_1.jpg", "masks/1_1.png"])
-@pytest.mark.parametrize(
-    "damage",
-    [
-        lambda path: path.mkdir(),
-        lambda path: path.symlink_to(path.name),
-        lambda path: path.symlink_to("nowhere"),
-        lambda path: os.mkfifo(path),
-        lambda path: path.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(99)),
-    ],
-    ids=["a folder", "a link to itself", "a link to nothing", "a pipe", "zeros"],
-)
-def test_no_file_whatever_stops_the_check(tree, tmp_path, capsys, piece, damage):
-    folder, name = piece.split("/")
-    (tree[folder] / name).unlink()
-    damage(tree[folder] / name)
-    status, output = check(tmp_path, capsys)
-    assert status == 1
-    assert counted(output, f"unreadable {folder[:-1]}") == ["1"]
-    assert f"  {tree[folder] / name}: " in output
+def test_a_tree_is_checked_once_and_a_broken_one_stops_a_run_with_its_report(people, tmp_path):
+    stamp = tmp_path / "checked.txt"
+    require_sound(people, stamp)
+    truncate(people / LIP_MASK)
+    require_sound(people, stamp)
+    stamp.unlink()
+    with pytest.raises(DataError, match=r"fix what is named here and run again(.|\n)*val_000003\.png"):
+        require_sound(people, stamp)
+    assert not stamp.exists()
 
 
-@pytest.mark.parametrize("jobs", ["0", "-1", "many"])
-def test_an_impossible_number_of_threads_is_refused(tree, tmp_path, jobs):
-    with pytest.raises(SystemExit) as exit_:
-        main([str(tmp_path), f"--jobs={jobs}"])
-    assert exit_.value.code == 2
-
-
-def test_it_runs_as_a_module(tree, tmp_path):
-    (tree["masks"] / "0_0.png").unlink()
-    command = [sys.executable, "-m", "mula_lib.data.check", str(tmp_path), "--split", "val"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[1], check=False)
-    assert done.returncode == 1
-    assert "0_0.png" in done.stdout
-    assert done.stderr == ""
+def test_it_runs_as_a_module_on_a_terminal_that_knows_ascii_only(people):
+    shrink_mask(people / LIP_MASK)
+    command = [sys.executable, "-m", "mula_lib.data.check", str(people), "--split", "val"]
+    environment = {"PYTHONIOENCODING": "ascii", "PYTHONPATH": str(REPOSITORY)}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY, env=environment, check=False)
+    assert (done.returncode, done.stderr) == (1, "")
+    assert re.search(r"val_000003\.png: the mask is \d+\\xd7\d+, the image", done.stdout)

@@ -1,18 +1,27 @@
-"""The compiled loops against their plain references: values and gradients to 1e-5."""
+"""The library's own operators against plain references, to 1e-5 with gradients, and what PyTorch must know of them."""
 
 from __future__ import annotations
 
 import contextlib
 import math
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils.flop_counter import FlopCounterMode
 
 from mula_lib.anatomy import IGNORE
-from mula_lib.kernels import convolution, cross_entropy, depthwise, jit
-from mula_lib.kernels.cross_entropy import upsampled_cross_entropy
+from mula_lib.kernels import channels_last, cross_entropy, depthwise, parallel_map
+from mula_lib.kernels.cross_entropy import image_cross_entropy, upsampled_cross_entropy
+from mula_lib.kernels.depthwise import dynamic_depthwise
+from mula_lib.models.adaptation import AdaptationConfig
+from mula_lib.models.joint import JointModel
+from mula_lib.models.network import ModelConfig
 
 TOLERANCE = 1e-5
 
@@ -21,11 +30,9 @@ def relative_error(found: torch.Tensor, wanted: torch.Tensor) -> float:
     return ((found - wanted).norm() / wanted.norm().clamp_min(1e-12)).item()
 
 
-def random(*shape: int, seed: int = 0, channels_last: bool = True) -> torch.Tensor:
-    tensor = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-    if channels_last:
-        tensor = tensor.contiguous(memory_format=torch.channels_last)
-    return tensor.requires_grad_()
+def random(*shape: int, seed: int = 0, last: bool = True, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    tensor = torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(dtype)
+    return (channels_last(tensor) if last else tensor).requires_grad_()
 
 
 def random_mask(parts: int, *shape: int, seed: int = 0) -> torch.Tensor:
@@ -47,23 +54,42 @@ class TestUpsampledCrossEntropy:
     @settings(max_examples=25, deadline=None)
     @given(
         st.integers(1, 3), st.sampled_from([2, 7, 8, 20]), st.integers(1, 6), st.integers(1, 6),
-        st.integers(1, 20), st.integers(1, 20), st.integers(0, 99), st.booleans(),
+        st.integers(1, 20), st.integers(1, 20), st.integers(0, 99), st.booleans(), st.booleans(),
     )  # fmt: skip
-    def test_is_the_reference(self, batch, parts, height, width, rows, columns, seed, channels_last):
-        logits = random(batch, parts, height, width, seed=seed, channels_last=channels_last)
+    def test_is_the_reference(self, batch, parts, height, width, rows, columns, seed, last, aligned):
+        logits = random(batch, parts, height, width, seed=seed, last=last)
         mask = random_mask(parts, batch, rows, columns, seed=seed)
-        found, wanted = (f(logits * 5, mask, IGNORE) for f in (upsampled_cross_entropy, cross_entropy.reference))
+        found, wanted = (
+            function(logits * 5, mask, IGNORE, align_corners=aligned)
+            for function in (upsampled_cross_entropy, cross_entropy.reference)
+        )
         if (mask == IGNORE).all():
-            assert found.isnan()
-            assert wanted.isnan()
+            assert found.item() == 0
+            assert torch.autograd.grad(found, logits)[0].count_nonzero() == 0
             return
         assert found.item() == pytest.approx(wanted.item(), rel=TOLERANCE, abs=1e-7)
         gradients = [torch.autograd.grad(loss * 3, logits)[0] for loss in (found, wanted)]
         assert relative_error(*gradients) < TOLERANCE
 
+    def test_the_loops_are_the_operations_that_run_elsewhere(self):
+        logits, mask = random(2, 20, 5, 4).detach(), random_mask(20, 2, 16, 16)
+        ways = torch.ops.mula.upsampled_cross_entropy, cross_entropy._by_operations
+        for found, wanted in zip(*(way(logits, mask, IGNORE, False) for way in ways), strict=True):
+            assert relative_error(found.double(), wanted.double()) < TOLERANCE
+
+    def test_each_image_has_a_mean_of_its_own(self):
+        logits, mask = random(3, 20, 4, 4), random_mask(20, 3, 16, 16)
+        mask[1, :5], mask[2] = IGNORE, IGNORE
+        found = image_cross_entropy(logits, mask, IGNORE)
+        wanted = [cross_entropy.reference(logits[b : b + 1], mask[b : b + 1], IGNORE) for b in range(2)]
+        torch.testing.assert_close(found, torch.stack([*wanted, torch.zeros(())]))
+        weights = torch.tensor([0.3, 2.0, 5.0])
+        gradients = [torch.autograd.grad((weights * found).sum(), logits)[0]]
+        gradients += torch.autograd.grad(sum(w * one for w, one in zip(weights, wanted, strict=False)), logits)
+        assert relative_error(*gradients) < TOLERANCE
+
     def test_extreme_logits_stay_exact(self):
-        logits = random(1, 20, 4, 4) * 1e4
-        mask = random_mask(20, 1, 16, 16)
+        logits, mask = random(1, 20, 4, 4) * 1e4, random_mask(20, 1, 16, 16)
         wanted = cross_entropy.reference(logits, mask, IGNORE)
         assert upsampled_cross_entropy(logits, mask, IGNORE).item() == pytest.approx(wanted.item(), rel=TOLERANCE)
 
@@ -78,92 +104,132 @@ class TestUpsampledCrossEntropy:
             upsampled_cross_entropy(random(1, 20, 4, 4), torch.full((1, 8, 8), 20, dtype=torch.uint8), IGNORE)
 
 
+def values_and_gradients(function, features, kernels, upstream):
+    result = function(features, kernels)
+    return (result, *torch.autograd.grad(result, (features, kernels), upstream))
+
+
 class TestDynamicDepthwise:
     @settings(max_examples=25, deadline=None)
     @given(
         st.integers(1, 3), st.sampled_from([8, 24, 72]), st.integers(1, 9), st.integers(1, 9),
         st.sampled_from([1, 3, 5, 7]), st.integers(0, 99), st.booleans(),
     )  # fmt: skip
-    def test_is_the_reference(self, batch, channels, height, width, size, seed, channels_last):
-        features = random(batch, channels, height, width, seed=seed, channels_last=channels_last)
-        kernels = random(batch, channels, size, size, seed=seed + 1, channels_last=channels_last)
-        upstream = random(batch, channels, height, width, seed=seed + 2).detach()
-        found, wanted = (f(features, kernels) for f in (depthwise.dynamic_depthwise, depthwise.reference))
-        assert relative_error(found, wanted) < TOLERANCE
-        gradients = [torch.autograd.grad(result, (features, kernels), upstream) for result in (found, wanted)]
-        for of_found, of_wanted in zip(*gradients, strict=True):
-            assert relative_error(of_found, of_wanted) < TOLERANCE
+    def test_is_the_reference(self, batch, channels, height, width, size, seed, last):
+        shapes = ((channels, height, width), (channels, size, size), (channels, height, width))
+        given = [random(batch, *shape, seed=seed + k, last=last) for k, shape in enumerate(shapes)]
+        ways = (values_and_gradients(function, *given) for function in (dynamic_depthwise, depthwise.reference))
+        for found, wanted in zip(*ways, strict=True):
+            assert relative_error(found, wanted) < TOLERANCE
 
     def test_is_the_reference_at_the_papers_size(self):
-        features, kernels = random(1, 256, 64, 64), random(1, 256, 7, 7, seed=1)
-        found, wanted = (f(features, kernels) for f in (depthwise.dynamic_depthwise, depthwise.reference))
-        assert relative_error(found, wanted) < TOLERANCE
-        gradients = [torch.autograd.grad(result.square().sum(), (features, kernels)) for result in (found, wanted)]
-        for of_found, of_wanted in zip(*gradients, strict=True):
-            assert relative_error(of_found, of_wanted) < TOLERANCE
+        given = random(1, 256, 64, 64), random(1, 256, 7, 7, seed=1), random(1, 256, 64, 64, seed=2)
+        ways = (values_and_gradients(function, *given) for function in (dynamic_depthwise, depthwise.reference))
+        for found, wanted in zip(*ways, strict=True):
+            assert relative_error(found, wanted) < TOLERANCE
 
     def test_does_not_depend_on_the_number_of_threads(self):
-        features, kernels = random(3, 72, 9, 9), random(3, 72, 3, 3, seed=1)
+        given = random(3, 72, 9, 9), random(3, 72, 3, 3, seed=1), random(3, 72, 9, 9, seed=2)
         results = []
         for threads in (1, 2):
             with use_threads(threads):
-                result = depthwise.dynamic_depthwise(features, kernels)
-                results.append((result, *torch.autograd.grad(result.square().sum(), (features, kernels))))
-        for one, two in zip(*results, strict=True):
-            assert torch.equal(one, two)
+                results.append(values_and_gradients(dynamic_depthwise, *given))
+        assert all(torch.equal(one, two) for one, two in zip(*results, strict=True))
 
     @pytest.mark.parametrize(("channels", "dtype"), [(6, torch.float32), (8, torch.float64)])
     def test_leaves_other_widths_and_precisions_to_the_reference(self, channels, dtype):
-        features, kernels = (random(2, channels, 5, 5).to(dtype), random(2, channels, 3, 3).to(dtype))
-        assert torch.equal(depthwise.dynamic_depthwise(features, kernels), depthwise.reference(features, kernels))
+        features, kernels = random(2, channels, 5, 5, dtype=dtype), random(2, channels, 3, 3, dtype=dtype)
+        assert torch.equal(dynamic_depthwise(features, kernels), depthwise.reference(features, kernels))
+
+    def test_bf16_is_computed_in_float32(self):
+        given = [random(2, 8, side, side, seed=side, dtype=torch.bfloat16) for side in (6, 3, 6)]
+        wide = [each.detach().float().requires_grad_() for each in given]
+        ways = (values_and_gradients(dynamic_depthwise, *each) for each in (given, wide))
+        for found, wanted in zip(*ways, strict=True):
+            assert torch.equal(found, wanted.bfloat16())
+
+    def test_under_autocast_it_is_the_float32_loops_too(self):
+        features, kernels = random(2, 8, 6, 6, dtype=torch.bfloat16), random(2, 8, 3, 3, seed=1)
+        with torch.autocast("cpu", torch.bfloat16):
+            found = dynamic_depthwise(features, kernels)
+        assert torch.equal(found, dynamic_depthwise(features.float(), kernels))
 
 
-class TestConv1x1:
-    @pytest.mark.parametrize("side", [8, 24])
-    def test_is_a_convolution(self, side):
-        with use_threads(1):
-            module = convolution.Conv1x1(8, 16)
-            arguments = [random(3, 8, side, side), *module.parameters()]
-            found, wanted = module(arguments[0]), torch.nn.Conv2d.forward(module, arguments[0])
-            assert relative_error(found, wanted) < TOLERANCE
-            upstream = random(3, 16, side, side, seed=1).detach()
-            gradients = [torch.autograd.grad(result, arguments, upstream) for result in (found, wanted)]
-        for of_found, of_wanted in zip(*gradients, strict=True):
-            assert relative_error(of_found, of_wanted) < TOLERANCE
+class TestWhatPyTorchKnows:
+    def test_the_operators_keep_pytorchs_rules(self):
+        given = random(2, 8, 5, 4), random(2, 8, 3, 3, seed=1)
+        torch.library.opcheck(torch.ops.mula.dynamic_depthwise.default, given)
+        upstream = random(2, 8, 5, 4, seed=2)
+        torch.library.opcheck(
+            torch.ops.mula.dynamic_depthwise_backward.default, tuple(each.detach() for each in (upstream, *given))
+        )
+        for aligned in (False, True):
+            arguments = random(2, 20, 4, 3), random_mask(20, 2, 9, 9), IGNORE, aligned
+            torch.library.opcheck(torch.ops.mula.upsampled_cross_entropy.default, arguments)
+
+    def test_flops_are_those_of_the_grouped_convolution_and_twice_as_many_backward(self):
+        features, kernels = random(2, 8, 5, 4), random(2, 8, 3, 3, seed=1)
+        counted = []
+        for function in (dynamic_depthwise, depthwise.reference):
+            with FlopCounterMode(display=False) as counter:
+                result = function(features, kernels)
+            counted.append(counter.get_total_flops())
+            if function is dynamic_depthwise:
+                with FlopCounterMode(display=False) as backward:
+                    result.sum().backward()
+        assert counted[0] == counted[1] == 2 * (2 * 8 * 5 * 4) * 9
+        assert backward.get_total_flops() == 2 * counted[0]
+
+    @pytest.mark.parametrize("backbone", ["hourglass", "vgg"])
+    def test_dynamo_takes_the_model_and_its_loss_whole(self, backbone):
+        torch.manual_seed(0)
+        stages = 2 if backbone == "hourglass" else 1
+        model = JointModel(ModelConfig(backbone, ("adapt",) * stages, 8, adaptation=AdaptationConfig(3)))
+        images, mask = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8), random_mask(20, 2, 64, 64)
+
+        def loss(images):
+            with torch.autocast("cpu", torch.bfloat16):
+                outputs = model(images)
+            return sum(
+                upsampled_cross_entropy(stage.parsing, mask, IGNORE) + stage.pose.float().square().mean()
+                for stage in outputs
+            )
+
+        state = {name: value.clone() for name, value in model.state_dict().items()}
+        results = []
+        for function in (loss, torch.compile(loss, fullgraph=True, backend="aot_eager")):
+            model.load_state_dict(state)
+            model.zero_grad()
+            value = function(images)
+            value.backward()
+            results.append((value, [parameter.grad.clone() for parameter in model.parameters()]))
+        torch.testing.assert_close(results[1], results[0], rtol=1e-2, atol=1e-3)
 
 
-class TestConv3x3:
-    @pytest.mark.parametrize("bias", [True, False])
-    @pytest.mark.parametrize(("channels", "outputs"), [(64, 72), (8, 64)])
-    def test_is_a_convolution(self, channels, outputs, bias):
-        module = convolution.Conv3x3(channels, outputs, bias=bias)
-        arguments = [random(2, channels, 19, 17), *module.parameters()]
-        found, wanted = module(arguments[0]), torch.nn.Conv2d.forward(module, arguments[0])
-        assert relative_error(found, wanted) < TOLERANCE
-        upstream = random(2, outputs, 19, 17, seed=1).detach()
-        gradients = [torch.autograd.grad(result, arguments, upstream) for result in (found, wanted)]
-        for of_found, of_wanted in zip(*gradients, strict=True):
-            assert relative_error(of_found, of_wanted) < TOLERANCE
+TRITON = """
+import torch
+from mula_lib.kernels import channels_last, depthwise, depthwise_triton
 
-    def test_takes_its_own_way_where_it_pays(self):
-        ways = [
-            type(convolution.Conv3x3(wide, wide)(random(1, wide, side, side)).grad_fn)
-            for wide, side in ((32, 16), (64, 15), (64, 16))
-        ]
-        assert ways[0] is ways[1]
-        assert ways[1] is not ways[2]
+for channels, height, width, size in ((8, 6, 5, 3), (40, 9, 7, 7), (33, 5, 5, 1)):
+    for dtype, tolerance in ((torch.float32, 1e-5), (torch.bfloat16, 5e-3)):
+        shapes = (channels, height, width), (channels, height, width), (channels, size, size)
+        upstream, features, kernels = (channels_last(torch.randn(2, *shape).to(dtype)) for shape in shapes)
+        found = depthwise_triton.convolve(features, kernels), *depthwise_triton.gradients(upstream, features, kernels)
+        exact = features.double().requires_grad_(), kernels.double().requires_grad_()
+        result = depthwise.reference(*exact)
+        wanted = result, *torch.autograd.grad(result, exact, upstream.double())
+        for one, other in zip(found, wanted, strict=True):
+            assert one.dtype == dtype
+            assert (one.double() - other).norm() < tolerance * other.norm(), (channels, dtype)
+"""
 
 
-class TestJit:
-    def test_plain_takes_the_reference(self, monkeypatch):
-        monkeypatch.setattr(cross_entropy, "reference", lambda *_, **__: "reference")
-        arguments = random(1, 3, 2, 2), torch.zeros(1, 4, 4, dtype=torch.uint8), IGNORE
-        assert upsampled_cross_entropy(*arguments) != "reference"
-        with jit.plain():
-            assert upsampled_cross_entropy(*arguments) == "reference"
-        assert upsampled_cross_entropy(*arguments) != "reference"
+@pytest.mark.skipif(find_spec("triton") is None, reason="Triton is not installed; PyTorch for CPUs comes without it")
+def test_the_gpus_kernels_are_the_reference_in_tritons_interpreter():
+    subprocess.run([sys.executable, "-c", TRITON], env={**os.environ, "TRITON_INTERPRET": "1"}, check=True)
 
-    @pytest.mark.parametrize("threads", [1, 2])
-    def test_share_keeps_the_order(self, threads):
-        with use_threads(threads):
-            assert jit.share(lambda number: number**2, 9) == [number**2 for number in range(9)]
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_results_of_parallel_tasks_keep_their_order(threads):
+    with use_threads(threads):
+        assert parallel_map(lambda number: number**2, 9) == [number**2 for number in range(9)]

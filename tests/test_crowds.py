@@ -13,15 +13,14 @@ import pytest
 import torch
 
 from mula_lib.anatomy import PASCAL
-from mula_lib.data.lip import load_image, load_mask
+from mula_lib.data.images import load_image, load_mask
 from mula_lib.evaluation import CrowdEvaluation, evaluate
 from mula_lib.inference import CropMaps, decode, predict, predict_maps
 from mula_lib.models.network import StageOutput, build_model
 from rendered_people import CrowdConfig, PeopleConfig, fingerprint, part_frequencies, render_dataset
 from workbook.datasets import FIXTURES, open_source
-from workbook.experiments import find_experiment
-from workbook.profiles import SMOKE, Testing
-from workbook.runs import Run, do_run
+from workbook.experiments import SMOKE, Testing, find_experiment
+from workbook.runs import Run
 
 FIXTURE = FIXTURES["crowds"]
 SMALL = CrowdConfig(train=4, val=2, size=64, seed=5)
@@ -199,30 +198,30 @@ def crowd_profile():
 
 def test_a_run_with_several_people_trains_tests_and_is_read_again(crowds, crowd_profile, tmp_path):
     run = Run(find_experiment("HG-2s-1u-MuLA"), crowd_profile, crowds, 0, tmp_path)
-    result = do_run(run)
+    result = run.do()
     assert {"mAP", "mAP (annotated heads)", "mIoU", "PixelAcc", "Head"} <= result.scores.keys()
     assert {"mAP", "mIoU"} <= result.log()[0].keys()
     evaluation = result.evaluation()
     assert len(evaluation.names) == len(crowds.val)
     assert evaluation.scores(PASCAL) == pytest.approx(result.scores, abs=1e-3, nan_ok=True)
-    assert do_run(run).metrics == result.metrics
+    assert run.do().metrics == result.metrics
 
 
 def test_an_evaluation_is_stored_whole(crowds, tmp_path):
     pose = torch.zeros(1, 14, 8, 8)
     pose[0, :5, 4, 4] = 1.0  # everybody has five joints in the middle
     found = evaluate(Perfect(pose, torch.full((1, 28, 8, 8), 0.2)), crowds.val, 32, Testing(mirror=False), PASCAL)
-    assert sum(len(each.joint) for each in found.verdicts) == 5 * len(crowds.val)
+    assert sum(len(each.joint) for each in found.matches) == 5 * len(crowds.val)
     found.save(tmp_path / "evaluation.npz")
     again = CrowdEvaluation.load(tmp_path / "evaluation.npz")
     assert again.names == found.names
     np.testing.assert_array_equal(again.confusions, found.confusions)
-    for one, other in zip(again.verdicts, found.verdicts, strict=True):
+    for one, other in zip(again.matches, found.matches, strict=True):
         for name in ("joint", "score", "right", "headed", "annotated", "annotated_headed"):
             np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
     first = found.only(0)
     assert first.names == found.names[:1]
-    assert len(first.verdicts) == 1
+    assert len(first.matches) == 1
 
 
 def test_a_photo_of_nobody_gives_nobody(crowds, crowd_profile):

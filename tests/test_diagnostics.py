@@ -7,9 +7,11 @@ import pandas as pd
 import pytest
 import torch
 
+import workbook.runs as runs_module
 from mula_lib.anatomy import LIP
-from mula_lib.evaluation import evaluate
+from mula_lib.evaluation import evaluate, load_evaluation
 from mula_lib.models.network import build_model
+from workbook import diagnostics
 from workbook.diagnostics import (
     KERNELS,
     ONE_VIEW,
@@ -18,15 +20,12 @@ from workbook.diagnostics import (
     adapters_of,
     exchanged_kernels,
     from_low_to_raised_arms,
-    kernel_diagnostics,
     liveliest_channels,
     predicted_kernels,
     write_kernel_diagnostics,
     zero,
 )
-from workbook.experiments import find_experiment
-from workbook.profiles import SMOKE
-from workbook.runs import do_run
+from workbook.experiments import SMOKE, find_experiment
 
 
 def adapting_network(name="VGG16-FCN-MuLA"):
@@ -79,7 +78,7 @@ def test_the_mean_is_over_all_images_that_were_seen():
     with torch.inference_mode(), exchanged_kernels(model, mean):
         unchanged = model(images(4))[-1].pose
         torch.testing.assert_close(unchanged, adapting_network()(images(4))[-1].pose)
-        mean.fix()
+        mean.fixed = True
         model(images(2))
     for adapter, kernels in zip(adapters_of(model), own, strict=True):
         handed_out = mean(adapter, torch.zeros(2, *kernels.shape[1:]))
@@ -106,21 +105,22 @@ def test_without_kernels_an_image_is_adapted_by_nothing_of_the_other_task():
 
 
 def test_the_table_has_a_line_for_each_kind_of_kernels(make_run, tmp_path, monkeypatch):
-    result = do_run(make_run("VGG16-FCN-MuLA"))
-    run = result.run
-    table = kernel_diagnostics(result)
+    monkeypatch.setattr(runs_module, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(diagnostics, "MOST", 8)
+    run = make_run("VGG16-FCN-MuLA").do()
+    table = write_kernel_diagnostics([run]).set_index("kernels")
     assert tuple(table.index) == KERNELS
-    assert list(table.columns) == ["PCK", "mIoU", "PCK Δ", "mIoU Δ"]
-    expected = evaluate(result.model(), run.source.val, 64, ONE_VIEW, LIP).scores(LIP)
+    few = replace(run.source.val, records=run.source.val.records[:8])
+    expected = evaluate(run.model(), few, 64, ONE_VIEW, LIP).scores(LIP)
     assert table.loc["its own", "mIoU"] == pytest.approx(expected["mIoU"], abs=0.01)
     assert (table.loc["its own", ["PCK Δ", "mIoU Δ"]] == 0).all()
     np.testing.assert_allclose(table["mIoU Δ"], table["mIoU"] - table.loc["its own", "mIoU"], atol=0.011)
-    monkeypatch.setattr("workbook.diagnostics.results_folder", lambda profile, source: tmp_path / "out")
-    written = write_kernel_diagnostics([result, result])
-    read = pd.read_csv(tmp_path / "out" / "kernel_diagnostics.csv")
-    assert len(read) == len(written) == 8
-    assert set(read["method"]) == {"VGG16-FCN-MuLA"}
-    assert (read["images"] == len(run.source.val)).all()
+    folder = tmp_path / "results" / "tiny"
+    read = pd.read_csv(folder / "kernel_diagnostics.csv")
+    assert (read["method"] == "VGG16-FCN-MuLA").all()
+    assert (read["images"] == 8).all()
+    kept = load_evaluation(folder / "counts" / "vgg16-fcn-mula-another-image-s-kernels-seed-0.npz", LIP)
+    assert kept.scores(LIP)["mIoU"] == pytest.approx(table.loc["another image's", "mIoU"], abs=0.01)
 
 
 def test_the_liveliest_channels_come_first():

@@ -14,11 +14,10 @@ from PIL import Image
 from mula_lib.anatomy import IGNORE, LIP
 from mula_lib.models.network import network_of
 from workbook import claims, figures
-from workbook.experiments import find_experiment
+from workbook.experiments import PAPER, find_experiment
 from workbook.figures.corrections import changed_regions
 from workbook.figures.people import MASK_STRENGTH, blend
 from workbook.inspection import output_shapes
-from workbook.profiles import PAPER
 
 RNG = np.random.default_rng(0)
 PARTS, JOINTS = len(LIP.parts), len(LIP.joints)

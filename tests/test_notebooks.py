@@ -12,11 +12,10 @@ import pytest
 from nbformat import NotebookNode
 
 from workbook.datasets import REPOSITORY
+from workbook.experiments import find_profile
 
 NOTEBOOKS = sorted((REPOSITORY / "notebooks").glob("*.ipynb"))
-DEFAULTS = {"profile": "smoke", "dataset": "fixture", "data_path": None, "seeds": [0], "train": False}
-MORE = {"10_your_photo": {"photo": None}}  # parameters that only one notebook has
-CHECKED = "nbval-check-output"
+DEFAULTS = {"data_path": None, "seeds": [0], "train": False}
 LARGEST = 400_000  # bytes
 MACHINE_PATH = re.compile(r"(?<![\w.])/(?:home|root|work|tmp|Users|opt|usr|mnt|builds|github)/|[A-Z]:\\\\")
 NOISE = re.compile(r"Traceback \(most recent call last\)|Warning\b")
@@ -36,6 +35,11 @@ def tagged(path: Path, tag: str) -> list[NotebookNode]:
     return [cell for cell in code_cells(path) if tag in cell.metadata.get("tags", [])]
 
 
+def parameters(path: Path) -> dict:
+    (cell,) = tagged(path, "parameters")
+    return {node.targets[0].id: ast.literal_eval(node.value) for node in ast.parse(cell.source).body}
+
+
 def says_something(source: str) -> bool:
     """Whether a cell puts anything on the page: it prints, shows or displays, or ends in a bare value."""
     calls = re.search(r"^(?! *def )[^#\n]*\b(print|show|show_source|display)\(", source, flags=re.MULTILINE)
@@ -51,25 +55,12 @@ def test_the_notebooks_are_numbered_in_the_order_of_reading() -> None:
 
 
 @each_notebook
-def test_one_cell_holds_exactly_the_parameters_at_smoke_defaults(path: Path) -> None:
-    (cell,) = tagged(path, "parameters")
-    found = {
-        statement.targets[0].id: ast.literal_eval(statement.value)
-        for statement in ast.parse(cell.source).body
-        if isinstance(statement, ast.Assign)
-    }
-    wanted = DEFAULTS | MORE.get(path.stem, {})
-    assert {**found, "dataset": "fixture"} == wanted
-    assert found["dataset"] == ("crowd-fixture" if "pascal" in path.stem else "fixture")
-    assert len(ast.parse(cell.source).body) == len(wanted)
-
-
-@each_notebook
-def test_derived_values_come_in_the_next_cell(path: Path) -> None:
-    cells = code_cells(path)
-    number = cells.index(tagged(path, "parameters")[0])
-    assert "find_profile(profile)" in cells[number + 1].source
-    assert "open_source(dataset, path=data_path)" in cells[number + 1].source
+def test_one_cell_holds_exactly_the_parameters_and_trains_nothing(path: Path) -> None:
+    found = parameters(path)
+    profile = find_profile(found.pop("profile"))
+    assert found.pop("dataset") == (profile.for_crowds() if "pascal" in path.stem else profile).dataset
+    assert found.pop("photo", None) is None
+    assert found == DEFAULTS
 
 
 @each_notebook
@@ -84,85 +75,62 @@ def test_the_opening_says_what_is_learned_how_long_it_takes_and_what_is_written(
 @each_notebook
 def test_everything_announced_at_the_top_is_written_by_the_last_cell_that_names_it(path: Path) -> None:
     announced = set(re.findall(r"`([\w.]+\.(?:csv|png|json))`", read(path).cells[0].source))
-    last = code_cells(path)[-1]
-    printed = "".join(output.get("text", "") for output in last.outputs)
+    printed = "".join(output.get("text", "") for output in code_cells(path)[-1].outputs)
     assert announced
-    assert {name for name in announced if f"results/smoke/{name}\n" not in printed} == set()
+    assert {name for name in announced if f"results/{parameters(path)['profile']}/{name}\n" not in printed} == set()
 
 
 @each_notebook
-def test_every_cell_that_says_something_has_its_output_stored(path: Path) -> None:
-    silent = [cell.id for cell in code_cells(path) if says_something(cell.source) and not cell.outputs]
-    assert silent == []
-
-
-@each_notebook
-def test_every_code_cell_was_executed_in_order(path: Path) -> None:
+def test_every_cell_was_executed_in_order_and_its_output_stored(path: Path) -> None:
     cells = code_cells(path)
     assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
+    assert [cell.id for cell in cells if says_something(cell.source) and not cell.outputs] == []
 
 
 @each_notebook
 def test_nbval_has_something_to_compare(path: Path) -> None:
-    checked = tagged(path, CHECKED)
+    checked = tagged(path, "nbval-check-output")
     assert checked
     for cell in checked:
         texts = [output.get("text") or output.get("data", {}).get("text/plain") for output in cell.outputs]
-        assert all(texts), cell.id
         assert texts, cell.id
+        assert all(texts), cell.id
 
 
 @each_notebook
-def test_no_output_is_an_error_a_warning_or_a_traceback(path: Path) -> None:
-    for cell in code_cells(path):
-        for output in cell.outputs:
-            assert output.output_type != "error", cell.id
-            assert output.get("name") != "stderr", cell.id
-            assert not NOISE.search(json.dumps(output.get("text", ""))), cell.id
-
-
-@each_notebook
-def test_no_path_of_the_machine_is_stored(path: Path) -> None:
+def test_no_output_is_an_error_a_warning_or_a_path_of_the_machine(path: Path) -> None:
     for cell in read(path).cells:
         assert not MACHINE_PATH.search(cell.source), cell.id
         for output in cell.get("outputs", []):
+            assert output.output_type != "error", cell.id
+            assert output.get("name") != "stderr", cell.id
             data = {kind: value for kind, value in output.get("data", {}).items() if not kind.startswith("image/")}
-            assert not MACHINE_PATH.search(json.dumps([output.get("text", ""), data])), cell.id
+            text = json.dumps([output.get("text", ""), data])
+            assert not NOISE.search(text), cell.id
+            assert not MACHINE_PATH.search(text), cell.id
 
 
 @each_notebook
-def test_metadata_says_nothing_about_time_or_versions(path: Path) -> None:
+def test_nothing_that_another_execution_would_not_repeat_is_stored(path: Path) -> None:
     notebook = read(path)
     assert notebook.metadata.kernelspec.name == "python3"
     assert set(notebook.metadata) <= {"kernelspec", "language_info", "widgets"}
     assert set(notebook.metadata.language_info) == {"name"}
     assert all(set(cell.metadata) <= {"tags"} for cell in notebook.cells)
-
-
-@each_notebook
-def test_cells_have_names_for_ids_and_not_random_ones(path: Path) -> None:
-    ids = [cell.id for cell in read(path).cells]
+    ids = [cell.id for cell in notebook.cells]
     assert len(set(ids)) == len(ids)
     assert [name for name in ids if re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f-]+)?", name)] == []
-
-
-@each_notebook
-def test_a_notebook_finds_the_library_installed_and_is_small(path: Path) -> None:
     assert "sys.path" not in path.read_text(encoding="utf-8")
     assert path.stat().st_size < LARGEST
 
 
 @each_notebook
 def test_stored_widgets_are_complete(path: Path) -> None:
-    notebook = read(path)
-    state = notebook.metadata.get("widgets", {}).get("application/vnd.jupyter.widget-state+json", {}).get("state", {})
+    state = read(path).metadata.get("widgets", {}).get("application/vnd.jupyter.widget-state+json", {}).get("state", {})
     kind = "application/vnd.jupyter.widget-view+json"
-    for cell in code_cells(path):
-        for output in cell.outputs:
-            if kind in output.get("data", {}):
-                assert output.data[kind]["model_id"] in state, cell.id
+    for output in (output for cell in code_cells(path) for output in cell.outputs):
+        if kind in output.get("data", {}):
+            assert output.data[kind]["model_id"] in state
     kinds = {model["model_name"] for model in state.values()}
     assert "LinkModel" in kinds or "StackModel" not in kinds  # without its link a stored slider moves nothing
-    for model in state.values():
-        for child in re.findall(r"IPY_MODEL_(\w+)", json.dumps(model)):
-            assert child in state
+    assert set(re.findall(r"IPY_MODEL_(\w+)", json.dumps(state))) <= set(state)

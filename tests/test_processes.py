@@ -29,16 +29,15 @@ from mula_lib.data.samples import TrainingSamples
 from workbook.datasets import open_source
 from mula_lib.models.adaptation import AdaptationConfig
 from mula_lib.models.network import ModelConfig
-from mula_lib.training import Recipe
 from mula_lib.models.network import build_model
-from mula_lib.training import fit
+from mula_lib.training import Job, Recipe, fit
 
 with processes.joined():
     source = open_source("fixture")
     samples = TrainingSamples(source.train, 64, Augmentation(), source.anatomy, 0)
     model = build_model(ModelConfig("hourglass", ("adapt",) * 2, 8, adaptation=AdaptationConfig(3)), 0)
     recipe = Recipe(epochs=4, batch=24, learning_rate=3e-4)
-    fit(model, samples, recipe, Path(sys.argv[1]), fingerprint="test", seed=0)
+    fit(model, samples, recipe, Job(Path(sys.argv[1]), "test"))
     if processes.rank() == 0:
         torch.save(model.state_dict(), Path(sys.argv[1]) / "state.pt")
 """
@@ -82,5 +81,5 @@ def test_every_process_gets_its_part_of_each_batch(monkeypatch):
 
 def test_a_batch_that_cannot_be_shared_is_refused(monkeypatch):
     monkeypatch.setattr(processes, "count", lambda: 5)
-    with pytest.raises(ConfigError, match="a batch of 12 cannot be shared by 5"):
+    with pytest.raises(ConfigError, match="a batch of 12 cannot be divided evenly among 5"):
         EpochBatches(100, 12, seed=0, epoch=0)

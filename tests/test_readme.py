@@ -7,8 +7,8 @@ from conftest import REPOSITORY
 
 from mula_lib.files import DataError
 from mula_lib.models.interactions import INTERACTIONS
-from workbook.summary import BEGIN, END, summary, update
-from workbook.tables import ROWS
+from workbook.results import BEGIN, END, summary, update
+from workbook.tables import OF_CLAIMS, ROWS
 
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 
@@ -55,7 +55,7 @@ def test_the_results_are_those_of_the_demos_tables():
 
 def test_the_summary_has_every_row_and_writes_between_the_marks_only(tmp_path):
     text = summary(REPOSITORY / "results" / "demo")
-    for row in ROWS:
+    for row in (row for row in ROWS if row.table != OF_CLAIMS):
         assert f"\n| {row.name} |" in text
     assert "| VGG16-FCN | 69.1 |" in text
     page = tmp_path / "README.md"

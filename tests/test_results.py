@@ -10,28 +10,36 @@ import pandas as pd
 import pytest
 from conftest import REPOSITORY
 
-import workbook.results as results_module
-from workbook.comparison import side_by_side
+import workbook.runs as runs_module
+from mula_lib.files import DataError
 from workbook.datasets import open_source
-from workbook.experiments import find_experiment
-from workbook.profiles import SMOKE, find_profile
-from workbook.results import COLUMNS, build_table, results_folder, write_table
-from workbook.runs import Run, do_run
+from workbook.experiments import SMOKE, find_experiment, find_profile
+from workbook.results import (
+    COLUMNS,
+    build_table,
+    read_table,
+    results_folder,
+    side_by_side,
+    systems_side_by_side,
+    table_runs,
+    write_table,
+)
+from workbook.runs import Run
 from workbook.tables import METRICS, TABLES, table_rows
 
 
 @pytest.fixture
 def fake_run(source, tiny_profile, tmp_path, monkeypatch):
-    """Puts a finished run with given scores into a folder of the test's own."""
-    base = tmp_path / "runs"
-    real_run = Run
-    monkeypatch.setattr(results_module, "Run", lambda *given: real_run(*given, base=base))
+    """Puts a finished run with given scores into a folder of the test's own, or commits its metrics only."""
+    monkeypatch.setattr(runs_module, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(Run.__init__, "__defaults__", (0, tmp_path / "runs"))
 
-    def put(name, seed, pck, miou):
-        run = real_run(find_experiment(name), tiny_profile, source, seed, base=base)
+    def put(name, seed, pck, miou, *, shipped=False):
+        run = Run(find_experiment(name), tiny_profile, source, seed)
         metrics = {
-            **dict.fromkeys(("trained_as", "weights", "trained_on"), "as it does not matter here"),
             "testing_fingerprint": run.testing_fingerprint,
+            "trained_as": run.fingerprint,
+            "weights": "anywhere",
             "images": 12,
             "log": [],
             "scores": {"PCK": pck, "mIoU": miou},
@@ -40,8 +48,9 @@ def fake_run(source, tiny_profile, tmp_path, monkeypatch):
             "train_seconds": 10.0 + seed,
             "images_per_second": 20.0,
         }
-        run.folder.mkdir(parents=True)
-        (run.folder / "metrics.json").write_text(json.dumps(metrics))
+        path = run.shipped_counts.with_suffix(".json") if shipped else run.folder / "metrics.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(metrics))
 
     return put
 
@@ -58,28 +67,27 @@ def test_a_table_has_the_contracts_columns_and_every_row_of_the_paper(source, ti
         assert list(zip(table.method, table.metric, strict=True)) == expected
 
 
-def test_rows_that_were_not_run_quote_the_paper_and_claim_nothing(source, tiny_profile, fake_run):
+def test_rows_that_were_not_run_quote_the_paper_and_say_how_to_get_ours(source, tiny_profile, fake_run):
     fake_run("VGG16-FCN", 0, 50.0, 20.0)
     quoted = row(build_table(1, tiny_profile, source), "VGG16-FCN-MuLA", "PCK")
-    assert quoted.source == "quoted"
-    assert quoted.paper == 76.0
+    assert (quoted.source, quoted.paper, quoted.seeds) == ("quoted", 76.0, "")
     assert quoted.paper_delta_vs_baseline == pytest.approx(6.9)
     assert pd.isna([quoted.ours, quoted["std"], quoted.delta_vs_baseline, quoted.params, quoted.train_seconds]).all()
-    assert quoted.seeds == ""
+    assert quoted.note == 'seed 0: not trained yet: ./run_all.sh tiny --only "VGG16-FCN-MuLA"'
 
 
 def test_scores_are_means_over_seeds_with_their_deviation_and_distance_to_the_baseline(source, tiny_profile, fake_run):
+    """Of the other seeds counts are enough, and they are found whatever seeds are asked for."""
     for seed, (base, mula) in enumerate([(50.0, 53.0), (52.0, 56.0), (54.0, 59.0)]):
-        fake_run("VGG16-FCN", seed, base, 20.0)
-        fake_run("VGG16-FCN-MuLA", seed, mula, 22.0)
-    table = build_table(1, tiny_profile, source, seeds=(0, 1, 2))
+        fake_run("VGG16-FCN", seed, base, 20.0, shipped=seed > 0)
+        fake_run("VGG16-FCN-MuLA", seed, mula, 22.0, shipped=seed > 0)
+    table = build_table(1, tiny_profile, source)
     mula = row(table, "VGG16-FCN-MuLA", "PCK")
-    assert mula.ours == 56.0
+    assert (mula.ours, mula.delta_vs_baseline, mula.train_seconds) == (56.0, 4.0, 11.0)
     assert mula["std"] == pytest.approx(np.std([53, 56, 59], ddof=1))
-    assert mula.delta_vs_baseline == 4.0
-    assert mula.seeds == "0 1 2"
-    assert mula.source == "ran"
-    assert mula.train_seconds == 11.0
+    assert (mula.seeds, mula.source, mula.note) == ("0 1 2", "ran", "")
+    assert build_table(1, tiny_profile, source, (1, 2)).seeds.iloc[0] == "0 1 2"[2:]
+    assert len(table_runs(1, tiny_profile, source, (0, 3))["VGG16-FCN"]) == 4  # the fourth is asked for, and not there
 
 
 def test_one_seed_has_no_deviation(source, tiny_profile, fake_run):
@@ -93,18 +101,26 @@ def test_a_result_of_another_protocol_is_not_shown(source, tiny_profile, fake_ru
     assert row(build_table(1, other, source), "VGG16-FCN", "PCK").source == "quoted"
 
 
-def test_a_table_is_written_with_its_provenance(source, tiny_profile, fake_run, tmp_path, monkeypatch):
-    monkeypatch.setattr(results_module, "REPOSITORY", tmp_path)
+def test_a_failure_is_in_the_note_of_its_row(source, tiny_profile, fake_run):
+    run = Run(find_experiment("VGG16-FCN"), tiny_profile, source)
+    run.folder.mkdir(parents=True)
+    (run.folder / "failed.txt").write_text("CUDA out of memory")
+    assert row(build_table(1, tiny_profile, source), "VGG16-FCN", "PCK").note == "seed 0: failed: CUDA out of memory"
+
+
+def test_a_table_is_written_with_its_provenance(source, tiny_profile, fake_run):
     written = write_table(2, tiny_profile, source)
     folder = results_folder(tiny_profile, source)
-    read = pd.read_csv(folder / "table2.csv")
-    assert list(read.columns) == list(COLUMNS)
+    read = read_table(folder / "table2.csv", COLUMNS)
     assert list(read.method) == list(written.method)
     provenance = json.loads((folder / "table2.provenance.json").read_text())
     assert provenance["data_fingerprint"] == source.fingerprint
     assert provenance["seeds"] == [0]
     assert provenance["packages"]["torch"]
     assert {"git_commit", "machine", "python", "profile", "dataset"} <= provenance.keys()
+    (folder / "table2.csv").write_text("method,metric\na,b,c\n")
+    with pytest.raises(DataError, match=r"table2\.csv: .*; run \./run_all\.sh again"):
+        read_table(folder / "table2.csv", COLUMNS)
 
 
 def test_a_foreign_data_set_has_a_results_folder_of_its_own(source, tiny_profile):
@@ -118,51 +134,43 @@ def written_tables():
 
 @pytest.mark.parametrize("path", written_tables(), ids=lambda path: f"{path.parent.name}-{path.stem}")
 def test_every_table_in_the_results_folder_keeps_the_contract(path):
-    table = pd.read_csv(path, keep_default_na=False, na_values=[""])
+    table = read_table(path, COLUMNS)
     assert tuple(table.columns) == COLUMNS
     assert path.with_suffix(".provenance.json").is_file()
-    profile = find_profile(path.parent.name.split("-")[0])
-    assert (table.profile == profile.name).all()
+    assert (table.profile == find_profile(path.parent.name.split("-")[0]).name).all()
     number = int(path.stem.removeprefix("table"))
     by_name = {row.name: row for row in table_rows(number)}
     assert set(table.method) == set(by_name)
+    assert set(table.metric) <= set(METRICS[number])
     for line in table.itertuples():
-        assert line.metric in METRICS[number]
         assert line.paper == by_name[line.method].paper.get(line.metric) or np.isnan(line.paper)
         assert np.isnan(line.paper) == (line.metric not in by_name[line.method].paper)
-        assert line.source in ("ran", "quoted")
         assert (line.source == "ran") == (not pd.isna(line.ours)) == (not pd.isna(line.seeds))
         if line.source == "ran":
             assert 0 <= line.ours <= 100
-            assert line.params > 0
-            assert line.gflops > 0
-            assert line.train_seconds > 0
+            assert min(line.params, line.gflops, line.train_seconds) > 0
 
 
 def test_the_smoke_run_filled_every_row():
     folder = REPOSITORY / "results" / SMOKE.name
-    if not folder.is_dir():
+    if not (folder / "table6.csv").is_file():
         pytest.skip("no smoke results here; ./run_all.sh smoke writes them (./run_tests.sh runs it first)")
     for number in TABLES:
-        table = pd.read_csv(folder / f"table{number}.csv")
+        table = read_table(folder / f"table{number}.csv")
         ours = table[table.method.isin([row.name for row in table_rows(number) if row.experiment])]
         assert (ours.source == "ran").all()
         assert ours.ours.notna().all()
         assert len(ours) >= 4
 
 
-def test_what_is_annotated_nowhere_is_nan_in_the_table_and_neither_0_nor_100(fake_run, source, tiny_profile):
-    """A row was run, and its score has no value: an empty cell that is told from a row that was not run."""
+def test_what_is_annotated_nowhere_is_nan_in_the_table_and_neither_0_nor_100(source, tiny_profile, fake_run):
     for name in ("VGG16-FCN", "VGG16-FCN-MuLA"):
         fake_run(name, 0, None, 20.0)
     table = build_table(1, tiny_profile, source)
     found = row(table, "VGG16-FCN-MuLA", "PCK")
     assert found.source == "ran"
-    assert pd.isna(found.ours)
-    assert pd.isna(found.delta_vs_baseline)
+    assert pd.isna([found.ours, found.delta_vs_baseline]).all()
     assert row(table, "VGG16-FCN-MuLA", "mIoU").ours == 20.0
-    cells = table.to_csv(index=False).splitlines()[1 + table.index[(table.method == "VGG16-FCN-MuLA")][0]].split(",")
-    assert cells[:4] == ["VGG16-FCN-MuLA", "PCK", "76.0", ""]
     assert "nan" not in side_by_side(table).to_string()
 
 
@@ -171,8 +179,49 @@ def test_a_data_set_without_joints_is_run_and_its_pose_scores_are_nan(source, ti
     for path in tree.rglob("*.csv"):
         rows = [line.split(",")[0] for line in path.read_text().splitlines()]
         path.write_text("".join(f"{name}{',nan' * 48}\n" for name in rows))
-    run = Run(find_experiment("VGG16-FCN"), tiny_profile, open_source("fixture", path=tree), 0, base=tmp_path / "runs")
-    result = do_run(run)
-    assert result.trouble is None
-    assert all(math.isnan(result.scores[name]) for name in ("PCK", "Head", "Wri.", "U.Body"))
-    assert 0 < result.scores["mIoU"] < 100
+    run = Run(find_experiment("VGG16-FCN"), tiny_profile, open_source("fixture", path=tree), 0, tmp_path / "runs").do()
+    assert run.note == ""
+    assert all(math.isnan(run.scores[name]) for name in ("PCK", "Head", "Wri.", "U.Body"))
+    assert 0 < run.scores["mIoU"] < 100
+
+
+# Tables to read
+
+
+def lines(ours, delta):
+    one = {
+        "method": "VGG16-FCN-MuLA", "metric": "PCK", "paper": 76.0, "ours": ours, "paper_delta_vs_baseline": 6.9,
+        "delta_vs_baseline": delta, "dataset": "fixture", "profile": "smoke",
+    }  # fmt: skip
+    return pd.DataFrame([one])
+
+
+def test_our_column_names_profile_and_data():
+    found = side_by_side(lines(12.34, -1.0))
+    assert list(found.columns) == [
+        ("PCK", "paper (LIP)"), ("PCK", "ours (smoke, fixture)"), ("PCK", "paper Δ"), ("PCK", "ours Δ"),
+    ]  # fmt: skip
+    assert found.loc["VGG16-FCN-MuLA"].tolist() == ["76.0", "12.3", "+6.9", "-1.0"]
+    assert side_by_side(lines(None, None)).iloc[0].tolist() == ["76.0", "–", "+6.9", "–"]
+    assert side_by_side(lines(10.0, -0.04)).iloc[0, 3] == "+0.0"
+
+
+def test_systems_stand_with_all_their_scores_and_costs():
+    one = {"dataset": "fixture", "profile": "smoke", "params": 1234567, "gflops": 0.5, "train_seconds": 99.6}
+    quoted = {"dataset": "fixture", "profile": "smoke", "params": None, "gflops": None, "train_seconds": None}
+    found = systems_side_by_side(
+        pd.DataFrame(
+            [
+                {"method": "Chou et al. [7]", "metric": "PCK", "paper": 87.4, "ours": 40.04, **one},
+                {"method": "Chou et al. [7]", "metric": "Head", "paper": None, "ours": 70.0, **one},
+                {"method": "BUPTMM-POSE", "metric": "PCK", "paper": 80.2, "ours": None, **quoted},
+            ]
+        )
+    )
+    ours = "ours (smoke, fixture)"
+    assert list(found.columns) == [
+        ("paper (LIP)", "PCK"), (ours, "PCK"), (ours, "Head"),
+        ("cost", "parameters"), ("cost", "GFLOPs"), ("cost", "train s"),
+    ]  # fmt: skip
+    assert found.loc["Chou et al. [7]"].tolist() == ["87.4", "40.0", "70.0", "1,234,567", "0.500", "100"]
+    assert found.loc["BUPTMM-POSE"].tolist() == ["80.2", "–", "–", "–", "–", "–"]

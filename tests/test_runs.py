@@ -10,9 +10,8 @@ import workbook.runs as runs_module
 from mula_lib import distributed as processes
 from mula_lib.anatomy import LIP
 from mula_lib.checkpoint import load_model, save_weights
-from mula_lib.files import BusyError, CheckpointError, ConfigError, DataError
+from mula_lib.files import LOCK, BusyError, CheckpointError, ConfigError, DataError, locked
 from mula_lib.models.network import build_model
-from workbook.commands import alone
 from workbook.datasets import open_source
 from workbook.experiments import DEMO, EXPERIMENTS, find_experiment
 from workbook.jobs import do_all, to_train
@@ -67,7 +66,8 @@ def test_another_configuration_in_the_same_folder_is_refused_and_nothing_is_touc
 def test_experiments_that_mean_one_training_are_one_run(make_run, source, tiny_profile):
     """The deep network at the profile's own rate is a row of Table 2 and, by another name, of Tables 3 and 4."""
     one, other = make_run("HG-5s-1u-MuLA"), make_run("HG-5s-1u-MuLA, own rate")
-    assert (one.folder, one.fingerprint, one.shipped_weights) == (other.folder, other.fingerprint, other.shipped_weights)
+    for what in ("folder", "fingerprint", "shipped_weights", "shipped_counts"):
+        assert getattr(one, what) == getattr(other, what)
     assert other.first.slug == "hg-5s-1u-mula"
     folders, fingerprints = {}, {}
     for experiment in EXPERIMENTS:
@@ -119,7 +119,7 @@ def test_committed_weights_of_another_training_are_not_used(shipped):
 
 
 def test_what_is_shipped_stands_in_for_the_run(make_run, tmp_path):
-    """Of seed 0 network and counts; of the other seeds counts, from which scores and spreads follow without training."""
+    """Of seed 0 network and counts; of the other seeds counts, from which scores and spreads follow."""
     for seed in (0, 1):
         run = make_run("VGG16-FCN-MuLA", seed=seed).do()
         run.ship()
@@ -218,7 +218,7 @@ def test_two_processes_that_want_the_same_row_train_it_once(make_run, do_run_els
 
 def test_a_row_is_not_trained_by_several_processes_while_another_is_at_it(make_run, monkeypatch):
     run = make_run()
-    with alone(run.folder / ".lock", "it"):
+    with locked(run.folder / LOCK, "it"):
         monkeypatch.setattr(processes, "count", lambda: 2)
         with pytest.raises(BusyError, match=r"HG-1s-1u-MuLA \(fixture\), seed 0; run this again"):
             run.do()

@@ -8,10 +8,9 @@ import torch
 
 import workbook.results as results_module
 from workbook.datasets import open_source
-from workbook.experiments import find_experiment
-from workbook.profiles import SMOKE
+from workbook.experiments import SMOKE, find_experiment
 from workbook.results import build_table
-from workbook.runs import Run, do_run
+from workbook.runs import Run
 
 ROWS = {2: ("HG-0s-1u-MuLA", "HG-2s-1u-MuLA"), 4: ("VGG16-FCN, own rate", "Attention+SSL"), 5: ("HG-2s-1u-MuLA",)}
 USUAL = {"workers": 0, "threads": 1}
@@ -33,7 +32,7 @@ def found(base, monkeypatch, *, workers, threads, seed=0):
             profile = SMOKE.for_crowds() if table == 5 else SMOKE
             profile = replace(profile, name="same", vgg_width=8, hourglass_width=8)
             for name in names:
-                result = do_run(Run(find_experiment(name), profile, source, seed, base=base), workers=workers)
+                result = Run(find_experiment(name), profile, source, seed, base=base).do(workers=workers)
                 weights = b"".join(value.numpy().tobytes() for value in result.model().state_dict().values())
                 digests[table, name] = hashlib.sha256(weights).hexdigest()
             table_of_all = build_table(table, profile, source, (seed,))

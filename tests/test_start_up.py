@@ -1,4 +1,4 @@
-"""Looking something up must not wait for PyTorch or for a compiler."""
+"""Looking something up must not wait for PyTorch or for a compiler; what is asked for is there."""
 
 from __future__ import annotations
 
@@ -7,11 +7,19 @@ import sys
 
 import pytest
 
+import mula_lib as mula
 from workbook.datasets import REPOSITORY
 
 
-@pytest.mark.parametrize("modules", ["mula_lib", "mula_lib.anatomy, mula_lib.files, workbook.profiles"])
+@pytest.mark.parametrize("modules", ["mula_lib", "mula_lib.anatomy, mula_lib.files"])
 def test_what_needs_no_arithmetic_imports_none(modules):
     code = f"import sys, {modules}; print(*{{'torch', 'numba', 'pandas', 'cv2'}} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, check=True, capture_output=True, text=True)
     assert done.stdout.split() == []
+
+
+def test_the_library_gives_the_papers_names():
+    assert all(getattr(mula, name) is not None for name in mula.__all__)
+    assert {"JointModel", "ParameterAdapter", "DynamicConv2d", "LIP", "predict", "evaluate"} <= set(dir(mula))
+    with pytest.raises(AttributeError, match="'mula_lib' has no attribute 'JointModels'"):
+        mula.JointModels  # noqa: B018

@@ -16,12 +16,32 @@ from mula_lib.data.augment import Augmentation
 from mula_lib.data.samples import TrainingSamples
 from mula_lib.data.targets import gaussian_heatmaps, heatmap_sigma
 from mula_lib.files import CheckpointError
-from mula_lib.losses import Truth, supervise
+from mula_lib.kernels.device import arithmetic
+from mula_lib.models.losses import Targets, supervise
 from mula_lib.models.network import StageOutput, build_model
-from mula_lib.training import EpochBatches, fit
-from workbook.profiles import PAPER_EPOCHS, Recipe
-from workbook.results import build_table
-from workbook.runs import do_run
+from mula_lib.training import PAPER_EPOCHS, EpochBatches, Job, Recipe, fit
+
+RECIPE = Recipe(epochs=4, batch=8, drop_at=())
+STEPS = 3  # an epoch of the fixture
+
+
+@pytest.fixture
+def samples(source):
+    return TrainingSamples(source.train, 64, Augmentation(), source.anatomy, 0)
+
+
+@pytest.fixture
+def fresh(make_run):
+    """The same small network, as often as it is called."""
+    config = make_run("VGG16-FCN-MuLA").model_config
+    return lambda: build_model(config, 0)
+
+
+def assert_same_weights(first, second):
+    first, second = first.state_dict(), second.state_dict()
+    assert first.keys() == second.keys()
+    for name in first:
+        assert torch.equal(first[name], second[name]), name
 
 
 def test_the_loss_sums_cross_entropy_and_weighted_squared_error_over_stages():
@@ -44,19 +64,35 @@ def test_the_loss_sums_cross_entropy_and_weighted_squared_error_over_stages():
             for b in range(2) for y in range(8) for x in range(8) if mask[b, y, x] != 255
         ]  # fmt: skip
         expected += sum(losses) / len(losses) + 20 * ((pose - heatmaps) ** 2).mean().item()
-    assert supervise(stages, Truth(batch, 20.0)).item() == pytest.approx(expected, rel=1e-5)
+    assert supervise(stages, Targets(batch, 20.0)).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_batch_without_an_annotated_pixel_or_joint_has_a_finite_gradient(fresh):
+    nothing = {
+        "image": torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8),
+        "mask": torch.full((2, 64, 64), 255, dtype=torch.uint8),
+        "joints": torch.full((2, 16, 2), float("nan")),
+        "present": torch.zeros(2, 16, dtype=torch.bool),
+    }
+    model = fresh()
+    loss = training.Objective(model, RECIPE)(nothing)
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert all(torch.isfinite(parameter.grad).all() for parameter in model.parameters())
+    assert (model.parsing.classifier[0].weight.grad == 0).all()
 
 
 def test_the_learning_rate_halves_at_the_papers_shares_of_the_epochs():
-    recipe = Recipe(epochs=PAPER_EPOCHS, batch=1)
+    recipe = Recipe(epochs=PAPER_EPOCHS, batch=1, learning_rate=1.0)
     rates = [recipe.learning_rate_at(epoch * 10, 10) for epoch in (0, 149, 150, 169, 170, 200, 230, 249)]
-    base = recipe.learning_rate
-    assert rates == pytest.approx([base * f for f in (1, 1, 1 / 2, 1 / 2, 1 / 4, 1 / 8, 1 / 16, 1 / 16)])
+    assert rates == pytest.approx([1, 1, 1 / 2, 1 / 2, 1 / 4, 1 / 8, 1 / 16, 1 / 16])
 
 
-def test_the_warm_up_rises_linearly_from_near_zero():
+def test_the_warm_up_rises_linearly_and_a_cosine_falls_to_zero():
     recipe = Recipe(epochs=10, batch=1, learning_rate=1.0, warmup=0.1)
     assert [recipe.learning_rate_at(step, 10) for step in (0, 4, 9, 10)] == pytest.approx([0.1, 0.5, 1.0, 1.0])
+    cosine = replace(recipe, schedule="cosine")
+    assert [cosine.learning_rate_at(step, 10) for step in (4, 10, 55, 100)] == pytest.approx([0.5, 1.0, 0.5, 0.0])
 
 
 def test_an_epoch_visits_every_sample_once_in_an_order_of_its_own():
@@ -64,45 +100,34 @@ def test_an_epoch_visits_every_sample_once_in_an_order_of_its_own():
     assert sorted(index for batch in first for _, index in batch) == list(range(12))
     assert first == again
     assert [i for b in first for _, i in b] != [i for b in second for _, i in b]
-    assert len(list(EpochBatches(13, 4, 0, 0))) == 3  # the short last batch is dropped
-    assert len(list(EpochBatches(3, 24, 0, 0))) == 1  # unless there is no other
+    assert len(list(EpochBatches(13, 4, 0))) == len(EpochBatches(13, 4, 0)) == 3  # the short last batch is dropped
+    assert len(list(EpochBatches(3, 24, 0))) == 1  # unless there is no other
 
 
-def test_training_lowers_the_loss_and_writes_a_line_an_epoch(make_run, tiny_profile):
+def test_training_lowers_the_loss_and_writes_a_line_per_epoch(make_run, tiny_profile):
     run = make_run(recipe=replace(tiny_profile.recipe, epochs=8))
-    do_run(run)
+    run.do()
     lines = [json.loads(line) for line in (run.folder / "log.jsonl").read_text().splitlines()]
     assert [line["epoch"] for line in lines] == list(range(1, 9))
     assert lines[-1]["loss"] < lines[0]["loss"]
-    assert {"loss", "seconds", "PCK", "mIoU"} <= lines[0].keys()
+    assert set(lines[0]) == {"epoch", "loss", "learning_rate", "gradient_norm", "seconds", "PCK", "mIoU"}
 
 
-def assert_same_tensors(first, second):
-    assert first.keys() == second.keys()
-    for name in first:
-        assert torch.equal(first[name], second[name]), name
-
-
-def test_a_run_killed_again_and_again_ends_with_the_same_weights_and_metrics(make_run, do_run_elsewhere, tmp_path):
-    """SIGKILL at arbitrary moments; the last sitting finishes what is left."""
+def test_a_killed_run_ends_with_the_same_weights_and_scores(make_run, do_run_elsewhere, tmp_path):
+    """SIGKILL in the middle of the second epoch; this process finishes what is left."""
     undisturbed = make_run()
-    expected = do_run(undisturbed)
+    expected = undisturbed.do()
     killed = replace(undisturbed, base=tmp_path / "killed")
     log = killed.folder / "log.jsonl"
-    kills = 0
-    for epochs_before_the_kill in (1, 2):
-        process = do_run_elsewhere(killed.base)
-        process.stdin.close()
-        deadline = time.monotonic() + 60
-        while process.poll() is None and time.monotonic() < deadline:
-            if log.is_file() and len(log.read_text().splitlines()) >= epochs_before_the_kill:
-                process.send_signal(signal.SIGKILL)
-                kills += process.wait() == -signal.SIGKILL
-                break
-            time.sleep(0.005)
-    assert kills >= 1
-    resumed = do_run(killed)
-    assert_same_tensors(expected.model().state_dict(), resumed.model().state_dict())
+    process = do_run_elsewhere(killed.base)
+    process.stdin.close()
+    deadline = time.monotonic() + 120
+    while not (log.is_file() and log.read_text()) and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    resumed = killed.do()
+    assert_same_weights(expected.model(), resumed.model())
     assert resumed.scores == pytest.approx(expected.scores, nan_ok=True, abs=0)
     assert [line["loss"] for line in resumed.log()] == [line["loss"] for line in expected.log()]
 
@@ -111,12 +136,14 @@ class Interruption(Exception):
     pass
 
 
-def test_a_run_interrupted_inside_every_epoch_ends_with_bit_identical_weights(source, make_run, tmp_path):
-    config = make_run("VGG16-FCN-MuLA").model_config
-    samples = TrainingSamples(source.train, 64, Augmentation(), source.anatomy, 0)
-    recipe = Recipe(epochs=3, batch=8, drop_at=(0.5,))
-    undisturbed = build_model(config, 0)
-    fit(undisturbed, samples, recipe, tmp_path / "undisturbed", fingerprint="x", seed=0)
+@pytest.mark.parametrize(
+    "recipe",
+    [Recipe(epochs=3, batch=8, drop_at=(0.5,)), Recipe(epochs=3, batch=8, optimizer="adamw", average=0.9)],
+    ids=["RMSProp", "AdamW, averaged"],
+)
+def test_a_run_interrupted_inside_every_epoch_ends_with_bit_identical_weights(samples, fresh, recipe, tmp_path):
+    undisturbed = fresh()
+    fit(undisturbed, samples, recipe, Job(tmp_path / "undisturbed", "x"))
 
     class Faulty(TrainingSamples):
         """Raises once in each epoch, in the middle of it."""
@@ -129,29 +156,13 @@ def test_a_run_interrupted_inside_every_epoch_ends_with_bit_identical_weights(so
                 raise Interruption
             return super().__getitem__(key)
 
-    faulty = Faulty(source.train, 64, Augmentation(), source.anatomy, 0)
+    faulty = Faulty(samples.split, 64, Augmentation(), samples.anatomy, 0)
     for _ in range(recipe.epochs):
         with pytest.raises(Interruption):
-            fit(build_model(config, 0), faulty, recipe, tmp_path / "sat", fingerprint="x", seed=0)
-    resumed = build_model(config, 0)
-    fit(resumed, faulty, recipe, tmp_path / "sat", fingerprint="x", seed=0)
-    assert_same_tensors(undisturbed.state_dict(), resumed.state_dict())
-
-
-def test_weights_do_not_depend_on_the_number_of_workers_or_threads(source, make_run, tmp_path):
-    config = make_run().model_config
-    samples = TrainingSamples(source.train, 64, Augmentation(), source.anatomy, 0)
-    models = []
-    threads_before = torch.get_num_threads()
-    for workers, threads in ((0, 1), (2, 2)):
-        torch.set_num_threads(threads)
-        model = build_model(config, 0)
-        recipe = Recipe(epochs=1, batch=8)
-        fit(model, samples, recipe, tmp_path / str(workers), fingerprint="x", seed=0, workers=workers)
-        models.append(model)
-        assert torch.get_num_threads() == threads
-    torch.set_num_threads(threads_before)
-    assert_same_tensors(models[0].state_dict(), models[1].state_dict())
+            fit(fresh(), faulty, recipe, Job(tmp_path / "sat", "x"))
+    resumed = fresh()
+    fit(resumed, faulty, recipe, Job(tmp_path / "sat", "x"))
+    assert_same_weights(undisturbed, resumed)
 
 
 def test_seeds_give_different_networks_and_building_one_touches_no_generator(make_run):
@@ -159,144 +170,111 @@ def test_seeds_give_different_networks_and_building_one_touches_no_generator(mak
     before = torch.random.get_rng_state()
     first, again, other = build_model(config, 0), build_model(config, 0), build_model(config, 1)
     assert torch.equal(before, torch.random.get_rng_state())
-    assert_same_tensors(first.state_dict(), again.state_dict())
-    name = "pose.classifier.0.weight"
-    assert not torch.equal(first.state_dict()[name], other.state_dict()[name])
+    assert_same_weights(first, again)
+    assert not torch.equal(first.pose.classifier[0].weight, other.pose.classifier[0].weight)
 
 
-def test_a_half_written_checkpoint_is_named_and_the_mend_is_told(make_run):
-    run = make_run()
-    run.folder.mkdir(parents=True)
-    (run.folder / "last.ckpt").write_bytes(b"PK\x03\x04 half of a checkpoint")
-    with pytest.raises(CheckpointError, match=r"last\.ckpt: not a whole checkpoint.*delete it"):
-        do_run(run)
-    assert (run.folder / "last.ckpt").exists()
-
-
-def test_a_checkpoint_of_another_configuration_is_refused(source, make_run, tmp_path):
-    run = make_run()
-    samples = TrainingSamples(source.train, 64, Augmentation(), source.anatomy, 0)
-    recipe = Recipe(epochs=1, batch=8)
-    fit(build_model(run.model_config, 0), samples, recipe, tmp_path, fingerprint="one", seed=0)
-    before = (tmp_path / "last.ckpt").read_bytes()
+def test_a_checkpoint_of_another_run_is_refused_and_kept(samples, fresh, tmp_path):
+    recipe, path = replace(RECIPE, epochs=1), tmp_path / "last.ckpt"
+    fit(fresh(), samples, recipe, Job(tmp_path, "one"))
+    before = path.read_bytes()
     with pytest.raises(CheckpointError, match=r"last\.ckpt: belongs to a run of another configuration"):
-        fit(build_model(run.model_config, 0), samples, recipe, tmp_path, fingerprint="two", seed=0)
-    assert (tmp_path / "last.ckpt").read_bytes() == before
+        fit(fresh(), samples, recipe, Job(tmp_path, "two"))
+    with pytest.raises(CheckpointError, match=r"last\.ckpt: not a checkpoint of this run"):
+        fit(fresh(), samples, replace(recipe, average=0.5), Job(tmp_path, "one"))
+    assert path.read_bytes() == before
 
 
-def test_training_under_bf16_autocast_keeps_float32_weights_and_learns(source, make_run, tmp_path):
-    config = make_run().model_config
-    samples = TrainingSamples(source.train, 64, Augmentation(), source.anatomy, 0)
-    model = build_model(config, 0)
-    recipe = Recipe(epochs=4, batch=8, warmup=0.2, bf16=True)
-    log = fit(model, samples, recipe, tmp_path, fingerprint="x", seed=0).log
+@pytest.mark.parametrize("real", [True, False])
+def test_bf16_is_used_where_it_is_real_and_the_history_says_so(samples, fresh, tmp_path, monkeypatch, real):
+    monkeypatch.setattr(training, "has_bf16", lambda device: real)
+    recipe = replace(RECIPE, warmup=0.2, bf16=True)
+    model, plain = fresh(), fresh()
+    history = fit(model, samples, recipe, Job(tmp_path / "asked", "x"))
+    fit(plain, samples, replace(recipe, bf16=False), Job(tmp_path / "plain", "x"))
+    assert history.precision == ("bfloat16" if real else "float32")
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
-    assert log[-1]["loss"] < log[0]["loss"]
+    assert history.log[-1]["loss"] < history.log[0]["loss"]
+    same = [torch.equal(*pair) for pair in zip(model.parameters(), plain.parameters(), strict=True)]
+    assert all(same) is not real
+    assert set(arithmetic()) == {"device", "tf32", "bf16"}
+
+
+def test_the_averaged_weights_are_what_a_training_returns(samples, fresh, tmp_path, monkeypatch):
+    """Against the recursion in float64; watched scores are the average's too."""
+    expected, seen, original = None, [], training.update
+
+    def update(objective, *rest):
+        nonlocal expected
+        if expected is None:
+            expected = [parameter.detach().double() for parameter in objective.parameters()]
+        found = original(objective, *rest)
+        k = len(seen) + 1
+        decay = min(0.8, (1 + k) / (10 + k))
+        pairs = zip(expected, objective.parameters(), strict=True)
+        expected = [decay * mean + (1 - decay) * now.detach().double() for mean, now in pairs]
+        seen.append(k)
+        return found
+
+    def watch(network):
+        return {"first": float(next(network.parameters()).detach().flatten()[0])}
+
+    monkeypatch.setattr(training, "update", update)
+    model = fresh()
+    history = fit(model, samples, replace(RECIPE, average=0.8), Job(tmp_path, "x", watch=watch))
+    assert len(seen) == RECIPE.epochs * STEPS
+    for parameter, mean in zip(model.parameters(), expected, strict=True):
+        torch.testing.assert_close(parameter.detach(), mean.float(), rtol=1e-4, atol=1e-6)
+    assert history.log[-1]["first"] == pytest.approx(float(next(model.parameters()).detach().flatten()[0]), abs=1e-6)
 
 
 @pytest.fixture
-def spoilt(monkeypatch):
-    """Makes every step from the given one on end in weights and a loss of the given value."""
+def spoil(monkeypatch):
+    """Makes every step from the given one on end in weights of the given value, and if asked in such a loss too."""
 
-    def spoil(first_step, value):
-        steps = itertools.count()
+    def spoil(first_step, value, *, loss_too=True):
+        steps, original = itertools.count(), training.update
 
         def update(objective, *rest):
-            loss = training_update(objective, *rest)
+            loss, norm = original(objective, *rest)
             if next(steps) < first_step:
-                return loss
+                return loss, norm
             with torch.no_grad():
                 for parameter in objective.parameters():
                     parameter.fill_(value)
-            return torch.full_like(loss, value)
+            return torch.full_like(loss, value) if loss_too else loss, norm
 
-        training_update = training.update
         monkeypatch.setattr(training, "update", update)
 
     return spoil
 
 
 @pytest.mark.parametrize(
-    ("value", "said"), [(float("nan"), "loss nan"), (float("inf"), "loss inf"), (1e9, "loss 1e+09")]
+    ("first_step", "value", "loss_too", "whole_epochs", "why"),
+    [
+        (2 * STEPS, float("nan"), True, 2, "loss nan"),
+        (2 * STEPS, float("inf"), True, 2, "loss inf"),
+        (2 * STEPS, 1e9, True, 2, "loss 1e+09"),
+        (1, float("nan"), True, 0, "loss nan"),  # at once: left as it began
+        (3 * STEPS - 1, float("nan"), False, 2, "weights that are not finite"),  # the last update shows in no loss
+    ],
 )
-def test_a_run_that_diverges_ends_as_it_was_before_and_says_so_in_its_row(make_run, monkeypatch, spoilt, value, said):
-    spoilt(6, value)  # three steps an epoch: from the third epoch on
-    result = do_run(make_run(recipe=replace(make_run().recipe, epochs=5, drop_at=(0.4, 0.8))))
-    assert result.trouble.startswith(f"diverged in epoch 3 of 5 ({said}")
-    assert [line["epoch"] for line in result.log()] == [1, 2]
-    assert all(torch.isfinite(value).all() for value in result.model().state_dict().values())
+def test_a_diverging_run_ends_as_it_was_before(
+    samples, fresh, tmp_path, spoil, first_step, value, loss_too, whole_epochs, why
+):
+    expected, model = fresh(), fresh()
+    fit(expected, samples, replace(RECIPE, epochs=whole_epochs), Job(tmp_path / "whole", "x"))
+    spoil(first_step, value, loss_too=loss_too)
+    history = fit(model, samples, RECIPE, Job(tmp_path / "diverged", "x"))
+    assert history.trouble == f"diverged in epoch {whole_epochs + 1} of 4 ({why}); tested as before it"
+    assert [line["epoch"] for line in history.log] == list(range(1, whole_epochs + 1))
+    assert_same_weights(expected, model)
+
+
+def test_a_row_says_that_its_training_diverged(make_run, spoil):
+    spoil(2 * STEPS, float("nan"))
+    result = make_run(recipe=replace(make_run().recipe, epochs=5)).do()
+    assert result.note.startswith("diverged in epoch 3 of 5 (loss nan)")
     assert result.scores["PixelAcc"] > 0
-    assert not (result.run.folder / "last.ckpt").exists()
-    assert do_run(result.run).trouble == result.trouble
-    monkeypatch.setattr("workbook.runs.Run.__init__.__defaults__", (0, result.run.base))  # tables look there
-    table = build_table(2, result.run.profile, result.run.source).set_index(["method", "metric"])
-    assert table.loc[("HG-1s-1u-MuLA", "PCK"), "note"] == f"seed 0: {result.trouble}"
-    assert table.loc[("HG-2s-1u-MuLA", "PCK"), "note"] == ""
-
-
-def test_the_state_that_is_kept_is_the_last_whole_epochs(source, make_run, tmp_path, spoilt):
-    config, recipe = make_run("VGG16-FCN-MuLA").model_config, Recipe(epochs=4, batch=8, drop_at=())
-    samples = TrainingSamples(source.train, 64, Augmentation(), source.anatomy, 0)
-    two, kept = build_model(config, 0), build_model(config, 0)
-    fit(two, samples, replace(recipe, epochs=2), tmp_path / "two", fingerprint="x", seed=0)
-    spoilt(6, float("nan"))
-    found = fit(kept, samples, recipe, tmp_path / "kept", fingerprint="x", seed=0)
-    assert found.trouble
-    assert_same_tensors(two.state_dict(), kept.state_dict())
-
-
-def test_a_run_that_diverges_at_once_is_left_as_it_began(source, make_run, tmp_path, spoilt):
-    config = make_run("VGG16-FCN-MuLA").model_config
-    samples = TrainingSamples(source.train, 64, Augmentation(), source.anatomy, 0)
-    model = build_model(config, 0)
-    spoilt(1, float("nan"))
-    found = fit(model, samples, Recipe(epochs=4, batch=8), tmp_path, fingerprint="x", seed=0)
-    assert found.trouble.startswith("diverged in epoch 1 of 4 (loss nan)")
-    assert found.log == []
-    assert_same_tensors(build_model(config, 0).state_dict(), model.state_dict())
-
-
-def test_a_batch_without_an_annotated_pixel_or_joint_is_no_reason_to_diverge(make_run):
-    model = build_model(make_run("VGG16-FCN-MuLA").model_config, 0)
-    nothing = {
-        "image": torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8),
-        "mask": torch.full((2, 64, 64), 255, dtype=torch.uint8),
-        "joints": torch.full((2, 16, 2), float("nan")),
-        "present": torch.zeros(2, 16, dtype=torch.bool),
-    }
-    loss = training.Objective(model, Recipe(epochs=1, batch=2))(nothing)
-    loss.backward()
-    assert torch.isfinite(loss)
-    assert all(parameter.grad is not None for parameter in model.parameters())
-    assert all(torch.isfinite(parameter.grad).all() for parameter in model.parameters())
-
-
-def test_weights_that_an_epochs_last_update_spoils_are_not_kept_although_no_loss_felt_it(source, make_run, tmp_path):
-    """The third epoch's loss is that of a healthy network; only its last update leaves weights that are no numbers."""
-    config, recipe = make_run("VGG16-FCN-MuLA").model_config, Recipe(epochs=4, batch=8, drop_at=())
-    samples = TrainingSamples(source.train, 64, Augmentation(), source.anatomy, 0)
-    two, kept = build_model(config, 0), build_model(config, 0)
-    fit(two, samples, replace(recipe, epochs=2), tmp_path / "two", fingerprint="x", seed=0)
-    steps, training_update = itertools.count(1), training.update
-
-    def update(objective, *rest):
-        loss = training_update(objective, *rest)
-        if next(steps) == 9:  # three steps an epoch
-            with torch.no_grad():
-                next(objective.parameters()).view(-1)[0] = float("nan")
-        return loss
-
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(training, "update", update)
-        found = fit(kept, samples, recipe, tmp_path / "kept", fingerprint="x", seed=0)
-    assert found.trouble == "diverged in epoch 3 of 4 (weights that are no numbers); tested as before it"
-    assert len(found.log) == 2
-    assert_same_tensors(two.state_dict(), kept.state_dict())
-
-
-def test_a_loss_that_leaps_and_comes_back_is_let_alone(source, make_run, tmp_path):
-    config = make_run("VGG16-FCN-MuLA").model_config
-    samples = TrainingSamples(source.train, 64, Augmentation(), source.anatomy, 0)
-    found = fit(build_model(config, 0), samples, Recipe(epochs=3, batch=8), tmp_path, fingerprint="x", seed=0)
-    assert found.trouble is None
-    assert len(found.log) == 3
+    assert not (result.folder / "last.ckpt").exists()
+    assert result.do().note == result.note

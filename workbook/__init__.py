@@ -6,7 +6,6 @@ What notebooks need is found here by name, and imported when it is first used.
 import importlib
 
 _WHERE = {
-    "workbook.commands": ("exit_status",),
     "workbook.comparison": (
         "changes", "image_gains", "image_scores", "prediction_rows", "spread_images", "telling_images",
     ),

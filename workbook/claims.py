@@ -24,8 +24,7 @@ from mula_lib.files import ConfigError, DataError, write_text
 from mula_lib.models.network import build_model
 from workbook.bootstrap import DRAWS, better_on_both, draw_pictures, interval, resampled
 from workbook.datasets import Source
-from workbook.experiments import Experiment, find_experiment
-from workbook.profiles import Profile
+from workbook.experiments import Experiment, Profile, find_experiment
 from workbook.runs import Run
 
 ENOUGH_SEEDS = 2  # with one, an interval knows nothing of how trainings differ
@@ -191,10 +190,10 @@ def study_counts(folder: Path, profile: Profile, source: Source) -> Counts:
         if path.is_file():
             return (CrowdEvaluation if name.endswith(CROWDS) else Evaluation).load(path)
         try:
-            result = Run(find_experiment(name), profile, source, seed).result()
+            run = Run(find_experiment(name), profile, source, seed)
         except ConfigError:  # no experiment of this study, or one of several people
             return None
-        return result and result.evaluation()
+        return None if run.metrics is None else run.evaluation()
 
     return counts
 

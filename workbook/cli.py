@@ -16,8 +16,7 @@ import torch
 from mula_lib import distributed as processes
 from mula_lib.anatomy import LIP, PASCAL
 from mula_lib.data.check import require_sound
-from mula_lib.files import ConfigError, MulaError, require_writable
-from workbook.commands import alone, cores, exit_status
+from mula_lib.files import ConfigError, MulaError, exit_status, locked, require_writable, usable_cores
 from workbook.datasets import REPOSITORY, VARIABLES, Source, is_given, open_source
 from workbook.experiments import PROFILES, Experiment, Profile, find_experiment, find_profile
 from workbook.jobs import do_all, to_train
@@ -79,18 +78,11 @@ class Half:
         """Where its results go."""
         return results_folder(self.profile, self.source)
 
-    def choose(self, seeds: Sequence[int], only: Sequence[Experiment], retrain: bool) -> list[Run]:
-        """The runs to do: the rows ``only``; otherwise what needs no training and the core rows, or all to retrain."""
-        runs: dict[Path, Run] = {}
-        for table in self.tables:
-            self.runs[table] = table_runs(table, self.profile, self.source, seeds, runs)
-        asked = [run for run in runs.values() if run.seed in seeds]
-        names = {each.first_alike(self.profile, self.source.anatomy).name for each in only}
-        core = to_train(asked)
-        chosen = [run for run in asked if (run.first.name in names if only else retrain or run.trained or run in core)]
-        if any(retrain or not run.trained for run in chosen):
-            len(self.source.train)  # rendered now, by all cores
-        return chosen
+    def collect(self, seeds: Sequence[int]) -> list[Run]:
+        """The runs of its tables, each once."""
+        known: dict[Path, Run] = {}
+        self.runs = {table: table_runs(table, self.profile, self.source, seeds, known) for table in self.tables}
+        return [run for run in known.values() if run.seed in seeds]
 
     def write_tables(self, seeds: Sequence[int]) -> None:
         """Write every table and print it."""
@@ -103,23 +95,25 @@ class Half:
 
 def _run(options: argparse.Namespace) -> None:
     started, first = time.perf_counter(), processes.rank() == 0
-    profile, only = _profile(options), _rows(options.only or ())
-    tables = _tables(options, only)
+    profile, (only, tables) = _profile(options), _asked(options)
     if options.list:
         print(*_names(profile, tables, only), sep="\n")
         return
     gpus = 0 if options.cpu else torch.cuda.device_count()
     if profile.needs_gpu and not gpus and not options.cpu:
         raise ConfigError(f"profile {profile.name} needs a GPU, and there is none; --cpu runs it without, for weeks")
-    jobs = options.jobs if options.jobs is not None else gpus or cores()
+    jobs = options.jobs if options.jobs is not None else gpus or usable_cores()
     jobs = 1 if processes.count() > 1 else jobs
-    workers = options.workers if options.workers is not None else min(8, cores() // max(jobs, 1)) if gpus else 0
+    workers = options.workers if options.workers is not None else min(8, usable_cores() // max(jobs, 1)) if gpus else 0
     if options.seeds < 1 or jobs < 1 or workers < 0:
         raise ConfigError("--seeds and --jobs count from 1, --workers from 0")
     seeds = tuple(range(options.seeds))
     with processes.first_ahead():
         halves = _halves(profile, tables, options)
-        chosen = [run for half in halves for run in half.choose(seeds, only, options.retrain)]
+        chosen = _choose([run for half in halves for run in half.collect(seeds)], only, options.retrain)
+        for run in chosen:
+            if options.retrain or not run.trained:
+                len(run.source.train)  # rendered now, by all cores
     if only and not chosen:
         raise ConfigError(f"none of the rows asked for is in a table of {', '.join(map(str, tables))}")
     if first:
@@ -133,7 +127,7 @@ def _run(options: argparse.Namespace) -> None:
     for run in chosen if options.ship else ():
         if run.metrics is not None:
             run.ship()
-    with alone(RUNS / f".{profile.name}.lock", f"the results of profile {profile.name}"):
+    with locked(RUNS / f".{profile.name}.lock", f"the results of profile {profile.name}"):
         for half in halves:
             half.write_tables(seeds)
         if not options.no_notebooks:
@@ -157,30 +151,33 @@ def _profile(options: argparse.Namespace) -> Profile:
     return find_profile(name)
 
 
-def _rows(names: Sequence[str]) -> list[Experiment]:
-    """The rows asked for by name, or by ``table2`` for all of one."""
-    rows = []
-    for name in names:
+def _asked(options: argparse.Namespace) -> tuple[list[Experiment], tuple[int, ...]]:
+    """The rows asked for, if any; and the tables asked for, or else those of these rows, or else all."""
+    only, named = [], []
+    for name in options.only or ():
         table = re.fullmatch(r"table([1-6])", name)
-        rows += table_experiments(int(table[1])) if table else [find_experiment(name)]
-    return rows
-
-
-def _tables(options: argparse.Namespace, only: Sequence[Experiment]) -> tuple[int, ...]:
-    """The tables asked for; those of the rows asked for; or all."""
-    named = [int(name[5:]) for name in options.only or () if re.fullmatch(r"table[1-6]", name)]
+        named += [int(table[1])] if table else []
+        only += table_experiments(int(table[1])) if table else [find_experiment(name)]
     if options.tables or (only and len(named) == len(options.only)):
-        return tuple(options.tables or named)
-    return tuple(table for table in (*TABLES, OF_CLAIMS) if not only or set(only) & set(table_experiments(table)))
+        return only, tuple(options.tables or named)
+    every = (*TABLES, OF_CLAIMS)
+    return only, tuple(table for table in every if not only or set(only) & set(table_experiments(table)))
+
+
+def _choose(runs: Sequence[Run], only: Sequence[Experiment], retrain: bool) -> list[Run]:
+    """The runs to do: the rows ``only``; or all with ``retrain``; or what needs no training, and the core rows."""
+    core = to_train(runs)
+    if only:
+        return [run for run in runs if run.first in {row.first_alike(run.profile, run.source.anatomy) for row in only}]
+    return [run for run in runs if retrain or run.trained or run in core]
 
 
 def _names(profile: Profile, tables: Sequence[int], only: Sequence[Experiment]) -> list[str]:
     """The rows of ``tables``, each training once."""
     names = {}
     for table in tables:
-        crowds = table in CROWD_TABLES
-        size, anatomy = (profile.for_crowds(), PASCAL) if crowds else (profile, LIP)
-        if not (crowds and profile.protocol == "released"):
+        size, anatomy = (profile.for_crowds(), PASCAL) if table in CROWD_TABLES else (profile, LIP)
+        if anatomy is LIP or profile.protocol != "released":
             rows = (row for row in table_experiments(table) if not only or row in only)
             names |= dict.fromkeys(row.first_alike(size, anatomy).name for row in rows)
     return list(names)

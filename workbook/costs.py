@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from mula_lib.kernels import jit
 from mula_lib.models.network import Network
 
 
@@ -22,7 +21,7 @@ def forward_gflops(model: Network, crop: int) -> float:
     """
     image = torch.zeros(1, 3, crop, crop, device=next(model.parameters()).device)
     was_training = model.training
-    with jit.plain(), FlopCounterMode(display=False) as counter:  # it sees PyTorch's operations only
+    with FlopCounterMode(display=False) as counter:
         model.eval()(image)
     model.train(was_training)
     return round(counter.get_total_flops() / 1e9, 4)

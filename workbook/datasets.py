@@ -15,16 +15,11 @@ from mula_lib.data.pascal import PascalSplit
 from mula_lib.files import ConfigError, DataError, read_json
 from rendered_people import CrowdConfig, PeopleConfig, ensure_people
 
-
-def _home() -> Path:
-    """The checkout; for a library installed elsewhere, the one that MULA_HOME names, or the current folder."""
-    checkout = Path(__file__).resolve().parents[1]
-    if os.environ.get("MULA_HOME"):
-        return Path(os.environ["MULA_HOME"]).resolve()
-    return checkout if (checkout / "run_all.sh").is_file() else Path.cwd()
-
-
-REPOSITORY = _home()
+_CHECKOUT = Path(__file__).resolve().parents[1]
+# The checkout; for a library that is installed elsewhere, the one that MULA_HOME names, or the current folder.
+REPOSITORY = Path(
+    os.environ.get("MULA_HOME") or (_CHECKOUT if (_CHECKOUT / "run_all.sh").is_file() else Path.cwd())
+).resolve()
 FIXTURES = {name: REPOSITORY / "tests" / "fixture" / name for name in ("people", "crowds")}
 RENDERED = {
     "people": PeopleConfig(),
@@ -64,7 +59,7 @@ class Source:
     def examples(self) -> LipSplit | PascalSplit:
         """Pictures to show: the training split, or the validation split while the other one is not rendered."""
         if self.rendered and self.other_train is None and "train" not in self.__dict__:
-            complete = read_json(self.root / RECIPE_FILE, "the recipe of rendered people", mend=_FIX)["complete"]
+            complete = read_json(self.root / RECIPE_FILE, "the recipe of rendered people", fix=_FIX)["complete"]
             if not (complete if isinstance(complete, bool) else complete["train"]):
                 return self.val
         return self.train
@@ -96,16 +91,12 @@ def open_source(name: str, *, path: Path | str | None = None) -> Source:
     if not isinstance(name, str) or name not in SINGLE + CROWDS:  # a notebook may be given anything
         raise ConfigError(f"unknown data set {name!r:.80}; known: {', '.join(SINGLE + CROWDS)}")
     rendered = name in RENDERED and path is None
-    if path:
-        root = Path(path)
+    if not path and not is_given(name):
+        raise DataError(f"data set {name!r}: no path given; pass one, or set {VARIABLES[name]} to its folder")
+    if path or name in VARIABLES:
+        root = Path(path or os.environ[VARIABLES[name]]).expanduser()
     elif rendered:
         root = ensure_people(RENDERED[name], REPOSITORY / "data", splits=("val",))
-    elif name in VARIABLES:
-        if not is_given(name):
-            raise DataError(
-                f"data set {name!r}: no path given; pass one, or set {VARIABLES[name]} to the folder it lies in"
-            )
-        root = Path(os.environ[VARIABLES[name]])
     else:
         root = FIXTURES["people" if name == "fixture" else "crowds"]
     if not root.is_dir():
@@ -115,7 +106,7 @@ def open_source(name: str, *, path: Path | str | None = None) -> Source:
     val = reader.read_split(root, "val")
     recipe = root / RECIPE_FILE
     if recipe.is_file():
-        found = read_json(recipe, "the recipe of rendered people", ("fingerprint", "complete"), mend=_FIX)
+        found = read_json(recipe, "the recipe of rendered people", ("fingerprint", "complete"), fix=_FIX)
         return Source(name, root, anatomy, val, str(found["fingerprint"])[:16], rendered)
     train = reader.read_split(root, "train")
     return Source(name, root, anatomy, val, _digest(train, val), other_train=train)
@@ -123,17 +114,15 @@ def open_source(name: str, *, path: Path | str | None = None) -> Source:
 
 def of_one_person(source: Source) -> Source:
     """``source`` itself, whose images show one person each; ConfigError where they show several."""
-    return _of_kind(source, "one person", SINGLE)
+    if source.name not in SINGLE:
+        raise ConfigError(f"dataset={source.name!r}: this needs images of one person: {', '.join(SINGLE)}")
+    return source
 
 
 def of_crowds(source: Source) -> Source:
     """``source`` itself, whose images show several people; ConfigError where they show one."""
-    return _of_kind(source, "several people", CROWDS)
-
-
-def _of_kind(source: Source, wanted: str, known: tuple[str, ...]) -> Source:
-    if source.name not in known:
-        raise ConfigError(f"dataset={source.name!r}: this needs images of {wanted}: {', '.join(known)}")
+    if source.name not in CROWDS:
+        raise ConfigError(f"dataset={source.name!r}: this needs images of several people: {', '.join(CROWDS)}")
     return source
 
 

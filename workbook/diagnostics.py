@@ -39,8 +39,12 @@ def adapters_of(model: nn.Module) -> list[ParameterAdapter]:
 
 @contextmanager
 def exchanged_kernels(model: nn.Module, exchange: Exchange) -> Iterator[None]:
-    """Within this context every adapter's kernels go through ``exchange``."""
-    with hooked((adapter, lambda module, given, kernels: exchange(module, kernels)) for adapter in adapters_of(model)):
+    """Within this context every adapter's kernels go through ``exchange``, in copies of the model too."""
+
+    def hook(adapter: nn.Module) -> Callable:
+        return lambda copy, given, kernels: exchange(adapter, kernels)
+
+    with hooked((adapter, hook(adapter)) for adapter in adapters_of(model)):
         yield
 
 
@@ -87,10 +91,11 @@ def kernel_evaluations(run: Run) -> dict[str, Evaluation]:
     The mean is over these images, whose annotations take no part in it.
     """
     model, mean = run.model(), Mean()
+    few = replace(run.source.val, records=run.source.val.records[:MOST])
 
     def tested(exchange: Exchange) -> Evaluation:
         with exchanged_kernels(model, exchange):
-            return evaluate(model, run.source.val, run.profile.crop, ONE_VIEW, run.source.anatomy, limit=MOST)
+            return evaluate(model, few, run.profile.crop, ONE_VIEW, run.source.anatomy)
 
     found = [tested(mean)]  # hands on each image's own kernels
     mean.fixed = True

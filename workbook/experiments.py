@@ -1,14 +1,16 @@
-"""Networks and profiles as data: how each row's network is built, and how large a run is.
+"""Networks (networks.csv) and profiles: how each row's network is built, and how large a run is.
 
 A profile is independent of the data set. docs/paper_scale.md says where each value of the paper's profile is from.
 """
 
 from __future__ import annotations
 
+import csv
 import math
 import re
 import unicodedata
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from mula_lib.anatomy import Anatomy
 from mula_lib.data.augment import Augmentation
@@ -51,89 +53,57 @@ class Profile:
 
 
 SMOKE = Profile(
-    name="smoke",
-    dataset="fixture",
-    crop=64,
-    recipe=Recipe(epochs=2, batch=8, warmup=0.5),
-    vgg_width=16,
-    hourglass_width=16,
-    testing=Testing(scales=(0.8, 1.0), mirror=True),
-    crowds={"dataset": "crowd-fixture"},
-    watch=4,
-    cell_timeout=300,
-)
+    "smoke", "fixture", crop=64, recipe=Recipe(epochs=2, batch=8, warmup=0.5), vgg_width=16, hourglass_width=16,
+    testing=Testing(scales=(0.8, 1.0), mirror=True), crowds={"dataset": "crowd-fixture"}, watch=4, cell_timeout=300,
+)  # fmt: skip
 
-# One cycle of AdamW: what learns in a hundred thousand samples instead of the paper's millions.
-SHORT = Recipe(
-    epochs=40,
-    batch=24,
-    learning_rate=0.005,
-    optimizer="adamw",
-    schedule="cosine",
-    warmup=0.1,
-    drop_at=(),
-    pose_weight=500.0,
-    bf16=True,
-)
+# Smaller batches, a doubled rate and a warm-up: with 12 epochs instead of 250, the number of updates decides
+# (measured, docs/adaptation.md).
+_FEW_EPOCHS = Recipe(epochs=12, batch=12, learning_rate=0.005, warmup=0.05)
 DEMO = Profile(
-    name="demo",
-    dataset="people",
-    crop=96,
-    recipe=SHORT,  # measured, docs/adaptation.md
-    vgg_width=64,
-    hourglass_width=64,
-    hourglass_kernel_size=7,
-    residual=True,
+    "demo", "people", crop=96, recipe=_FEW_EPOCHS, vgg_width=64, hourglass_width=32,
     core=("VGG16-FCN", "VGG16-FCN-MuLA", "HG-0s-1u-MuLA", "HG-1s-1u-MuLA"),
     crowds={
         "dataset": "crowds",
         "crop": 128,  # people are smaller in a crowd
-        "recipe": replace(SHORT, epochs=100),  # of 1,000 pictures
+        "recipe": replace(_FEW_EPOCHS, epochs=24),
         "core": ("HG-2×1u", "HG-2s-1u-MuLA"),
     },
     watch=100,
-)
+)  # fmt: skip
+
+# The demo by the recipe of docs/adaptation.md, one cycle of AdamW: what the study of Tables 1 to 6 trains, and the demo
+# when all of it is.
+SHORT = Recipe(
+    epochs=40, batch=24, learning_rate=0.005, optimizer="adamw", schedule="cosine", warmup=0.1, drop_at=(),
+    pose_weight=500.0, bf16=True,
+)  # fmt: skip
+STUDY = replace(
+    DEMO, name="study", hourglass_width=64, hourglass_kernel_size=7, residual=True, recipe=SHORT,
+    crowds={**DEMO.crowds, "recipe": replace(SHORT, epochs=100)},
+)  # fmt: skip
 
 PAPER = Profile(
-    name="paper",
-    dataset="lip",
-    crop=256,
-    recipe=Recipe(epochs=PAPER_EPOCHS, batch=24),
-    vgg_width=512,
-    hourglass_width=256,
-    hourglass_kernel_size=7,
-    vgg_batch_norm=False,
-    crowds={"dataset": "pascal"},
-    needs_gpu=True,
-    cell_timeout=24 * 3600,
-)
+    "paper", "lip", crop=256, recipe=Recipe(epochs=PAPER_EPOCHS, batch=24), vgg_width=512, hourglass_width=256,
+    hourglass_kernel_size=7, vgg_batch_norm=False, crowds={"dataset": "pascal"}, needs_gpu=True, cell_timeout=24 * 3600,
+)  # fmt: skip
 
 # The authors' code: other rates and drops, no clipping, nobody beyond the photo, one scale, mirrored poses only. Their
 # network for several people was not released.
+_THEIR_DROPS = tuple((epoch - 1) / PAPER_EPOCHS for epoch in PAPER_DROPS)
 PAPER_RELEASED = replace(
-    PAPER,
-    name="paper-released",
-    protocol="released",
+    PAPER, name="paper-released", protocol="released", vgg_learning_rate=0.0001,
     recipe=replace(
-        PAPER.recipe,
-        learning_rate=0.0015,
-        drop_at=tuple((epoch - 1) / PAPER_EPOCHS for epoch in PAPER_DROPS),
-        drop_to=(0.5, 0.25, 0.1, 0.05),
-        clip_norm=0.0,
+        PAPER.recipe, learning_rate=0.0015, drop_at=_THEIR_DROPS, drop_to=(0.5, 0.25, 0.1, 0.05), clip_norm=0.0
     ),
-    vgg_learning_rate=0.0001,
     augmentation=Augmentation(outside=0, joints_outside=True),
     testing=Testing(scales=(1.0,), mirror=True, mirror_parts=False),
-)
+)  # fmt: skip
 
 # A weekend on one card: the paper's networks, a quarter of its epochs with the drops in proportion, the rows that
 # decide its main claims. On LIP with --lip; without, on people rendered at its size.
 GPU = replace(
-    PAPER,
-    name="gpu",
-    dataset="people-256",
-    recipe=Recipe(epochs=60, batch=24, warmup=0.02),
-    vgg_batch_norm=True,
+    PAPER, name="gpu", dataset="people-256", recipe=Recipe(epochs=60, batch=24, warmup=0.02), vgg_batch_norm=True,
     core=(
         "VGG16-FCN", "VGG16-FCN-Self", "VGG16-FCN-LA-Pose", "VGG16-FCN-LA-Parsing", "VGG16-FCN-MuLA",
         "HG-0s-1u-MuLA", "HG-2×1u", "HG-2s-1u-MuLA", "HG-5s-1u-MuLA",
@@ -166,7 +136,7 @@ def bf16(profile: Profile) -> Profile:
 
 
 _LARGE = (GPU, GPU_192, PAPER, PAPER_RELEASED)
-_ALL = (SMOKE, DEMO, *_LARGE, *map(bf16, _LARGE), *map(rehearsal, (GPU, PAPER, PAPER_RELEASED, bf16(PAPER))))
+_ALL = (SMOKE, DEMO, STUDY, *_LARGE, *map(bf16, _LARGE), *map(rehearsal, (GPU, PAPER, PAPER_RELEASED, bf16(PAPER))))
 PROFILES = {profile.name: profile for profile in _ALL}
 
 
@@ -238,76 +208,15 @@ class Experiment:
         return next((each for each in alike if training(each) == training(self)), self)
 
 
-def _vgg(name: str, interaction: str, idea: str, **more: bool | float | str) -> Experiment:
-    return Experiment(name, "vgg", (interaction,), idea, **more)
+def _experiment(line: dict[str, str]) -> Experiment:
+    numbers = {name: float(line[name]) for name in ("width_factor", "rate") if line[name]}
+    words = {name: line[name] for name in ("name", "backbone", "idea", "controls")}
+    stages, shared = tuple(line["interactions"].split()), bool(line["shared_encoder"])
+    return Experiment(**words, **numbers, interactions=stages, shared_encoder=shared, system=line["system"] or None)
 
 
-def _hourglass(name: str, interactions: tuple[str, ...], idea: str, **more: float) -> Experiment:
-    return Experiment(name, "hourglass", interactions, idea, **more)
-
-
-def _rival(
-    name: str, system: str, idea: str, *, rate: float, on: str = "vgg", interaction: str = "none", controls: str = ""
-) -> Experiment:
-    return Experiment(name, on, (interaction,), idea, system=system, rate=rate, controls=controls)
-
-
-EXPERIMENTS: tuple[Experiment, ...] = (
-    _vgg("VGG16-FCN", "none", "two independent networks: the baseline"),
-    _vgg("VGG16-FCN-Add", "add", "both classifiers read the sum of the two representations"),
-    _vgg("VGG16-FCN-Multi", "multiply", "both classifiers read their product"),
-    _vgg("VGG16-FCN-Concat", "concat", "both classifiers read the two, one after the other"),
-    _vgg("VGG16-FCN-MTL", "none", "one encoder, two classifiers", shared_encoder=True),
-    _vgg("VGG16-FCN-Self", "self_residual", "MuLA's residual path with static kernels, no exchange"),
-    _vgg("VGG16-FCN-LA-Pose", "adapt_to_pose", "parsing adapts pose only"),
-    _vgg("VGG16-FCN-LA-Parsing", "adapt_to_parsing", "pose adapts parsing only"),
-    _vgg("VGG16-FCN-MuLA", "adapt", "each task adapts the other"),
-    _hourglass("HG-0s-1u-MuLA", ("none",), "two independent hourglass networks: the baseline"),
-    _hourglass("HG-1s-1u-MuLA", ("adapt",), "one stage, mutually adapted"),
-    _hourglass("HG-2×1u", ("none",) * 2, "two stages without exchange"),
-    _hourglass("HG-2s-1u-MuLA (1st Stage)", ("adapt", "none"), "two stages, the first adapted"),
-    _hourglass("HG-2s-1u-MuLA (2nd Stage)", ("none", "adapt"), "two stages, the second adapted"),
-    _hourglass("HG-2s-1u-MuLA", ("adapt",) * 2, "two stages, both adapted"),
-    _hourglass("HG-3s-1u-MuLA", ("adapt",) * 3, "three adapted stages"),
-    _hourglass("HG-4s-1u-MuLA", ("adapt",) * 4, "four adapted stages"),
-    _hourglass("HG-5s-1u-MuLA", ("adapt",) * 5, "five adapted stages: the paper's model"),
-    _hourglass("HG-6s-1u-MuLA", ("adapt",) * 6, "six adapted stages: does the paper's gain end at five?"),
-    _hourglass("HG-5×1u", ("none",) * 5, "five stages without exchange: the baseline with several people"),
-    # Whether pose pays by the other task's gradient: guidance is read, but no gradient flows back through it.
-    _vgg("VGG16-FCN-MuLA (detached)", "adapt_detached", "MuLA whose guidance hands back no gradient"),
-    _hourglass("HG-1s-1u-MuLA (detached)", ("adapt_detached",), "one stage, guidance hands back no gradient"),
-    _hourglass("HG-2s-1u-MuLA (detached)", ("adapt_detached",) * 2, "two stages, guidance hands back no gradient"),
-    # Compared systems, and the networks that they are compared with: each at a learning rate of its own, which is the
-    # best one of results/demo/learning_rates.csv.
-    _vgg("VGG16-FCN, own rate", "none", "two independent networks: the baseline", rate=0.5),
-    _vgg("VGG16-FCN-MuLA, own rate", "adapt", "each task adapts the other", rate=0.5),
-    _hourglass("HG-0s-1u-MuLA, own rate", ("none",), "two independent hourglass networks: the baseline", rate=2.0),
-    _hourglass("HG-5s-1u-MuLA, own rate", ("adapt",) * 5, "five adapted stages: the paper's model", rate=1.0),
-    _rival("SegNet", "segnet", "a mirrored decoder puts values back where they were pooled", rate=0.5),
-    _rival("FCN-8s", "fcn8s", "scores of three depths, added from coarse to fine", rate=0.5),
-    _rival("DeepLabV2", "deeplab", "convolutions with holes see four sizes of context", rate=0.5),
-    _rival("Attention", "attention", "three scales of the image, weighed cell by cell", rate=0.5),
-    _rival("Attention+SSL", "attention_ssl", "images with misplaced parts count for more", rate=0.5),
-    _rival("Attention+SSL (mean 1)", "attention_ssl_mean", "control: the weights over their mean in the batch",
-           rate=0.5, controls="Attention+SSL"),
-    _rival("Attention+SSL (shuffled)", "attention_ssl_shuffled", "control: each image has another one's weight",
-           rate=0.5, controls="Attention+SSL"),
-    _rival("SS-NAN", "ss_nan", "features of three scales, weighed; hard pixels of misplaced parts", rate=0.5),
-    _rival("HG + CPM", "pose_machine", "an hourglass and a pose machine, averaged", rate=0.5, on="hourglass"),
-    _rival("PSN-style", "pyramid", "a top-down pyramid refines joint maps", rate=0.5, on="hourglass"),
-    _rival("Adversarial hourglass", "adversarial", "a discriminator judges the maps", rate=1.0, on="hourglass"),
-    _rival("JPPNet", "jppnet", "one trunk; maps of both tasks refine both tasks, twice", rate=0.5),
-    _rival("Cross-stitch", "cross_stitch", "two trunks mix their channels after every block", rate=0.5),
-    _vgg("Cross-stitch (last layer)", "cross_stitch", "the same after the last block only", rate=0.5),
-    _rival("PAD-Net", "pad_net", "first predictions, then locally gated messages", rate=0.5, interaction="distill"),
-    _rival("PAD-Net (no messages)", "pad_net", "control: the first predictions' supervision alone",
-           rate=0.5, controls="PAD-Net"),
-    _vgg("Cross-attention", "cross_attention", "each task attends to the other's map", rate=0.5),
-    Experiment("Pose-guided refinement", "hourglass", ("none",), "drawn skeletons refine the parts",
-               system="pose_guided"),
-    _vgg("VGG16-FCN (widened)", "none", "control: the baseline with as many parameters as MuLA",
-         width_factor=1.23, rate=0.5, controls="VGG16-FCN, own rate"),
-)  # fmt: skip
+with open(Path(__file__).with_name("networks.csv"), encoding="utf-8", newline="") as _file:
+    EXPERIMENTS: tuple[Experiment, ...] = tuple(map(_experiment, csv.DictReader(_file)))
 
 
 def find_experiment(name: str) -> Experiment:

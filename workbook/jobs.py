@@ -6,21 +6,19 @@ import gc
 import math
 import multiprocessing
 import os
-import signal
 import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing.connection import wait
 
 import torch
 from tqdm.auto import tqdm
 
 from mula_lib import distributed as processes
 from mula_lib import training
-from mula_lib.files import MulaError, StorageError, write_text
+from mula_lib.files import MulaError, StorageError, end_with_parent, interrupts_waiting, write_text
 from workbook.runs import Run
 
 
@@ -95,9 +93,8 @@ def in_processes(function: Callable, arguments: Sequence[tuple], workers: int) -
     given = os.environ.get("CUDA_VISIBLE_DEVICES")
     gpus = given.split(",") if given else [str(number) for number in range(torch.cuda.device_count())]
     with ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(numbers, gpus)) as pool:
-        before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # which the workers, started by submit(), inherit
-        futures = {pool.submit(function, *each): index for index, each in enumerate(arguments)}
-        signal.signal(signal.SIGINT, before)
+        with interrupts_waiting():  # submitting starts the workers
+            futures = {pool.submit(function, *each): index for index, each in enumerate(arguments)}
         try:
             for future in as_completed(futures):
                 yield futures[future], future.result()
@@ -111,16 +108,10 @@ def in_processes(function: Callable, arguments: Sequence[tuple], workers: int) -
 
 
 def _start_worker(numbers: multiprocessing.Queue, gpus: Sequence[str]) -> None:
+    end_with_parent()
     number = numbers.get()
     if gpus:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpus[number % len(gpus)]
     torch.set_num_threads(1)
     tqdm.set_lock(threading.RLock())  # the usual one belongs to the system and outlives a worker that is terminated
     training.show_bars_on_line(number)
-    parent = multiprocessing.parent_process()
-
-    def end_with_parent() -> None:
-        wait([parent.sentinel])
-        os._exit(1)
-
-    threading.Thread(target=end_with_parent, daemon=True).start()

@@ -70,10 +70,11 @@ def _execute(notebook: Path, output: Path, given: dict[str, object], cell_timeou
 
     where, why = notebook.name, None
     with atomic_path(output) as unfinished:  # papermill writes after every cell
+        written = unfinished.with_suffix(".ipynb")
         try:
             papermill.execute_notebook(
                 str(notebook),
-                str(unfinished.rename(unfinished.with_suffix(".ipynb"))),
+                str(written),
                 parameters=given,
                 kernel_name="python3",
                 cwd=str(NOTEBOOKS),
@@ -88,8 +89,5 @@ def _execute(notebook: Path, output: Path, given: dict[str, object], cell_timeou
             why = f"{where}: a cell took more than {cell_timeout} s"
         except DeadKernelError:
             why = f"{where}: its kernel was killed, perhaps for memory; run again: it resumes"
-        finally:
-            written = unfinished.with_suffix(".ipynb")
-            if written.exists():
-                written.rename(unfinished)
+        written.rename(unfinished)
     return why and f"{why} (executed copy: {output})"

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,17 +19,16 @@ from tqdm.auto import tqdm
 
 from mula_lib.anatomy import LIP, PASCAL, Anatomy
 from mula_lib.checkpoint import load_model, read_facts
-from mula_lib.data.lip import load_image
-from mula_lib.files import CheckpointError, ConfigError, DataError, atomic_path, write_bytes, write_json
+from mula_lib.data.images import load_image
+from mula_lib.files import USER_ERROR, CheckpointError, DataError, atomic_path, exit_status, write_bytes, write_json
 from mula_lib.inference import Prediction, predict
 from mula_lib.models.network import Network
-from workbook.commands import USER_ERROR, device, exit_status
 from workbook.datasets import VARIABLES
 from workbook.experiments import Profile, find_experiment, find_profile
 from workbook.figures.output import png_bytes
 from workbook.figures.people import Picture, draw_picture
 from workbook.figures.style import in_house_style
-from workbook.runs import weights_file
+from workbook.runs import device, weights_file
 
 SHIPPED = {False: "VGG16-FCN-MuLA", True: "HG-2s-1u-MuLA"}  # which network is asked; by: several people?
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
@@ -81,23 +79,16 @@ def load_predictor(weights: Path | None = None, *, crowd: bool = False) -> Predi
             f"{path}: no such weights; name a file (--weights), or a checkout of the repository (MULA_HOME)"
         )
     config, facts = read_facts(path, "profile", "experiment")
-    try:
-        profile = find_profile(facts["profile"])
-    except ConfigError as error:
-        raise CheckpointError(f"{path}: its profile is not there: {error}") from error
-    size = config.joints, config.parts
+    profile, size = find_profile(facts["profile"]), (config.joints, config.parts)
+    profile = profile.for_crowds() if config.offsets else profile
     anatomy = next((each for each in (LIP, PASCAL) if (len(each.joints), len(each.parts)) == size), None)
     if anatomy is None:
         found = f"{config.joints} joints and {config.parts} parts"
         raise CheckpointError(f"{path}: a network for {found}, unlike those of LIP and PASCAL")
-    predictor = Predictor(
-        load_model(path), profile.for_crowds() if config.offsets else profile, anatomy, str(facts["experiment"])
-    )
+    predictor = Predictor(load_model(path), profile, anatomy, str(facts["experiment"]))
     blank = predictor(np.full((8, 8, 3), 128, np.uint8))
     if blank.mask is None or blank.joints is None:
-        raise DataError(
-            f"{path}: {predictor.name} has one of the two tasks only; take a joint network's weights"
-        )
+        raise DataError(f"{path}: {predictor.name} has one of the two tasks only; take a joint network's weights")
     return replace(predictor, trained_on=facts["dataset"]) if facts.get("dataset") in VARIABLES else predictor
 
 
@@ -105,16 +96,13 @@ def photos_of(paths: Sequence[Path]) -> list[Path]:
     """The photographs among files and folders (not folders within), in order; DataError where there is none."""
     found: list[Path] = []
     for path in paths:
-        if path.is_dir():
-            inside = [each for each in sorted(path.glob("[!.]*")) if each.suffix.lower() in SUFFIXES]
-            inside = [each for each in inside if not each.is_dir()]
-            if not inside:
-                raise DataError(f"{path}: no photographs in this folder; it is searched for {', '.join(SUFFIXES)}")
-            found += inside
-        elif path.exists():
-            found.append(path)
-        else:
+        if not path.exists():
             raise DataError(f"{path}: no such file or folder")
+        inside = sorted(path.glob("[!.]*")) if path.is_dir() else []
+        inside = [each for each in inside if each.suffix.lower() in SUFFIXES and each.is_file()]
+        if path.is_dir() and not inside:
+            raise DataError(f"{path}: no photographs in this folder; it is searched for {', '.join(SUFFIXES)}")
+        found += inside or [path]
     return list(dict.fromkeys(found))
 
 
@@ -178,14 +166,14 @@ def write_answers(photo: Path, out: Path, name: str, predictor: Predictor) -> li
 
 
 def _names(photos: Sequence[Path]) -> list[str]:
-    """A name for each photo's answers: its stem, with the suffix and a number where others have the same."""
-    stems, names = Counter(photo.stem for photo in photos), Counter()
-    found = []
+    """A name for each photo's answers: its stem, and where another has the same its suffix and a number."""
+    names: list[str] = []
     for photo in photos:
-        name = photo.stem if stems[photo.stem] == 1 else f"{photo.stem}_{photo.suffix[1:]}"
-        names[name] += 1
-        found.append(name if names[name] == 1 else f"{name}_{names[name]}")
-    return found
+        alone = [other.stem for other in photos].count(photo.stem) == 1
+        name = photo.stem if alone else f"{photo.stem}_{photo.suffix[1:]}"
+        again = sum(each == name or each.startswith(f"{name}_#") for each in names)
+        names.append(f"{name}_#{again + 1}" if again else name)
+    return names
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

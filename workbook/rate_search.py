@@ -15,9 +15,8 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from mula_lib.files import DataError, MulaError, write_text
+from mula_lib.files import DataError, MulaError, exit_status, usable_cores, write_text
 from mula_lib.inference import Testing
-from workbook.commands import cores, exit_status
 from workbook.datasets import Source, open_source
 from workbook.experiments import EXPERIMENTS, PROFILES, Experiment, Profile, find_experiment, find_profile
 from workbook.jobs import do_all
@@ -94,7 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("profile", nargs="?", default="demo", help=f"{' or '.join(PROFILES)} (default: demo)")
     parser.add_argument("--lip", metavar="PATH", help="LIP (default: the profile's data set)")
     parser.add_argument("--only", nargs="+", metavar="ROW", help="these systems only")
-    parser.add_argument("--jobs", type=int, default=cores(), metavar="N", help="runs at once (default: cores)")
+    parser.add_argument("--jobs", type=int, default=usable_cores(), metavar="N", help="runs at once (default: cores)")
     options = parser.parse_args(arguments)
     return exit_status(lambda: _search(options), kept="run the same command again and it resumes")
 

@@ -18,9 +18,8 @@ import jinja2
 import pandas as pd
 from PIL import Image
 
-from mula_lib.files import DataError, write_text
+from mula_lib.files import DataError, exit_status, write_text
 from workbook import claims
-from workbook.commands import exit_status
 from workbook.comparison import side_by_side, systems_side_by_side
 from workbook.datasets import REPOSITORY, VARIABLES
 from workbook.figures.output import CAPTION, shown_path

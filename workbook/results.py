@@ -11,15 +11,13 @@ import platform
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
 
-from mula_lib.files import ConfigError, DataError, write_json, write_text
-from workbook.commands import alone, exit_status
+from mula_lib.files import LOCK, ConfigError, DataError, exit_status, locked, write_json, write_text
 from workbook.datasets import CROWDS, REPOSITORY, Source
 from workbook.experiments import Profile
 from workbook.jobs import to_train
@@ -36,8 +34,8 @@ PAPER_DATA = {False: "LIP", True: "PASCAL-Person-Part"}  # what the paper's numb
 
 def find_seeds(seeds: object) -> list[int]:
     """``seeds`` as a list of different whole numbers from 0, at least one; ConfigError for anything else."""
-    whole = isinstance(seeds, (list, tuple)) and all(type(seed) is int and seed >= 0 for seed in seeds)
-    if not whole or not seeds or len(set(seeds)) != len(seeds):
+    right = isinstance(seeds, (list, tuple)) and seeds and all(type(seed) is int and seed >= 0 for seed in seeds)
+    if not right or len(set(seeds)) != len(seeds):
         raise ConfigError(f"seeds={seeds!r}: give a list of different whole numbers from 0, such as [0] or [0, 1, 2]")
     return list(seeds)
 
@@ -60,20 +58,16 @@ def table_runs(
 
     ``known`` collects runs by folder, so that rows which mean one training share one.
     """
-    known = {} if known is None else known
-    found: Runs = {}
+    known, found = {} if known is None else known, {}
     for row in table_rows(table):
-        found[row.name] = []
-        if row.experiment is None:
-            continue
-        run = Run(row.experiment, profile, source, seeds[0])
-        stem = run.shipped_counts.name.rpartition("-seed-")[0]
-        others = {int(path.stem.rpartition("-")[2]) for path in run.shipped_counts.parent.glob(f"{stem}-seed-*.json")}
-        for seed in sorted({*seeds, *others}):
-            run = replace(run, seed=seed)
-            run = known.setdefault(run.folder, run)
-            if seed in seeds or run.metrics is not None:
-                found[row.name].append(run)
+        runs = [Run(row.experiment, profile, source, seed) for seed in seeds] if row.experiment else []
+        if runs:
+            stem = runs[0].shipped_counts.stem.rpartition("-")[0]
+            paths = (results_folder(profile, source) / "counts").glob(f"{stem}-*.json")
+            others = (int(path.stem.rpartition("-")[2]) for path in paths)
+            more = [Run(row.experiment, profile, source, seed) for seed in others if seed not in seeds]
+            runs += [run for run in more if run.metrics is not None]
+        found[row.name] = sorted((known.setdefault(run.folder, run) for run in runs), key=lambda run: run.seed)
     return found
 
 
@@ -119,24 +113,24 @@ def build_table(
     for method, row in rows.items():
         for metric in METRICS[table] if row.experiment else row.paper:
             quoted = row.paper.get(metric)
-            ours, compared = ([run.scores[metric] for run in finished[name]] for name in (method, row.baseline))
-            lines.append(
-                {
-                    "method": method,
-                    "metric": metric,
-                    "paper": quoted,
-                    "ours": _mean(ours),
-                    "std": round(float(np.std(ours, ddof=1)), 2) if len(ours) > 1 else None,
-                    "seeds": " ".join(str(run.seed) for run in finished[method]),
-                    "delta_vs_baseline": _difference(_mean(ours), _mean(compared)),
-                    "paper_delta_vs_baseline": _difference(quoted, rows[row.baseline].paper.get(metric)),
-                    "source": "ran" if ours else "quoted",
-                    **_costs(finished[method]),
-                    "dataset": source.name,
-                    "profile": profile.name,
-                    "note": _note(row, runs[method]),
-                }
-            )
+            scores = {name: [run.scores[metric] for run in finished[name]] for name in (method, row.baseline)}
+            mean = {name: round(float(np.mean(each)), 2) if each else None for name, each in scores.items()}
+            ours = scores[method]
+            facts = {
+                "method": method,
+                "metric": metric,
+                "paper": quoted,
+                "ours": mean[method],
+                "std": round(float(np.std(ours, ddof=1)), 2) if len(ours) > 1 else None,
+                "seeds": " ".join(str(run.seed) for run in finished[method]),
+                "delta_vs_baseline": _difference(mean[method], mean[row.baseline]),
+                "paper_delta_vs_baseline": _difference(quoted, rows[row.baseline].paper.get(metric)),
+                "source": "ran" if ours else "quoted",
+                "dataset": source.name,
+                "profile": profile.name,
+                "note": _note(row, runs[method]),
+            }
+            lines.append(facts | _costs(finished[method]))
     return pd.DataFrame(lines, columns=list(COLUMNS))
 
 
@@ -146,7 +140,7 @@ def write_table(
     """Build a table and write ``table<n>.csv`` and its ``.provenance.json``, atomically; returns the table."""
     frame = build_table(table, profile, source, seeds, runs)
     path = results_folder(profile, source) / f"table{table}.csv"
-    with alone(path.parent / ".lock", f"the tables in {path.parent}"):  # so that both are of one call
+    with locked(path.parent / LOCK, f"the tables in {path.parent}"):  # so that both are of one call
         write_text(path, frame.to_csv(index=False))
         write_json(path.with_suffix(".provenance.json"), provenance(profile, source, seeds))
     return frame
@@ -181,7 +175,7 @@ def provenance(profile: Profile, source: Source, seeds: Sequence[int]) -> dict:
         "seeds": list(seeds),
         "bf16": profile.recipe.bf16,
         "python": platform.python_version(),
-        "packages": {name: _version(name) for name in PACKAGES},
+        "packages": {each.name: each.version for each in map(importlib.metadata.distribution, PACKAGES)},
         "machine": machine,
     }
 
@@ -190,10 +184,6 @@ def _note(row: Row, runs: Sequence[Run]) -> str:
     some = any(run.metrics is not None for run in runs)  # with some seeds there, a missing one is no news
     notes = {run.seed: run.note for run in runs if run.note and (run.metrics is not None or not some)}
     return "; ".join(filter(None, (row.note, *(f"seed {seed}: {note}" for seed, note in notes.items()))))
-
-
-def _mean(values: Sequence[float]) -> float | None:
-    return round(float(np.mean(values)), 2) if values else None
 
 
 def _difference(value: float | None, baseline: float | None) -> float | None:
@@ -224,13 +214,6 @@ def _git_commit() -> str:
     return commit + ("+changes" if changed else "")
 
 
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-
-
 # Tables for the eye
 
 
@@ -240,13 +223,8 @@ def side_by_side(table: pd.DataFrame) -> pd.DataFrame:
 
     Our columns carry profile and data set in their heading; a row that was not run has a dash.
     """
-    crowds = table["dataset"].iloc[0] in CROWDS
-    headings = {
-        "paper": f"paper ({PAPER_DATA[crowds]})",
-        "ours": _ours(table),
-        "paper_delta_vs_baseline": "paper Δ",
-        "delta_vs_baseline": "ours Δ",
-    }
+    headings = {"paper": f"paper ({PAPER_DATA[table['dataset'].iloc[0] in CROWDS]})", "ours": _ours(table)}
+    headings |= {"paper_delta_vs_baseline": "paper Δ", "delta_vs_baseline": "ours Δ"}
     columns = {}
     for metric, lines in _by_metric(table).items():
         for name, heading in headings.items():
@@ -309,12 +287,11 @@ def summary(folder: Path) -> str:
     """Markdown: the paper's numbers beside ours for every row, from ``table<n>.csv``; DataError if one is missing."""
     text = ""
     for title, numbers, metrics in PARTS:
-        tables = {folder / f"table{number}.csv": None for number in numbers}
-        for path in tables:
-            tables[path] = read_table(path, COLUMNS)
-            if tables[path] is None:
+        paths = [folder / f"table{number}.csv" for number in numbers]
+        for path in paths:
+            if not path.is_file():
                 raise DataError(f"{path}: no such table; ./run_all.sh writes it")
-        lines = pd.concat(tables.values())
+        lines = pd.concat([read_table(path, COLUMNS) for path in paths])
         heads = "".join(f" {metric}, paper | ours |" for metric in metrics)
         of = f"{lines['profile'].iloc[0]} profile, {lines['dataset'].iloc[0]} data"
         text += f"**{title}** (ours: {of})\n\n| |{heads}\n|---|{'---:|---:|' * len(metrics)}\n"
@@ -345,7 +322,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m workbook.results", description="Update the README's results.")
     parser.add_argument("folder", nargs="?", type=Path, default=RESULTS / "demo", help="default: the demo's")
     options = parser.parse_args(arguments)
-    return exit_status(lambda: update(REPOSITORY / "README.md", options.folder))
+    return exit_status(lambda: update(REPOSITORY / "README.md", options.folder), kept="nothing was written")
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ import json
 import math
 import platform
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -32,11 +32,10 @@ from mula_lib import distributed as processes
 from mula_lib.checkpoint import load_model, read_facts, save_weights
 from mula_lib.data.samples import TrainingSamples
 from mula_lib.evaluation import CrowdEvaluation, Evaluation, evaluate, load_evaluation
-from mula_lib.files import CheckpointError, ConfigError, read_json, remove, remove_partials, write_json
+from mula_lib.files import LOCK, CheckpointError, ConfigError, locked, read_json, remove_partials, write_json
 from mula_lib.inference import Testing
 from mula_lib.models.network import ModelConfig, Network, build_model
-from mula_lib.training import Recipe, fit
-from workbook.commands import alone, device
+from mula_lib.training import Job, Recipe, fit
 from workbook.costs import forward_gflops, parameter_count
 from workbook.datasets import REPOSITORY, Source
 from workbook.experiments import Experiment, Profile, find_profile
@@ -46,6 +45,11 @@ WEIGHTS = REPOSITORY / "weights"
 RESULTS = REPOSITORY / "results"
 METRICS = ("testing_fingerprint", "trained_as", "scores", "images", "params", "gflops", "train_seconds", "log")
 RECIPE_VERSION = 2  # raise it when a change of code changes what a training gives
+
+
+def device() -> torch.device:
+    """The GPU where there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def results_folder(profile: Profile, source: Source) -> Path:
@@ -79,7 +83,7 @@ class Run:
         """The network."""
         return self.experiment.model_config(self.profile, self.source.anatomy)
 
-    @property
+    @cached_property
     def recipe(self) -> Recipe:
         """How the network is trained."""
         return self.experiment.recipe(self.profile)
@@ -132,9 +136,8 @@ class Run:
     @property
     def shipped_counts(self) -> Path:
         """Where per-image counts of this run would lie if they were committed; its metrics lie beside, as ``.json``."""
-        crowds = "-crowds" if self.source.anatomy.crowds else ""
-        folder = results_folder(self.profile, self.source) / "counts"
-        return folder / f"{self.first.slug}{crowds}-seed-{self.seed}.npz"
+        slug = self.first.slug + ("-crowds" if self.source.anatomy.crowds else "")
+        return results_folder(self.profile, self.source) / "counts" / f"{slug}-seed-{self.seed}.npz"
 
     # What is known of it
 
@@ -158,7 +161,7 @@ class Run:
         for path in (self.folder / "metrics.json", self.shipped_counts.with_suffix(".json")):
             if path.is_file():
                 fix = "delete it: the network is tested again"
-                found = read_json(path, "the result of a run", METRICS, mend=fix, error=CheckpointError)
+                found = read_json(path, "the result of a run", METRICS, fix=fix, error=CheckpointError)
                 if found["testing_fingerprint"] == self.testing_fingerprint:
                     return found
         return None
@@ -184,10 +187,6 @@ class Run:
         seeds = f" --seeds {self.seed + 1}" if self.seed else ""
         command = f'./run_all.sh {self.profile.name} --only "{self.experiment.name}"{seeds}'
         return f"not {'tested' if self.trained else 'trained'} yet: {command}"
-
-    def result(self) -> Run | None:
-        """The run itself if it is finished, else None."""
-        return None if self.metrics is None else self
 
     def model(self) -> Network:
         """The trained network, in evaluation mode, on the GPU where there is one."""
@@ -247,12 +246,12 @@ class Run:
             yield
             return
         what = f"{self.experiment.name} ({self.source.name}), seed {self.seed}"
-        with alone(self.folder / ".lock", what, patient=processes.count() == 1):
+        with locked(self.folder / LOCK, what, wait=processes.count() == 1):
             remove_partials(self.folder)
             path, wanted = self.folder / "config.json", json.loads(json.dumps(self.training_spec))
             if path.is_file():
                 fix = f"delete {self.folder} to start over"
-                found = read_json(path, "a run's configuration", ("training",), mend=fix, error=CheckpointError)
+                found = read_json(path, "a run's configuration", ("training",), fix=fix, error=CheckpointError)
                 if found["training"] != wanted:
                     raise CheckpointError(f"{self.folder}: holds a run of another configuration; {fix}, or move it")
             else:
@@ -270,20 +269,13 @@ class Run:
         quick = Testing(scales=(1.0,), mirror=False)
 
         def watch(network: Network) -> dict[str, float]:
-            scores = evaluate(network, source.val, profile.crop, quick, anatomy, limit=profile.watch).scores(anatomy)
+            few = replace(source.val, records=source.val.records[: profile.watch])
+            scores = evaluate(network, few, profile.crop, quick, anatomy).scores(anatomy)
             return {name: scores[name] for name in (anatomy.pose_metric, "mIoU") if not math.isnan(scores[name])}
 
-        result = fit(
-            model,
-            samples,
-            self.recipe,
-            self.folder,
-            fingerprint=self.fingerprint,
-            seed=self.seed,
-            title=self.experiment.name,
-            watch=watch if profile.watch else None,
-            workers=workers,
-        )
+        watched = watch if profile.watch else None
+        job = Job(self.folder, self.fingerprint, self.experiment.name, workers, watched)
+        result = fit(model, samples, self.recipe, job)
         facts = {
             "experiment": self.first.name,
             "profile": profile.name,
@@ -292,6 +284,7 @@ class Run:
             "fingerprint": self.fingerprint,
             "train_seconds": round(result.seconds, 1),
             "trained_on": f"{platform.machine()}, {device().type}, torch {torch.__version__}",
+            "precision": result.precision,
             "log": result.log,
             **({"trouble": result.trouble} if result.trouble else {}),
         }
@@ -306,7 +299,7 @@ class Run:
         started = time.perf_counter()
         evaluation = evaluate(model, self.source.val, *how, progress=f"testing {self.experiment.name}")
         seconds = time.perf_counter() - started
-        remove(self.folder / "metrics.json")  # so that counts and scores are always of one test
+        (self.folder / "metrics.json").unlink(missing_ok=True)  # so that counts and scores are always of one test
         evaluation.save(self.folder / "evaluation.npz")
         scores = evaluation.scores(self.source.anatomy)
         metrics = {
@@ -328,7 +321,7 @@ class Run:
         }
         write_json(self.folder / "metrics.json", metrics)
         for name in ("last.ckpt", "failed.txt"):
-            remove(self.folder / name)
+            (self.folder / name).unlink(missing_ok=True)
         self.__dict__["metrics"] = metrics
 
     def ship(self) -> None:
@@ -351,15 +344,13 @@ def shipped_result(experiment: Experiment, source: Source) -> Run:
     profile = find_profile("demo")
     run = Run(experiment, profile.for_crowds() if source.anatomy.crowds else profile, source)
     if not run.shipped_weights.is_file():
-        raise CheckpointError(
-            f"{run.shipped_weights}: no such weights; they are in a checkout of the repository, which MULA_HOME names "
-            "elsewhere; ./run_all.sh --only ROW --ship makes them"
-        )
+        fix = "name a checkout of the repository (MULA_HOME), or make them: ./run_all.sh --only ROW --ship"
+        raise CheckpointError(f"{run.shipped_weights}: no such weights; {fix}")
     if run.shipped:
         return run.do(train=False)
     elsewhere = replace(run, base=RUNS / "elsewhere")
     trained_as = read_facts(run.shipped_weights, "fingerprint")[1]["fingerprint"]
-    with alone(elsewhere.folder / ".lock", f"{experiment.name} ({source.name})"):
+    with locked(elsewhere.folder / LOCK, f"{experiment.name} ({source.name})"):
         if elsewhere.metrics is None or elsewhere.metrics["trained_as"] != trained_as:
             elsewhere.test(run.shipped_weights)
     return elsewhere
@@ -367,24 +358,3 @@ def shipped_result(experiment: Experiment, source: Source) -> Run:
 
 def _digest(value: dict) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
-
-
-# The names that notebooks use today
-
-
-def do_run(run: Run, **how: bool | int) -> Run:
-    """:meth:`Run.do`."""
-    return run.do(**how)
-
-
-def wanted_runs(table: int, profile: Profile, source: Source, seeds: Sequence[int]) -> list[Run]:
-    """The runs of a table that its notebook shows: those that cost no training, and the core rows."""
-    from workbook.jobs import to_train
-    from workbook.tables import table_experiments
-
-    runs = [Run(experiment, profile, source, seed) for experiment in table_experiments(table) for seed in seeds]
-    training = to_train(runs)
-    return [run for run in runs if run.trained or run in training]
-
-
-Run.run = property(lambda self: self)

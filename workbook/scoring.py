@@ -10,24 +10,23 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Collection, Sequence
-from dataclasses import astuple, dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
 from mula_lib.anatomy import LIP
-from mula_lib.data.lip import SPLITS, find_layout, load_mask, read_ids, read_pose_csv
-from mula_lib.files import DataError, write_text
+from mula_lib.data.images import load_mask
+from mula_lib.data.lip import SPLITS, find_layout, read_ids, read_pose_csv
+from mula_lib.files import DataError, exit_status, write_text
 from mula_lib.metrics.parsing import class_iou, confusion_matrix, parsing_scores
 from mula_lib.metrics.pose import pckh, pckh_hits
-from workbook.commands import exit_status
 from workbook.submission import KEYPOINTS, PARTS, read_predictions
 
 
-@dataclass(frozen=True)
-class Side:
+class Side(NamedTuple):
     """Where the joints and masks of one side lie, truth or predictions; ``names`` where an id file lists them."""
 
     joints: Path | None = None
@@ -37,12 +36,13 @@ class Side:
 
 def find_side(paths: Sequence[Path], split: str) -> Side:
     """What ``paths`` hold together; DataError for one that is neither a CSV nor a folder with part PNGs or both."""
-    sides = [_side(path, split) for path in paths]
-    for kind in ("joints", "masks"):
-        given = [str(path) for side in sides if (path := getattr(side, kind))]
+    found = []
+    for each in zip(*(_side(path, split) for path in paths), strict=True):
+        given = [part for part in each if part]
         if len(given) > 1:
-            raise DataError(f"{kind} are given by both {given[0]} and {given[1]}; give them once")
-    return Side(*(next(filter(None, found), None) for found in zip(*map(astuple, sides), strict=True)))
+            raise DataError(f"{' and '.join(map(str, given))}: joints or masks twice; give them once")
+        found += given or [None]
+    return Side(*found)
 
 
 def _side(path: Path, split: str) -> Side:
@@ -96,8 +96,6 @@ def score_parts(truth: Side, predicted: Side) -> tuple[pd.Series, pd.Series]:
 
 def _require_same(what: str, wanted: Collection[str], found: Collection[str], where: Path) -> None:
     missing, extra = sorted(set(wanted) - set(found)), sorted(set(found) - set(wanted))
-    if not wanted:
-        raise DataError(f"{where}: nothing to score it against")
     if missing:
         raise DataError(f"{where}: no {what} for {_some(missing)}, which the truth has; every image is scored")
     if extra:
@@ -134,7 +132,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--split", choices=SPLITS, default="val", help="of a LIP tree; default: val")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write the scores there, too")
     options = parser.parse_args(arguments)
-    return exit_status(lambda: _score(options))
+    return exit_status(lambda: _score(options), kept="nothing was written")
 
 
 if __name__ == "__main__":

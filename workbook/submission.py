@@ -17,11 +17,12 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from mula_lib.anatomy import LIP
-from mula_lib.data.lip import JOINTS, SPLITS, load_image, read_rows, read_split
-from mula_lib.files import DataError, write_bytes, write_text
+from mula_lib.data.images import load_image
+from mula_lib.data.lip import JOINTS, SPLITS, read_rows, read_split
+from mula_lib.files import DataError, exit_status, write_bytes, write_text
 from mula_lib.inference import predict
-from workbook.commands import device, exit_status
 from workbook.photo import load_predictor
+from workbook.runs import device
 
 COLUMNS = 1 + 2 * JOINTS
 KEYPOINTS, PARTS = "pred_keypoints.csv", "parts"

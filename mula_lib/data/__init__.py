@@ -1,1 +1,1 @@
-"""Data sets: rendered people, the LIP reader, augmentation, targets and the tree checker. Knows no network."""
+"""Data sets: images, readers of LIP and PASCAL, augmentation, targets, samples, check. Knows no network."""

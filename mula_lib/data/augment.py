@@ -129,12 +129,8 @@ def augment_sample(
 
     Returns the (crop, crop, 3) image, the (crop, crop) mask and the joints in crop pixels. A mirrored person's
     left is their right: joints and part ids change sides with the pixels. Beyond the photo the mask is ``outside``.
-    Raises ``ValueError`` if image and mask differ in size.
     """
-    height, width = image.shape[:2]
-    if mask.shape != (height, width):
-        raise ValueError(f"an image of {width}×{height} pixels with a mask of {mask.shape[1]}×{mask.shape[0]}")
-    matrix = training_affine((width, height), crop, draw)
+    matrix = training_affine(image.shape[1::-1], crop, draw)
     image, mask = warp_image(image, matrix, crop), warp_mask(mask, matrix, crop, outside=outside)
     joints = transform_points(joints, matrix)
     if draw.mirror:

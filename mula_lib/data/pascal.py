@@ -14,18 +14,18 @@ joints 2 to 7 are of. ``python -m mula_lib.data.check`` tells what speaks agains
 
 from __future__ import annotations
 
-import os
+import io
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+from scipy.io import loadmat
 
 from mula_lib.anatomy import PASCAL
-from mula_lib.data.lip import LARGEST_COORDINATE, read_ids
-from mula_lib.data.matlab import NotMatlab, OtherVersion, Unread, read_variables
-from mula_lib.data.pictures import load_mask
-from mula_lib.files import DataError, read_regular, shown, visible_names
+from mula_lib.data.images import images_in, load_mask
+from mula_lib.data.lip import LARGEST_COORDINATE, Layout, LipSplit, read_ids
+from mula_lib.files import DataError, visible_names
 
 SPLITS = ("train", "val")  # the papers' "test" is val
 FOLDERS = ("JPEGImages", "SegmentationPart", "PersonJoints")
@@ -37,7 +37,17 @@ JOINTS = len(PASCAL.joints)
 OTHER_PARTS = ("background", "lower_arm", "head", "upper_leg", "torso", "lower_leg", "upper_arm")
 OTHER_LOOKUP = np.arange(256, dtype=np.uint8)
 OTHER_LOOKUP[: len(OTHER_PARTS)] = [PASCAL.part(name) for name in OTHER_PARTS]
-_MOST_BYTES = 2**26  # of one .mat, which has some hundred a person
+OTHER_RELEASE = (
+    "its parts are numbered like the other release of PASCAL-Person-Part (1 lower arm, 2 head, …); write all masks "
+    "again as cv2.LUT(mask, mula_lib.data.pascal.OTHER_LOOKUP)"
+)
+# Places on people where a part is certain: in the middle of these joints.
+_PLACES = [("head", ["forehead"]), ("torso", ["neck", "left_hip", "right_hip"])] + [
+    (f"{upper_lower}_{limb}", [f"{side}_{joint}" for joint in joints])
+    for side in ("left", "right")
+    for limb, chain in (("arm", ("shoulder", "elbow", "wrist")), ("leg", ("hip", "knee", "ankle")))
+    for upper_lower, joints in (("upper", chain[:2]), ("lower", chain[1:]))
+]
 _LOOKED_AT = 40  # masks of a split whose part numbers are checked when it is opened
 _TELLING = 3  # votes that decide about a single mask
 
@@ -55,19 +65,11 @@ class PascalRecord:
 
 
 @dataclass(frozen=True)
-class PascalSplit:
+class PascalSplit(LipSplit):
     """The records of one split, in the order of its id file."""
 
-    root: Path
-    split: str
     records: tuple[PascalRecord, ...]
     skipped: tuple[str, ...] = ()  # ids without a .mat
-
-    def __len__(self) -> int:
-        return len(self.records)
-
-    def __getitem__(self, index: int) -> PascalRecord:
-        return self.records[index]
 
     @cached_property
     def most_people(self) -> int:
@@ -75,188 +77,144 @@ class PascalSplit:
         return max(1, *(len(record.joints) for record in self.records))
 
 
-@dataclass(frozen=True)
-class PascalLayout:
-    """Where the pieces of a split lie; ``None`` for a folder that the tree does not have."""
-
-    ids: Path
-    images: Path | None
-    masks: Path | None
-    people: Path | None
-
-
-def find_layout(root: str | Path, split: str) -> PascalLayout | None:
+def find_layout(root: str | Path, split: str) -> Layout | None:
     """Find the pieces of ``split`` ("train" or "val") under ``root``; None if there is no PASCAL-Person-Part there.
 
     Raises ``ValueError`` for an unknown split and :class:`DataError` if ``root`` is not a folder.
     """
     if split not in SPLITS:
         raise ValueError(f"unknown split {split!r}: use one of {', '.join(SPLITS)}")
-    root = Path(root)
+    root = Path(root).expanduser()
     if not root.is_dir():
-        raise DataError(f"{shown(root)}: no such folder; give the folder that holds JPEGImages and PersonJoints")
+        raise DataError(f"{root}: no such folder; give the folder that holds JPEGImages and PersonJoints")
     for folder in (root, root / "pascal_data"):
         ids = folder / f"{split}_id.txt"
-        if os.path.lexists(ids):
+        if ids.exists() or ids.is_symlink():
             parts = (folder / name for name in FOLDERS)
-            return PascalLayout(ids, *(part if os.path.isdir(part) else None for part in parts))
+            return Layout(ids, *(part if part.is_dir() else None for part in parts))
     return None
 
 
 def is_pascal(root: str | Path) -> bool:
     """Whether a PASCAL-Person-Part tree lies at ``root``, be it one that lacks some of its folders."""
-    root = Path(root)
-    return any(os.path.isdir(folder / name) for folder in (root, root / "pascal_data") for name in FOLDERS)
+    root = Path(root).expanduser()
+    return any((folder / name).is_dir() for folder in (root, root / "pascal_data") for name in FOLDERS)
+
+
+def missing_tree(root: str | Path, split: str) -> str:
+    """Why there is no ``split`` of PASCAL-Person-Part at ``root``, in one line."""
+    return f"{root}: no {split}_id.txt here or in pascal_data; copy the lists of PASCAL-Person-Part there"
 
 
 def read_split(root: str | Path, split: str) -> PascalSplit:
     """Read the records of ``split`` of the tree at ``root``; images are not decoded yet, but for a few masks.
 
-    Raises :class:`DataError` if a folder or the id list is missing or malformed, no listed id has a ``.mat``, one is
-    not what it should be, a mask is missing, or masks number the parts like the other release.
+    Raises :class:`DataError` as :func:`read_records` does, if a mask is missing, or if masks number the parts like the other release.
+    """
+    found = read_records(root, split)
+    for record in found.records:
+        if not record.mask.exists():
+            raise DataError(f"{record.mask}: no such mask; copy the part masks there again")
+    for record in found.records[:: max(1, len(found) // _LOOKED_AT)]:  # not to train for hours towards the wrong parts
+        mask = load_mask(record.mask, classes=len(PASCAL.parts))
+        if numbered_differently(mask, record.joints, record.occluded):
+            raise DataError(f"{record.mask}: {OTHER_RELEASE}")
+    return found
+
+
+def read_records(root: str | Path, split: str) -> PascalSplit:
+    """Read ``split`` without a look at its masks.
+
+    Raises :class:`DataError` if a folder or the id list is missing or malformed, no listed id has a ``.mat``, or one is
+    not what it should be.
     """
     layout = find_layout(root, split)
     if layout is None:
-        raise DataError(f"{shown(root)}: no {split}_id.txt here or in pascal_data; is this a PASCAL-Person-Part tree?")
-    for name, folder in zip(FOLDERS, (layout.images, layout.masks, layout.people), strict=True):
+        raise DataError(missing_tree(root, split))
+    for name, folder in zip(FOLDERS, (layout.images, layout.masks, layout.poses), strict=True):
         if folder is None:
-            raise DataError(f"{shown(layout.ids.parent)}: no {name} folder beside {layout.ids.name}; copy it there")
-    names = read_ids(layout.ids)
-    annotated = set(visible_names(layout.people))
-    kept = [name for name in names if f"{name}.mat" in annotated]
-    if not kept:
-        raise DataError(
-            f"{shown(layout.people)}: no .mat of any of the {len(names)} ids of {layout.ids.name}; copy them there"
-        )
-    records = [
-        PascalRecord(name, layout.images / f"{name}.jpg", layout.masks / f"{name}.png", *read_people(path))
-        for name in kept
-        for path in (layout.people / f"{name}.mat",)
-    ]
-    masks = set(visible_names(layout.masks))
-    for record in records:
-        if record.mask.name not in masks:
-            raise DataError(f"{shown(record.mask)}: no such mask; copy the part masks there again")
-    kept_names = set(kept)
-    result = PascalSplit(Path(root), split, tuple(records), tuple(name for name in names if name not in kept_names))
-    _refuse_other_parts(result)
-    return result
+            raise DataError(f"{layout.ids.parent}: no {name} folder beside {layout.ids.name}; copy it there")
+    names, images, masks = read_ids(layout.ids), images_in(layout.images), images_in(layout.masks)
+    people = {name: layout.poses / name for name in visible_names(layout.poses)}
+    records, skipped = [], []
+    for name in names:
+        if f"{name}.mat" in people:
+            files = images.get(name) or layout.images / f"{name}.jpg", masks.get(name) or layout.masks / f"{name}.png"
+            records.append(PascalRecord(name, *files, *read_people(people[f"{name}.mat"])))
+        else:
+            skipped.append(name)
+    if not records:
+        raise DataError(f"{layout.poses}: no .mat of any of the {len(names)} ids of {layout.ids.name}; copy them there")
+    return PascalSplit(Path(root), split, tuple(records), tuple(skipped))
 
 
 def read_people(path: str | Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Read one ``.mat``: (M, 14, 2) float32 joints, nan where absent, (M, 14) bool occluded, (M, 4) float32 boxes.
 
-    All in pixels counted from 0. Raises :class:`DataError`, naming the file, the person and the joint, for a file
-    that is missing or no MATLAB file, lacks a field, holds other shapes than it should, coordinates that are no
-    numbers or that no image has, or a box that ends before it begins.
+    All in pixels counted from 0. Raises :class:`DataError`, naming the file and the person, for a file that is missing
+    or no MATLAB file, lacks a field, or holds other shapes or values than it should.
     """
-    file = shown(path)
+    boxes, rows = _read_cells(path)
+    boxes, rows = _numbers(boxes, (4,), f"{path}"), _numbers(rows, (JOINTS, 3), f"{path}")
+    there = rows[..., 2] != ABSENT
+    points = np.where(there[..., None], rows[..., :2], 0)
+    for wrong, what in (  # "not <" is also true of nan
+        (~(np.abs(boxes) < LARGEST_COORDINATE), "a box of numbers that no image has"),
+        (boxes[:, 2:] < boxes[:, :2], "a box that ends before it begins; write x1, y1, x2, y2"),
+        (~np.isin(rows[..., 2], (ABSENT, VISIBLE, OCCLUDED)), "a joint's state is not 0 (absent), 1 (visible) or 2"),
+        (~(np.abs(points) < LARGEST_COORDINATE), "a joint's coordinates are none of an image; write state 0 if absent"),
+    ):
+        if wrong.any():
+            raise DataError(f"{path}, person {np.argwhere(wrong)[0][0] + 1}: {what}")
+    joints = np.where(there[..., None], rows[..., :2] - FIRST_PIXEL, np.nan)
+    return joints.astype(np.float32), rows[..., 2] == OCCLUDED, (boxes - FIRST_PIXEL).astype(np.float32)
+
+
+def _read_cells(path: str | Path) -> list[list[np.ndarray]]:
+    """The elements of the cell arrays ``boxes`` and ``joints`` of a ``.mat``."""
     try:
-        content = read_variables(read_regular(path, _MOST_BYTES), ("boxes", "joints"))
-    except OSError as error:
-        raise DataError(f"{file}: cannot be opened ({error.strerror}); copy it there again") from None
-    except OtherVersion as version:
-        raise DataError(f"{file}: a MATLAB file of version {version}; save it again with -v7") from None
-    except NotMatlab as reason:
-        raise DataError(f"{file}: not a MATLAB file ({reason}); copy it again") from None
-    cells = {}
-    for name in ("boxes", "joints"):
-        if name not in content:
-            there = shown(", ".join(sorted(content)))[:100] or "nothing"
-            raise DataError(f"{file}: no field {name!r} (it holds {there}); copy the file again")
-        value = content[name]
-        if isinstance(value, Unread) or (value.dtype != object and value.size):
-            raise DataError(f"{file}: {name!r} is no cell array of people; copy the file again")
-        cells[name] = value.ravel().tolist()
-    if len(cells["boxes"]) != len(cells["joints"]):
-        found = f"{len(cells['boxes'])} boxes but joints of {len(cells['joints'])} people"
-        raise DataError(f"{file}: {found}; copy the file again")
-    count = len(cells["joints"])
-    joints = np.full((count, JOINTS, 2), np.nan, np.float32)
-    occluded = np.zeros((count, JOINTS), bool)
-    boxes = np.zeros((count, 4), np.float32)
-    for index, (box, rows) in enumerate(zip(cells["boxes"], cells["joints"], strict=True)):
-        where = f"{file}, person {index + 1}"
-        box, rows = _numbers(box, (4,), f"{where}: the box"), _numbers(rows, (JOINTS, 3), f"{where}: the joints")
-        if not np.isfinite(box).all():
-            raise DataError(f"{where}: a box of {box.tolist()}; write four numbers")
-        if (np.abs(box) >= LARGEST_COORDINATE).any() or (box[2:] < box[:2]).any():
-            raise DataError(f"{where}: a box of {box.tolist()}; write x1, y1, x2, y2 within the image, in this order")
-        states = rows[:, 2]
-        unknown = ~np.isin(states, (ABSENT, VISIBLE, OCCLUDED))
-        if unknown.any():
-            joint = int(unknown.argmax())
-            found = f"the state of {PASCAL.joints[joint]} is {states[joint]:g}"
-            raise DataError(f"{where}: {found}; write 0 (absent), 1 (visible) or 2 (occluded)")
-        there = states != ABSENT
-        lost = there & ~np.isfinite(rows[:, :2]).all(axis=1)
-        if lost.any():
-            name = PASCAL.joints[int(lost.argmax())]
-            raise DataError(f"{where}: the coordinates of {name} are no numbers; write state 0 if it is absent")
-        far = there & (np.abs(rows[:, :2]) >= LARGEST_COORDINATE).any(axis=1)
-        if far.any():
-            name = PASCAL.joints[int(far.argmax())]
-            raise DataError(f"{where}: the coordinates of {name} are none of an image; write state 0 if it is absent")
-        joints[index, there] = rows[there, :2] - FIRST_PIXEL
-        occluded[index] = states == OCCLUDED
-        boxes[index] = box - FIRST_PIXEL
-    return joints, occluded, boxes
+        content = loadmat(io.BytesIO(Path(path).read_bytes()))
+    except NotImplementedError:
+        raise DataError(f"{path}: a MATLAB file of version 7.3; save it again with -v7") from None
+    except Exception as error:  # SciPy raises nearly anything for damaged files
+        reason = getattr(error, "strerror", None) or f"not a MATLAB file ({type(error).__name__})"
+        raise DataError(f"{path}: {reason}; copy it there again") from None
+    cells = [content.get(name) for name in ("boxes", "joints")]
+    if any(value is None or (value.dtype != object and value.size) for value in cells):
+        there = ", ".join(key for key in content if not key.startswith("__")) or "nothing"
+        raise DataError(f"{path}: holds {there}; 'boxes' and 'joints' should be cell arrays; copy the file again")
+    if cells[0].size != cells[1].size:
+        raise DataError(f"{path}: {cells[0].size} boxes but joints of {cells[1].size} people; copy the file again")
+    return [value.ravel().tolist() for value in cells]
 
 
-def _numbers(value: np.ndarray | Unread, shape: tuple[int, ...], what: str) -> np.ndarray:
-    if isinstance(value, Unread):
-        raise DataError(
-            f"{what} should be {'×'.join(map(str, shape))} numbers, found {value.kind}; copy the file again"
-        )
-    value = value.ravel() if len(shape) == 1 else value
-    if value.shape != shape or value.dtype.kind not in "iufb":
-        wanted, found = ("×".join(map(str, sizes)) for sizes in (shape, value.shape))
-        raise DataError(f"{what} should be {wanted} numbers, found {found} of {value.dtype}; copy the file again")
-    return value.astype(np.float64)
+def _numbers(values: list[np.ndarray], shape: tuple[int, ...], where: str) -> np.ndarray:
+    """(M, *shape) float64 of everybody's ``values``; a box may be a row or a column."""
+    values = [value.ravel() if len(shape) == 1 else value for value in values]
+    for person, value in enumerate(values, start=1):
+        if value.shape != shape or value.dtype.kind not in "iufb":
+            fault = f"{value.dtype} {value.shape} instead of numbers {shape}; copy the file again"
+            raise DataError(f"{where}, person {person}: {fault}")
+    return np.array(values, np.float64).reshape(-1, *shape)
 
 
 def part_votes(mask: np.ndarray, joints: np.ndarray, occluded: np.ndarray) -> tuple[int, int]:
     """How many places on people's limbs have the part id of this numbering, and how many that of the other release.
 
-    ``mask`` (H, W) ids; ``joints`` (M, 14, 2) and ``occluded`` (M, 14) as in a record. Looked at are the forehead, the
-    middle of the trunk and the middles of upper and lower arms and legs, where all joints around are visible.
+    ``mask`` (H, W) ids; ``joints`` (M, 14, 2) and ``occluded`` (M, 14) as in a record. A limb without visible joints
+    has no vote.
     """
     seen = np.where(occluded[..., None], np.nan, joints)
-
-    def middle(*names: str) -> np.ndarray:
-        return np.mean([seen[:, PASCAL.joint(name)] for name in names], axis=0)
-
-    places = [("head", middle("forehead")), ("torso", middle("neck", "left_hip", "right_hip"))]
-    for side in ("left", "right"):
-        for part, pair in (
-            ("upper_arm", ("shoulder", "elbow")), ("lower_arm", ("elbow", "wrist")),
-            ("upper_leg", ("hip", "knee")), ("lower_leg", ("knee", "ankle")),
-        ):  # fmt: skip
-            places.append((part, middle(*(f"{side}_{joint}" for joint in pair))))
-    height, width = mask.shape
-    votes = [0, 0]
-    for part, points in places:
-        points = points[np.isfinite(points).all(axis=1)]
-        columns, rows = np.rint(points).astype(int).T
-        inside = (columns >= 0) & (columns < width) & (rows >= 0) & (rows < height)
-        found = mask[rows[inside], columns[inside]]
-        votes[0] += int((found == PASCAL.part(part)).sum())
-        votes[1] += int((found == OTHER_PARTS.index(part)).sum())
-    return votes[0], votes[1]
+    points = np.stack([seen[:, [PASCAL.joint(name) for name in names]].mean(axis=1) for _, names in _PLACES])
+    inside = ((points >= -0.5) & (points < np.array(mask.shape[::-1]) - 0.5)).all(axis=2)  # nan is nowhere
+    columns, rows = np.rint(points[inside]).astype(int).T
+    parts = [_PLACES[place][0] for place in np.nonzero(inside)[0]]
+    ours, other = ([numbering.index(part) for part in parts] for numbering in (PASCAL.parts, OTHER_PARTS))
+    found = mask[rows, columns]
+    return int((found == ours).sum()), int((found == other).sum())
 
 
 def numbered_differently(mask: np.ndarray, joints: np.ndarray, occluded: np.ndarray) -> bool:
     """Whether a mask speaks plainly for the other release's part numbers; see :func:`part_votes`."""
     ours, other = part_votes(mask, joints, occluded)
     return other >= _TELLING and other > 2 * ours
-
-
-def _refuse_other_parts(split: PascalSplit) -> None:
-    """Look at some masks, evenly spread, so that a run does not first train for hours towards the wrong parts."""
-    for record in split.records[:: max(1, len(split) // _LOOKED_AT)]:
-        mask = load_mask(record.mask, classes=len(PASCAL.parts))
-        if numbered_differently(mask, record.joints, record.occluded):
-            raise DataError(
-                f"{shown(record.mask)}: its parts are numbered like the other release of PASCAL-Person-Part (1 lower "
-                f"arm, 2 head, …); convert: python -m mula_lib.data.convert_parts {shown(record.mask.parent)} OUT"
-            )

@@ -9,11 +9,11 @@ from torch.utils.data import Dataset
 
 from mula_lib.anatomy import Anatomy
 from mula_lib.data.augment import Augmentation, augment_sample, draw, training_affine, transform_points
-from mula_lib.data.lip import LipSplit
-from mula_lib.data.pascal import PascalSplit
-from mula_lib.data.pictures import load_image, load_mask
+from mula_lib.data.lip import LipRecord, LipSplit
+from mula_lib.data.pascal import PascalRecord, PascalSplit
+from mula_lib.data.images import load_image, load_mask
 from mula_lib.data.targets import centroids
-from mula_lib.files import DataError, shown
+from mula_lib.files import DataError
 
 KEPT_BYTES = 2**29  # of decoded pictures: all of the demo's
 
@@ -29,17 +29,10 @@ class TrainingSamples(Dataset):
     def __init__(
         self, split: LipSplit | PascalSplit, crop: int, augmentation: Augmentation, anatomy: Anatomy, seed: int
     ) -> None:
-        for record in split.records:
-            if record.mask is None:
-                mask = f"{shown(record.name)}.png"
-                raise DataError(
-                    f"{shown(record.image)}: no mask {mask} to train with; unzip the parsing annotations again"
-                )
-        self.split = split
-        self.crop = crop
-        self.augmentation = augmentation
-        self.anatomy = anatomy
-        self.seed = seed
+        bare = next((record for record in split.records if record.mask is None), None)
+        if bare is not None:
+            raise DataError(f"{bare.image}: no mask {bare.name}.png to train with; unzip the parsing annotations again")
+        self.split, self.crop, self.augmentation, self.anatomy, self.seed = split, crop, augmentation, anatomy, seed
         self._kept: dict[int, tuple[np.ndarray, np.ndarray]] = {}
         self._room = KEPT_BYTES
 
@@ -57,12 +50,7 @@ class TrainingSamples(Dataset):
         """
         epoch, index = epoch_and_index
         record = self.split[index]
-        image, mask = self._decoded(index)
-        if mask.shape != image.shape[:2]:
-            raise DataError(
-                f"{shown(record.mask)}: the mask is {mask.shape[1]}×{mask.shape[0]} pixels but "
-                f"{shown(record.image)} is {image.shape[1]}×{image.shape[0]}; unzip both again"
-            )
+        image, mask = self._decoded(record, index)
         size_wh = image.shape[1::-1]
         drawn = draw(self.augmentation, np.random.default_rng((self.seed, epoch, index)))
         image, mask, joints = augment_sample(
@@ -79,18 +67,18 @@ class TrainingSamples(Dataset):
         sample["present"] = torch.from_numpy(inside.all(axis=-1))
         return {**sample, "joints": torch.from_numpy(joints.astype(np.float32))}
 
-
-    def _decoded(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+    def _decoded(self, record: LipRecord | PascalRecord, index: int) -> tuple[np.ndarray, np.ndarray]:
         """Image and mask of a record, from memory where there was room for them."""
         if index in self._kept:
             return self._kept[index]
-        record = self.split[index]
-        pair = load_image(record.image), load_mask(record.mask, classes=len(self.anatomy.parts))
-        size = pair[0].nbytes + pair[1].nbytes
-        if size <= self._room:
-            self._kept[index] = pair
-            self._room -= size
-        return pair
+        image, mask = load_image(record.image), load_mask(record.mask, classes=len(self.anatomy.parts))
+        if mask.shape != image.shape[:2]:
+            sizes = f"{mask.shape[1]}×{mask.shape[0]} pixels but the image {image.shape[1]}×{image.shape[0]}"
+            raise DataError(f"{record.mask}: the mask is {sizes}; unzip both again")
+        if image.nbytes + mask.nbytes <= self._room:
+            self._kept[index] = image, mask
+            self._room -= image.nbytes + mask.nbytes
+        return image, mask
 
 
 def _filled_up(rows: np.ndarray, count: int) -> np.ndarray:

@@ -1,11 +1,9 @@
-"""Cross entropy of upsampled logits without the upsampled tensors: Eq. 4's parsing term, value and gradient at once.
+"""Cross entropy of upsampled logits without keeping the upsampled tensors: Eq. 4's parsing term.
 
-Plainly done, every stage writes its logits, their soft-max and the gradient of both at the image's size, sixteen times
-the maps' own. Here each row of pixels is interpolated, compared and folded back into the gradient of the maps while it
-is in the processor's first cache.
+Written plainly, every stage stores its logits, their soft-max and the gradient of both at the image's size, sixteen
+times the size of the maps. The operator computes the loss and its gradient to the maps in one go. The loops for the CPU
+interpolate one row of pixels, compare it and fold it back into the gradient while it is in the first cache.
 """
-
-from __future__ import annotations
 
 import math
 from functools import lru_cache
@@ -15,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mula_lib.kernels.jit import applies, channels_last, compiled, pixels, share
+from mula_lib.kernels import channels_last, compiled, parallel_map, pixels
 
 LANES = 8  # floats of one AVX register; the parts are padded to a multiple
 NEVER = np.float32(-1e30)  # logit of a padding part: its probability is zero
@@ -29,47 +27,83 @@ _HALF, _ONE, _ZERO, _LOWEST = np.float32(0.5), np.float32(1), np.float32(0), np.
 
 
 def upsampled_cross_entropy(logits: Tensor, target: Tensor, ignore: int, *, align_corners: bool = False) -> Tensor:
-    """Mean cross entropy of ``logits`` (B, P, h, w), upsampled bilinearly to ``target`` (B, H, W) uint8, a scalar.
+    """Mean cross entropy of ``logits`` (B, P, h, w), upsampled bilinearly to ``target`` (B, H, W) uint8: a scalar.
 
-    Pixels whose target is ``ignore`` take no part; nan if none is left. Raises ``ValueError`` for a target that is
-    neither a part nor ``ignore``. ``align_corners`` is that of PyTorch's ``interpolate``.
+    Pixels whose target is ``ignore`` do not count; zero if none is left. Raises ``ValueError`` on a CPU for a target
+    that is neither a part nor ``ignore``. ``align_corners`` is that of PyTorch's ``interpolate``.
     """
-    logits = logits.float()
-    if not align_corners and applies(logits) and target.dtype == torch.uint8 and target.device.type == "cpu":
-        return _UpsampledCrossEntropy.apply(logits, target, ignore)
-    return reference(logits, target, ignore, align_corners=align_corners)
+    losses, counted, _ = _sums(logits.float(), target, ignore, align_corners)
+    return (losses.sum() / counted.sum().clamp(min=1)).float()
+
+
+def image_cross_entropy(logits: Tensor, target: Tensor, ignore: int) -> Tensor:
+    """The same for each image by itself: (B,) means, zero where no pixel counts."""
+    losses, counted, _ = _sums(logits.float(), target, ignore, False)
+    return (losses / counted.clamp(min=1)).float()
 
 
 def reference(logits: Tensor, target: Tensor, ignore: int, *, align_corners: bool = False) -> Tensor:
-    """The same by PyTorch's own operations."""
+    """:func:`upsampled_cross_entropy` as one would write it; nan if no pixel counts."""
     upsampled = F.interpolate(logits.float(), size=target.shape[-2:], mode="bilinear", align_corners=align_corners)
     return F.cross_entropy(upsampled, target.long(), ignore_index=ignore)
 
 
-class _UpsampledCrossEntropy(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, logits: Tensor, target: Tensor, ignore: int) -> Tensor:
-        logits, target = channels_last(logits), target.contiguous()
-        parts = logits.shape[1]
-        gradient = torch.zeros_like(logits)
-        values, labels, slopes = pixels(logits), target.numpy(), pixels(gradient)
-        rows, columns = (_neighbours(logits.shape[axis], target.shape[axis - 1]) for axis in (2, 3))
-        loop = _loop(-(-parts // LANES) * LANES)
-        sums = share(lambda b: loop(values[b], labels[b], slopes[b], *rows, *columns, ignore), len(logits))
-        if min(counted for _, counted in sums) < 0:
-            raise ValueError(f"a target that is neither one of {parts} parts nor {ignore} (ignore)")
-        counted = sum(counted for _, counted in sums)
-        ctx.gradient, ctx.counted = gradient, counted
-        return logits.new_tensor(sum(loss for loss, _ in sums) / counted if counted else math.nan)
+def _by_operations(
+    logits: Tensor, target: Tensor, ignore: int, align_corners: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """For each image, the sum of its cross entropy (float64), its pixels that count, and the sum's gradient."""
+    upsampled = F.interpolate(logits, size=target.shape[-2:], mode="bilinear", align_corners=align_corners)
+    counts = target != ignore
+    wanted = torch.where(counts, target, 0).long()[:, None]
+    logs = upsampled.log_softmax(dim=1)
+    losses = torch.where(counts, -logs.gather(1, wanted)[:, 0], 0.0).double().sum(dim=(1, 2))
+    slopes = logs.exp_().scatter_add_(1, wanted, logs.new_full((), -1.0).expand_as(wanted)) * counts[:, None]
+    gradient = torch.ops.aten.upsample_bilinear2d_backward(slopes, target.shape[-2:], logits.shape, align_corners)
+    return losses, counts.sum(dim=(1, 2)), channels_last(gradient)
 
-    @staticmethod
-    def backward(ctx, upstream: Tensor) -> tuple[Tensor, None, None]:
-        return ctx.gradient * (upstream / ctx.counted), None, None
+
+_sums = torch.library.custom_op("mula::upsampled_cross_entropy", _by_operations, mutates_args=())
+
+
+@_sums.register_fake
+def _(logits: Tensor, target: Tensor, ignore: int, align_corners: bool) -> tuple[Tensor, Tensor, Tensor]:
+    losses, counted = (logits.new_empty(len(logits), dtype=dtype) for dtype in (torch.float64, torch.int64))
+    return losses, counted, torch.empty_like(logits, memory_format=torch.channels_last)
+
+
+@_sums.register_kernel("cpu")
+def _(logits: Tensor, target: Tensor, ignore: int, align_corners: bool) -> tuple[Tensor, Tensor, Tensor]:
+    if align_corners:
+        return _by_operations(logits, target, ignore, align_corners)
+    logits, target, parts = channels_last(logits), target.contiguous(), logits.shape[1]
+    gradient = torch.zeros_like(logits)
+    values, labels, slopes = pixels(logits), target.numpy(), pixels(gradient)
+    rows, columns = (_neighbours(logits.shape[axis], target.shape[axis - 1]) for axis in (2, 3))
+    loop = _loop(-(-parts // LANES) * LANES)
+    sums = parallel_map(lambda b: loop(values[b], labels[b], slopes[b], *rows, *columns, ignore), len(logits))
+    if min(counted for _, counted in sums) < 0:
+        raise ValueError(f"a target that is neither one of {parts} parts nor {ignore} (ignore)")
+    losses, counted = zip(*sums, strict=True)
+    return torch.tensor(losses, dtype=torch.float64), torch.tensor(counted), gradient
+
+
+def _keep(ctx, inputs: tuple, output: tuple[Tensor, Tensor, Tensor]) -> None:
+    ctx.set_materialize_grads(False)
+    ctx.mark_non_differentiable(*output[1:])
+    ctx.save_for_backward(output[2])
+
+
+def _backward(ctx, upstream: Tensor, *_: None) -> tuple[Tensor, None, None, None]:
+    (gradient,) = ctx.saved_tensors
+    return gradient * upstream.to(gradient.dtype)[:, None, None, None], None, None, None
+
+
+_sums.register_autograd(_backward, setup_context=_keep)
 
 
 @lru_cache
 def _neighbours(size: int, upsampled: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """For each of the upsampled cells: the two cells it lies between and the second one's weight."""
+    """For each upsampled cell: the two cells that it lies between, and the weight of the second."""
     centre = np.maximum((np.arange(upsampled) + 0.5) * size / upsampled - 0.5, 0)
     first = np.minimum(centre.astype(np.int64), size - 1)
     return first, np.minimum(first + 1, size - 1), (centre - first).astype(np.float32)

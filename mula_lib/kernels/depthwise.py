@@ -1,25 +1,25 @@
-"""The paper's ⊗c on a CPU: each channel of each image convolved with a kernel of its own (Sec. 3.2).
+"""The paper's ⊗c: each channel of each image convolved with a kernel of its own (Sec. 3.2).
 
-Libraries have depthwise convolutions whose kernels are shared by the batch; folding the batch into the channels makes
-theirs fit, at the price of two changes of layout and of a batch of one with thousands of groups. Here eight channels
-at a time are lifted out of the channels-last tensor into padded planes that stay in the second cache, and each plane is
+Libraries have depthwise convolutions whose kernels are shared by the batch. Folding the batch into the channels makes
+them fit, at the price of two changes of layout and of one image with thousands of groups. On a CPU, eight channels at a
+time are lifted out of the channels-last tensor into padded planes that stay in the second cache, and each plane is
 convolved there row by row. With 256 channels of 64×64 and 7×7 kernels, forward and backward together take less than
-half the time of PyTorch's *static* depthwise convolution (``python -m benchmarks.dynamic_convolution``).
+half the time of PyTorch's *static* depthwise convolution (``python -m benchmarks.dynamic_convolution``). On a GPU with
+Triton the kernels of :mod:`depthwise_triton` run, and the folded convolution everywhere else.
 """
 
-from __future__ import annotations
-
+import math
+import shutil
 from functools import lru_cache
+from importlib.util import find_spec
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.flop_counter import register_flop_formula
 
-from mula_lib.kernels.depthwise_small import GROUP as SMALL_GROUP
-from mula_lib.kernels.depthwise_small import LARGEST as LARGEST_SMALL
-from mula_lib.kernels.depthwise_small import small_loops
-from mula_lib.kernels.jit import applies, channels_last, compiled, pixels, share
+from mula_lib.kernels import channels_last, compiled, parallel_map, pixels
 
 BLOCK = 8  # channels lifted at once: half a cache line, and few enough planes for the second cache
 GROUP = 64  # channels of one image that one thread takes at a time
@@ -29,25 +29,28 @@ _ZERO = np.float32(0)
 
 
 def dynamic_depthwise(features: Tensor, kernels: Tensor) -> Tensor:
-    """Convolve every channel of every sample with a kernel of its own, at the same size, padded with zeros.
+    """Convolve every channel of every image with a kernel of its own, at the same size, zero-padded.
 
     Args:
         features: (B, C, H, W).
         kernels: (B, C, h, h) with h odd.
 
     Returns:
-        (B, C, H, W); channels-last wherever the compiled loops apply: float32 on the CPU and C a multiple of 8.
+        (B, C, H, W). Under autocast it is float32 on a CPU, as its loops are, and autocast's type on a GPU.
     """
-    if features.device.type == "cpu" and torch.is_autocast_enabled("cpu"):  # the loops are of float32, and faster
-        with torch.autocast("cpu", enabled=False):
-            return dynamic_depthwise(features.float(), kernels.float())
-    if applies(features, kernels) and features.shape[1] % BLOCK == 0 and features.numel():
-        return _DynamicDepthwise.apply(features, kernels)
-    return reference(features, kernels)
+    device = features.device.type
+    if device in ("cpu", "cuda") and torch.is_autocast_enabled(device):
+        dtype = torch.float32 if device == "cpu" else torch.get_autocast_dtype(device)
+        features, kernels = features.to(dtype), kernels.to(dtype)
+    floats = features.dtype in (torch.float32, torch.bfloat16)
+    if floats and (has_triton() if device == "cuda" else features.shape[1] % BLOCK == 0):
+        return _convolve(features, kernels)
+    with torch.autocast("cpu", enabled=False):
+        return reference(features, kernels)
 
 
 def reference(features: Tensor, kernels: Tensor) -> Tensor:
-    """The same by one grouped convolution over the batch folded into the channels: exact, and good on a GPU."""
+    """The same by one grouped convolution over the batch folded into the channels."""
     batch, channels, height, width = features.shape
     size = kernels.shape[-1]
     folded = F.conv2d(
@@ -59,53 +62,84 @@ def reference(features: Tensor, kernels: Tensor) -> Tensor:
     return folded.reshape(batch, channels, height, width)
 
 
-class _DynamicDepthwise(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, features: Tensor, kernels: Tensor) -> Tensor:
-        features, kernels = channels_last(features), kernels.contiguous()
-        ctx.save_for_backward(features, kernels)
-        result = torch.empty_like(features)
-        inputs, filters, outputs = pixels(features), kernels.detach().numpy(), pixels(result)
-        (forward, _), group = _loops(kernels.shape[-1])
-        _share_channels(
-            lambda image, start, stop: forward(inputs[image], filters[image], outputs[image], start, stop),
-            features,
-            group,
-        )
-        return result
-
-    @staticmethod
-    def backward(ctx, upstream: Tensor) -> tuple[Tensor, Tensor]:
-        features, kernels = ctx.saved_tensors
-        to_features, to_kernels = torch.empty_like(features), torch.empty_like(kernels)
-        inputs, filters, slopes = pixels(features), kernels.detach().numpy(), pixels(channels_last(upstream))
-        input_slopes, filter_slopes = pixels(to_features), to_kernels.numpy()
-        (_, backward), group = _loops(kernels.shape[-1])
-        _share_channels(
-            lambda image, start, stop: backward(
-                inputs[image], filters[image], slopes[image], input_slopes[image], filter_slopes[image], start, stop
-            ),
-            features,
-            group,
-        )
-        return to_features, to_kernels
+@lru_cache
+def has_triton() -> bool:
+    """Whether Triton and the C compiler that it needs are installed."""
+    return find_spec("triton") is not None and any(map(shutil.which, ("cc", "gcc", "clang")))
 
 
-def _loops(size: int):
-    """(forward, backward) for kernels of ``size``, and how many channels of an image they take at a time."""
-    return (small_loops(size), SMALL_GROUP) if size <= LARGEST_SMALL else (plane_loops(size), GROUP)
+@torch.library.custom_op("mula::dynamic_depthwise", mutates_args=(), device_types="cpu")
+def _convolve(features: Tensor, kernels: Tensor) -> Tensor:
+    maps, weights = channels_last(features.float()), kernels.float().contiguous()
+    result = torch.empty_like(maps)
+    inputs, filters, outputs = pixels(maps), weights.detach().numpy(), pixels(result)
+    forward, _ = _loops(kernels.shape[-1])
+    _for_channels(lambda image, *part: forward(inputs[image], filters[image], outputs[image], *part), maps)
+    return result.to(features.dtype)
 
 
-def _share_channels(work, features: Tensor, group: int) -> None:
-    """Call ``work(image, first channel, last channel + 1)`` for all images and groups of channels."""
+@torch.library.custom_op("mula::dynamic_depthwise_backward", mutates_args=(), device_types="cpu")
+def _gradients(upstream: Tensor, features: Tensor, kernels: Tensor) -> tuple[Tensor, Tensor]:
+    slope, maps = channels_last(upstream.float()), channels_last(features.float())
+    weights = kernels.float().contiguous()
+    to_maps, to_weights = torch.empty_like(maps), torch.empty_like(weights)
+    arrays = pixels(maps), weights.detach().numpy(), pixels(slope), pixels(to_maps), to_weights.numpy()
+    _, backward = _loops(kernels.shape[-1])
+    _for_channels(lambda image, *part: backward(*(array[image] for array in arrays), *part), maps)
+    return to_maps.to(features.dtype), to_weights.to(kernels.dtype)
+
+
+@_convolve.register_kernel("cuda")
+def _(features: Tensor, kernels: Tensor) -> Tensor:
+    from mula_lib.kernels import depthwise_triton
+
+    return depthwise_triton.convolve(channels_last(features), channels_last(kernels))
+
+
+@_gradients.register_kernel("cuda")
+def _(upstream: Tensor, features: Tensor, kernels: Tensor) -> tuple[Tensor, Tensor]:
+    from mula_lib.kernels import depthwise_triton
+
+    return depthwise_triton.gradients(*map(channels_last, (upstream, features, kernels)))
+
+
+@_convolve.register_fake
+def _(features: Tensor, kernels: Tensor) -> Tensor:
+    return torch.empty_like(features, memory_format=torch.channels_last)
+
+
+@_gradients.register_fake
+def _(upstream: Tensor, features: Tensor, kernels: Tensor) -> tuple[Tensor, Tensor]:
+    to_kernels = torch.empty_like(kernels, memory_format=torch.contiguous_format)
+    return torch.empty_like(features, memory_format=torch.channels_last), to_kernels
+
+
+_convolve.register_autograd(
+    lambda ctx, upstream: _gradients(upstream, *ctx.saved_tensors),
+    setup_context=lambda ctx, inputs, output: ctx.save_for_backward(*inputs),
+)
+
+
+@register_flop_formula(torch.ops.mula.dynamic_depthwise)
+def _(features: torch.Size, kernels: torch.Size, **_: object) -> int:
+    return 2 * math.prod(features) * kernels[-1] ** 2
+
+
+@register_flop_formula(torch.ops.mula.dynamic_depthwise_backward)
+def _(upstream: torch.Size, features: torch.Size, kernels: torch.Size, **_: object) -> int:
+    return 4 * math.prod(features) * kernels[-1] ** 2
+
+
+def _for_channels(work, features: Tensor) -> None:
+    """Call ``work(image, first channel, last channel + 1)`` for each image and group of channels."""
     batch, channels = features.shape[:2]
-    groups = -(-channels // group)
+    groups = -(-channels // GROUP)
 
     def task(number: int) -> None:
         image, part = divmod(number, groups)
-        work(image, part * group, min((part + 1) * group, channels))
+        work(image, part * GROUP, min((part + 1) * GROUP, channels))
 
-    share(task, batch * groups)
+    parallel_map(task, batch * groups)
 
 
 @compiled
@@ -135,7 +169,7 @@ def _lower(planes, first, border, image):
 
 
 @lru_cache
-def plane_loops(size: int):
+def _loops(size: int):
     """Forward and backward for kernels of ``size``: a constant, so that the loops over a kernel's row are unrolled.
 
     Planes are flat, and so is the loop over them: what a row's last cells take from the next row falls on the border,

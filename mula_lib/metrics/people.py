@@ -1,10 +1,12 @@
 """Pose of several people: average precision of the joints of assigned people (AP, after MPII's multi-person protocol).
 
-The yardstick of an annotated person is the distance from forehead to neck, in place of MPII's head box, which
-PASCAL-Person-Part does not have. Where one of the two joints is unannotated, it is a fixed share of the longer edge
-of the person's box (:data:`HEAD_OF_BOX`). Because that is our own choice, scores come in two variants: ``mAP`` over
-everybody, and ``mAP (annotated heads)``, in which people without both joints, and the predictions that fit them
-best and match a joint of theirs, take no part.
+Each annotated person has a reference length. MPII's is 0.6 times the diagonal of the head's box, which
+PASCAL-Person-Part does not have: :func:`reference_lengths` takes the distance from forehead to neck, and where one of
+them is unannotated a fixed share of the longer edge of the person's box (:data:`HEAD_OF_BOX`). Because that is our own
+choice, scores come in two variants: ``mAP`` over everybody, and ``mAP (annotated heads)``, in which people without both
+joints, and the predictions that fit them best and match a joint of theirs, take no part.
+
+An image without predictions counts: its annotated joints were not found. (The authors' script skips such images.)
 """
 
 from __future__ import annotations
@@ -19,13 +21,13 @@ from mula_lib.metrics.parsing import mean_of_known
 
 HEAD = ("forehead", "neck")
 HEAD_OF_BOX = 0.12  # forehead to neck over the longer edge of the box: median of the 1,000 rendered training crowds
-NEAR = 0.5  # of the yardstick: a joint this near to the truth matches
+NEAR = 0.5  # of the reference length: a joint this near to the truth matches
 ANNOTATED_HEADS = "mAP (annotated heads)"
 
 
 @dataclass(frozen=True)
-class Verdicts:
-    """What one image adds to the curves: K predicted joints, judged, and how many joints there were to be found.
+class Matches:
+    """What one image adds to the curves: K predicted joints, right or wrong, and how many there were to be found.
 
     A predicted joint of a person that fits best somebody without an annotated head has ``headed`` False.
     """
@@ -38,7 +40,7 @@ class Verdicts:
     annotated_headed: np.ndarray  # (N,) those of people with an annotated head
 
 
-def yardsticks(truth: np.ndarray, boxes: np.ndarray, anatomy: Anatomy) -> tuple[np.ndarray, np.ndarray]:
+def reference_lengths(truth: np.ndarray, boxes: np.ndarray, anatomy: Anatomy) -> tuple[np.ndarray, np.ndarray]:
     """The reference length of each of M people, in pixels.
 
     ``truth`` (M, N, 2) joints, nan where unannotated; ``boxes`` (M, 4) x1, y1, x2, y2, nan where unknown, in which
@@ -55,58 +57,55 @@ def yardsticks(truth: np.ndarray, boxes: np.ndarray, anatomy: Anatomy) -> tuple[
     return np.where(headed, head, HEAD_OF_BOX * edges), headed
 
 
-def judge(
-    predicted: np.ndarray, scores: np.ndarray, truth: np.ndarray, boxes: np.ndarray, anatomy: Anatomy
-) -> Verdicts:
-    """Assign the predicted people of one image to the annotated ones and judge every predicted joint.
+def match_people(
+    predicted: np.ndarray, scores: np.ndarray, truth: np.ndarray, lengths: np.ndarray, headed: np.ndarray | None = None
+) -> Matches:
+    """Assign the predicted people of one image to the annotated ones and mark every predicted joint right or wrong.
 
     Args:
         predicted: (Q, N, 2) joints of Q predicted people, nan where one has no such joint.
         scores: (Q, N) confidence of each.
-        truth: (M, N, 2) joints of M annotated people, nan where unannotated.
-        boxes: (M, 4) their boxes, nan where unknown.
+        truth: (M, N, 2) joints of M annotated people, nan where unannotated, in the same pixels.
+        lengths: (M,) their reference lengths, from :func:`reference_lengths` or, for MPII, 0.6 of the diagonal of
+            each head's box.
+        headed: (M,) bool, who takes part in the variant of annotated heads; everybody by default.
 
-    A joint matches if it lies within half the yardstick. The fit of a prediction and a person is their matches over
-    the person's annotated joints. Each prediction keeps the person it fits best; each person then takes the best
+    A joint matches if it lies within half the reference length. The fit of a prediction and a person is their matches
+    over the person's annotated joints. Each prediction keeps the person it fits best; each person then takes the best
     of the predictions that kept it, if any joint matches at all (of equals the first). A joint of an assigned
     prediction is right if it matches; one that is unannotated on that person is wrong, and so is every joint of an
     unassigned prediction. Raises ``ValueError`` if the shapes do not belong together.
     """
-    joints = len(anatomy.joints)
     predicted, truth = np.asarray(predicted, np.float64), np.asarray(truth, np.float64)
-    for name, array, shape in (
-        ("predicted", predicted, (len(predicted), joints, 2)),
-        ("scores", scores, (len(predicted), joints)),
-        ("truth", truth, (len(truth), joints, 2)),
-        ("boxes", boxes, (len(truth), 4)),
-    ):
-        if np.shape(array) != shape:
-            raise ValueError(f"{name} of shape {np.shape(array)}, expected {shape}")
-    lengths, headed = yardsticks(truth, np.asarray(boxes, np.float64), anatomy)
+    headed = np.ones(len(truth), bool) if headed is None else headed
+    shapes = [np.shape(each) for each in (predicted, scores, truth, lengths, headed)]
+    q, m, n = len(predicted), len(truth), truth.shape[1] if truth.ndim == 3 else 0
+    if shapes != (wanted := [(q, n, 2), (q, n), (m, n, 2), (m,), (m,)]):
+        raise ValueError(f"predicted, scores, truth, lengths and headed of shapes {shapes}, expected {wanted}")
     apart = predicted[:, None] - truth[None]
-    matches = np.hypot(apart[..., 0], apart[..., 1]) <= NEAR * lengths[:, None]  # (Q, M, N); nan compares False
+    matches = np.hypot(apart[..., 0], apart[..., 1]) <= NEAR * np.reshape(lengths, (m, 1))  # (Q, M, N); nan is False
     annotated = ~np.isnan(truth).any(axis=2)  # (M, N)
     has = ~np.isnan(predicted).any(axis=2)  # (Q, N)
     right = np.zeros_like(has)
-    counts = np.ones(len(predicted), bool)
-    if len(predicted) and len(truth):
+    counts = np.ones(q, bool)
+    if q and m:
         fit = matches.sum(axis=2) / np.maximum(annotated.sum(axis=1), 1)  # (Q, M)
         best = fit.argmax(axis=1)
-        best_fit = fit[np.arange(len(fit)), best]
-        for person in range(len(truth)):
+        best_fit = fit[np.arange(q), best]
+        for person in range(m):
             rivals = np.flatnonzero((best == person) & (best_fit > 0))
             if len(rivals):
                 winner = rivals[best_fit[rivals].argmax()]
                 right[winner] = matches[winner, person]
             counts[rivals] = headed[person]
     who, which = np.nonzero(has)
-    return Verdicts(
+    return Matches(
         joint=which.astype(np.int16),
         score=np.asarray(scores, np.float64)[who, which],
         right=right[who, which],
         headed=counts[who],
         annotated=annotated.sum(axis=0),
-        annotated_headed=annotated[headed].sum(axis=0),
+        annotated_headed=annotated[np.asarray(headed, bool)].sum(axis=0),
     )
 
 
@@ -132,19 +131,19 @@ def average_precision(scores: np.ndarray, right: np.ndarray, annotated: int) -> 
     return float(100.0 * np.sum(np.diff(recall, prepend=0.0) * envelope))
 
 
-def people_scores(verdicts: Sequence[Verdicts], anatomy: Anatomy) -> dict[str, float]:
+def people_scores(matches: Sequence[Matches], anatomy: Anatomy) -> dict[str, float]:
     """AP over images, in percent: ``mAP``, the mean over joints, and ``mAP (annotated heads)``, see above.
 
     A column of ``anatomy.columns`` ("Head", "Sho.", …) is the mean of its joints' AP in the first variant. Joints
     that nobody annotated (nan) are left out of every mean.
     """
     joint, score, right, headed = (
-        np.concatenate([getattr(each, name) for each in verdicts] or [np.zeros(0)])
+        np.concatenate([getattr(each, name) for each in matches] or [np.zeros(0)])
         for name in ("joint", "score", "right", "headed")
     )
     none = np.zeros(len(anatomy.joints), int)
     annotated, annotated_headed = (
-        sum((getattr(each, name) for each in verdicts), none) for name in ("annotated", "annotated_headed")
+        sum((getattr(each, name) for each in matches), none) for name in ("annotated", "annotated_headed")
     )
 
     def of_joints(takes_part: np.ndarray, there: np.ndarray) -> np.ndarray:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mula_lib.kernels.convolution import Conv1x1, Conv3x3
-
 DEPTH = 4  # halvings inside one hourglass
 STRIDE = 4  # of the stem
 PAPER_WIDTH = 256
@@ -22,14 +20,14 @@ class PreActivationResidual(nn.Module):
         super().__init__()
         inner = out_channels // 2
         self.body = nn.Sequential(
-            *_norm_relu(in_channels), Conv1x1(in_channels, inner, bias=False),
-            *_norm_relu(inner), Conv3x3(inner, inner, bias=False),
-            *_norm_relu(inner), Conv1x1(inner, out_channels, bias=False),
+            *_norm_relu(in_channels), nn.Conv2d(in_channels, inner, 1, bias=False),
+            *_norm_relu(inner), nn.Conv2d(inner, inner, 3, padding=1, bias=False),
+            *_norm_relu(inner), nn.Conv2d(inner, out_channels, 1, bias=False),
         )  # fmt: skip
         self.shortcut = (
             nn.Identity()
             if in_channels == out_channels
-            else nn.Sequential(*_norm_relu(in_channels), Conv1x1(in_channels, out_channels, bias=False))
+            else nn.Sequential(*_norm_relu(in_channels), nn.Conv2d(in_channels, out_channels, 1, bias=False))
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -37,9 +35,9 @@ class PreActivationResidual(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """Conv-BN-ReLU bottleneck of the stem, with its shortcut.
+    """Conv-BN-ReLU bottleneck of the stem, with its shortcut: (B, in_channels, H, W) -> (B, out_channels, H, W).
 
-    ``finished`` adds the closing BN and ReLU (and a projected shortcut); without it the sum is left raw for the
+    ``finished`` adds the closing BN and ReLU and a projected shortcut; without it the sum stays as it is, for the
     pre-activation residual that follows.
     """
 
@@ -47,15 +45,16 @@ class Bottleneck(nn.Module):
         super().__init__()
         inner = out_channels // 2
         self.body = nn.Sequential(
-            Conv1x1(in_channels, inner, bias=False), *_norm_relu(inner),
-            Conv3x3(inner, inner, bias=False), *_norm_relu(inner),
-            Conv1x1(inner, out_channels, bias=False),
+            nn.Conv2d(in_channels, inner, 1, bias=False), *_norm_relu(inner),
+            nn.Conv2d(inner, inner, 3, padding=1, bias=False), *_norm_relu(inner),
+            nn.Conv2d(inner, out_channels, 1, bias=False),
         )  # fmt: skip
         self.shortcut: nn.Module = nn.Identity()
         self.close: nn.Module = nn.Identity()
         if finished:
             self.body.append(nn.BatchNorm2d(out_channels))
-            self.shortcut = nn.Sequential(Conv1x1(in_channels, out_channels, bias=False), nn.BatchNorm2d(out_channels))
+            projection = nn.Conv2d(in_channels, out_channels, 1, bias=False)
+            self.shortcut = nn.Sequential(projection, nn.BatchNorm2d(out_channels))
             self.close = nn.ReLU(inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -86,8 +85,8 @@ class Stem(nn.Module):
 class Hourglass(nn.Module):
     """One hourglass: nine groups of ``units`` residuals, four down, one at the bottom, four up; same size out.
 
-    Feature maps of any size pass: an odd side is rounded up by the pooling and met again by interpolating to
-    the size of the skip connection, which at the paper's 64² is exactly a doubling.
+    Maps of any size pass: pooling rounds an odd side up, and upsampling goes to the size of the skip connection, which
+    at the paper's 64² is exactly a doubling.
     """
 
     def __init__(self, width: int = PAPER_WIDTH, units: int = 1, *, align_corners: bool = False) -> None:
@@ -118,7 +117,7 @@ class HourglassEncoder(nn.Module):
     def __init__(self, width: int = PAPER_WIDTH, units: int = 1, *, align_corners: bool = False) -> None:
         super().__init__()
         self.layers = nn.Sequential(
-            Hourglass(width, units, align_corners=align_corners), Conv1x1(width, width), *_norm_relu(width)
+            Hourglass(width, units, align_corners=align_corners), nn.Conv2d(width, width, 1), *_norm_relu(width)
         )
 
     def forward(self, features: Tensor) -> Tensor:

@@ -1,8 +1,8 @@
-"""What happens between the two branches at a stage: MuLA's adaptation and its rivals.
+"""What else can happen between the two branches at a stage: Table 1's rivals of MuLA, and others.
 
-Every interaction is a module ``(r_parsing, r_pose) -> (refined_parsing, refined_pose)`` that takes (B, C, H, W)
-tensors and returns (B, ``out_channels``, H, W) ones. To add one, write the class, give it a name in
-``INTERACTIONS`` and a row in ``experiments.py``.
+An interaction is a module ``(r_parsing, r_pose) -> (refined_parsing, refined_pose)``: (B, C, H, W) tensors in,
+(B, ``out_channels``, H, W) out. To add one, write the class, name it in ``INTERACTIONS``, and add a row to
+``workbook/experiments.py``.
 """
 
 from __future__ import annotations
@@ -14,24 +14,23 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mula_lib.files import ConfigError
-from mula_lib.kernels.convolution import Conv1x1, Conv3x3
-from mula_lib.models.adaptation import Adapt, AdaptationConfig, Closing, Interaction, Pair
+from mula_lib.models.adaptation import Adapt, AdaptationConfig, Interaction, closing
+
+Pair = tuple[Tensor, Tensor]
 
 
 class Add(Interaction):
     """VGG16-FCN-Add: both classifiers read R_S + R_J."""
 
     def forward(self, r_parsing: Tensor, r_pose: Tensor) -> Pair:
-        fused = r_parsing + r_pose
-        return fused, fused
+        return (r_parsing + r_pose,) * 2
 
 
 class Multiply(Interaction):
     """VGG16-FCN-Multi: both classifiers read R_S · R_J, element by element."""
 
     def forward(self, r_parsing: Tensor, r_pose: Tensor) -> Pair:
-        fused = r_parsing * r_pose
-        return fused, fused
+        return (r_parsing * r_pose,) * 2
 
 
 class Concat(Interaction):
@@ -42,24 +41,22 @@ class Concat(Interaction):
         self.out_channels = 2 * channels
 
     def forward(self, r_parsing: Tensor, r_pose: Tensor) -> Pair:
-        fused = torch.cat([r_parsing, r_pose], dim=1)
-        return fused, fused
+        return (torch.cat([r_parsing, r_pose], dim=1),) * 2
 
 
 class StaticRefinement(nn.Module):
-    """R* with the dynamic depthwise kernels replaced by learned static ones of the same size (for ``Self``)."""
+    """R* with learned static depthwise kernels of the same size instead of dynamic ones."""
 
     def __init__(self, channels: int, config: AdaptationConfig) -> None:
         super().__init__()
+        size = config.kernel_size
         self.V = nn.Conv2d(channels, channels, 1)
-        self.depthwise = nn.Conv2d(
-            channels, channels, config.kernel_size, padding=config.kernel_size // 2, groups=channels
-        )
+        self.depthwise = nn.Conv2d(channels, channels, size, padding=size // 2, groups=channels)
         self.U = nn.Conv2d(channels, channels, 1)
-        self.close = Closing(channels, config.norm)
+        self.close = closing(channels, config.norm)
 
     def reset_start(self) -> None:
-        """Start the static kernel where the dynamic ones start, so that the control differs in nothing else."""
+        """Start the static kernels where the dynamic ones start, so that this control differs in nothing else."""
         nn.init.dirac_(self.depthwise.weight, groups=self.depthwise.groups)
 
     def forward(self, features: Tensor) -> Tensor:
@@ -68,7 +65,7 @@ class StaticRefinement(nn.Module):
 
 
 class SelfResidual(Interaction):
-    """VGG16-FCN-Self: MuLA's residual path without the exchange; static kernels instead of predicted ones."""
+    """VGG16-FCN-Self: MuLA's residual path without the exchange: static kernels instead of predicted ones."""
 
     def __init__(self, channels: int, config: AdaptationConfig) -> None:
         super().__init__(channels, config)
@@ -80,7 +77,7 @@ class SelfResidual(Interaction):
 
 
 class CrossStitch(Interaction):
-    """Cross-stitch (Misra et al. 2016): each task's channel becomes a learned mixture of it and the other task's.
+    """Cross-stitch (Misra et al. 2016): each channel becomes a learned mixture of both tasks'.
 
     ``shares`` (2, 2, C) holds α, [to, from]; at [[1, 0], [0, 1]] nothing is exchanged.
     """
@@ -101,15 +98,15 @@ class GatedMessage(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.gate = Conv3x3(channels, channels)
-        self.message = Conv3x3(channels, channels)
+        self.gate = nn.Conv2d(channels, channels, 3, padding=1)
+        self.message = nn.Conv2d(channels, channels, 3, padding=1)
 
     def forward(self, other: Tensor) -> Tensor:
         return self.gate(other).sigmoid() * self.message(other)
 
 
 class Distillation(Interaction):
-    """PAD-Net (Xu et al. 2018): R̄_S = R_S + σ(conv(R_J)) · conv(R_J) and the reverse; gated locally, kernels static."""
+    """PAD-Net (Xu et al. 2018): R̄_S = R_S + σ(conv(R_J)) · conv(R_J) and the reverse: local gates, static kernels."""
 
     def __init__(self, channels: int, config: AdaptationConfig) -> None:
         super().__init__(channels, config)
@@ -121,16 +118,16 @@ class Distillation(Interaction):
 
 
 class AttentionAdapter(nn.Module):
-    """R̄ = R + attention of R's cells to the other task's map, pooled to at most 16×16 tokens; zero at first."""
+    """R̄ = R + attention of R's cells to the other task's map, pooled to at most 16×16 tokens; starts at zero."""
 
     TOKENS = 16  # a side
     HEADS = 4
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.query = Conv1x1(channels, channels)
-        self.key_and_value = Conv1x1(channels, 2 * channels)
-        self.output = Conv1x1(channels, channels)
+        self.query = nn.Conv2d(channels, channels, 1)
+        self.key_and_value = nn.Conv2d(channels, 2 * channels, 1)
+        self.output = nn.Conv2d(channels, channels, 1)
 
     def reset_start(self) -> None:
         """Start from R̄ = R, as MuLA's adaptation does."""

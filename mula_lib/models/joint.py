@@ -1,27 +1,27 @@
 """The joint model: two branches, T stages, and at each stage an interaction (Fig. 2, Eqs. 1-4).
 
-All of Tables 1, 2, 5 and 6 is this one class; a row differs in its :class:`ModelConfig` alone.
+Tables 1, 2, 5 and 6 are all this one class; their rows differ only in :class:`ModelConfig`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from mula_lib.losses import Truth, supervise
 from mula_lib.models import hourglass, vgg
 from mula_lib.models.interactions import build_interaction
+from mula_lib.models.losses import Targets, supervise
 from mula_lib.models.network import ModelConfig, Network, StageOutput
 
 
 class Mapping(nn.Module):
     """M of Eq. 3: F(t+1) = 1×1(R̄(t)) + 1×1(prediction(t)).
 
-    Of the released structure it is given R(t), and F(t) is added to what it returns.
+    In the released structure it reads R(t), and F(t) is added to its result.
     """
 
     def __init__(self, channels: int, predictions: int, width: int) -> None:
@@ -34,11 +34,10 @@ class Mapping(nn.Module):
 
 
 class Branch(nn.Module):
-    """One task's network: image -> F(1) by the stem, then per stage an encoder E, a classifier C and a mapping M.
+    """One task's network: image -> F(1) by the stem, then for each stage an encoder E, a classifier C and a mapping M.
 
     Args:
-        config: the model's configuration.
-        outputs: number of maps the classifier predicts.
+        outputs: number of maps that the classifier predicts.
         refined_channels: channels of R̄ at each stage.
         with_encoder: False for the second task of MTL, which has classifiers only.
     """
@@ -65,14 +64,14 @@ class Branch(nn.Module):
 
 
 class JointModel(Network):
-    """MuLA and every row of Tables 1, 2, 5 and 6.
+    """MuLA and every other row of Tables 1, 2, 5 and 6.
 
     ``model(images)`` takes RGB images of 0..255, uint8 or float, with H and W multiples of ``config.stride``, and
     returns T :class:`StageOutput`; the last one is the prediction, all are supervised (Eq. 4). The model itself
-    brings the pixels into the convention it was trained with.
+    converts the pixels to the convention it was trained with.
 
-    With ``recompute_stages`` set, training keeps the features between stages only and computes the inside of each
-    stage again when its gradient is due: the same gradients for a third more time and about a T-th of the memory.
+    With ``recompute_stages``, training keeps only the features between stages and computes the inside of each stage
+    again for its gradient: the same gradients, for a third more time and about a T-th of the memory.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -87,10 +86,10 @@ class JointModel(Network):
         self.regressor = nn.ModuleList(
             nn.Conv2d(channels, 2 * config.joints, 1) for channels in refined_channels if config.offsets
         )
-        self.initialise((*self.parsing.classifier, *self.pose.classifier, *self.regressor))
+        self.initialize((*self.parsing.classifier, *self.pose.classifier, *self.regressor))
 
-    def loss(self, outputs: list[StageOutput], truth: Truth) -> Tensor:
-        """Eq. 4, with the logits enlarged as ``config.released`` says."""
+    def loss(self, outputs: list[StageOutput], truth: Targets) -> Tensor:
+        """Eq. 4, with the logits upsampled as ``config.released`` says."""
         return supervise(outputs, truth, align_corners=self.config.released)
 
     def forward(self, images: Tensor) -> list[StageOutput]:
@@ -102,16 +101,13 @@ class JointModel(Network):
         for t in range(self.config.stages):
             if self.recompute_stages and self.training and torch.is_grad_enabled():
                 stage, f_parsing, f_pose = checkpoint(
-                    self._stage, t, f_parsing, f_pose, use_reentrant=False, context_fn=self._both_passes
-                )
+                    self._stage, t, f_parsing, f_pose, use_reentrant=False,
+                    context_fn=lambda: (nullcontext(), _frozen_statistics(self)),
+                )  # fmt: skip
             else:
                 stage, f_parsing, f_pose = self._stage(t, f_parsing, f_pose)
             outputs.append(stage)
         return outputs
-
-    def _both_passes(self) -> tuple[AbstractContextManager, AbstractContextManager]:
-        """What a stage runs within when it is computed, and when it is computed again."""
-        return nullcontext(), _statistics_at_rest(self)
 
     def _stage(self, t: int, f_parsing: Tensor, f_pose: Tensor) -> tuple[StageOutput, Tensor | None, Tensor | None]:
         """F(t) of both tasks -> predictions, and F(t+1) of both unless this is the last stage (Eqs. 1-3)."""
@@ -125,20 +121,19 @@ class JointModel(Network):
         )
         if t + 1 == self.config.stages:
             return stage, None, None
-        if self.config.released:
-            next_parsing = self.parsing.mapping[t](r_parsing, stage.parsing) + f_parsing
-            next_pose = self.pose.mapping[t](r_pose, stage.pose) + f_pose
-        else:
-            next_parsing = self.parsing.mapping[t](refined_parsing, stage.parsing)
-            next_pose = self.pose.mapping[t](refined_pose, stage.pose)
+        released = self.config.released
+        next_parsing = self.parsing.mapping[t](r_parsing if released else refined_parsing, stage.parsing)
+        next_pose = self.pose.mapping[t](r_pose if released else refined_pose, stage.pose)
+        if released:
+            next_parsing, next_pose = next_parsing + f_parsing, next_pose + f_pose
         if self.config.residual:
             next_parsing, next_pose = next_parsing + f_parsing, next_pose + f_pose
         return stage, next_parsing, next_pose
 
 
 @contextmanager
-def _statistics_at_rest(model: nn.Module) -> Iterator[None]:
-    """Keep batch normalisation from counting a batch a second time when a stage is computed again."""
+def _frozen_statistics(model: nn.Module) -> Iterator[None]:
+    """Keep batch normalization from counting a batch a second time when a stage is computed again."""
     norms = [each for each in model.modules() if isinstance(each, nn.modules.batchnorm._NormBase)]
     before = [(norm.momentum, norm.num_batches_tracked.clone()) for norm in norms]
     for norm in norms:

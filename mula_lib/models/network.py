@@ -1,4 +1,4 @@
-"""What the joint model and every compared system have in common."""
+"""What all networks have in common: their configuration, outputs and initialization, and how they are built."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from mula_lib.files import ConfigError
-from mula_lib.losses import Truth, supervise
 from mula_lib.models import hourglass, vgg
 from mula_lib.models.adaptation import AdaptationConfig
+from mula_lib.models.losses import Targets, supervise
 
 
 @dataclass(frozen=True)
@@ -48,14 +48,14 @@ class ModelConfig:
     """Everything that decides a network's shape; stored with its weights and compared when they are loaded."""
 
     backbone: str  # "vgg" or "hourglass"
-    interactions: tuple[str, ...]  # one name a stage, so T = len(interactions)
+    interactions: tuple[str, ...]  # one name for each stage, so T = len(interactions)
     width: int  # channels of R; the paper: 512 (vgg), 256 (hourglass)
     parts: int = 20  # P + 1 with background
     joints: int = 16  # N
     units: int = 1  # residual units in each group of an hourglass
     shared_encoder: bool = False  # MTL: one encoder, two classifiers
     batch_norm: bool = False  # in the VGG trunk
-    context: int = 6  # of the VGG trunk's last six convolutions, how many are 3×3 and not 1×1: each sees 16 px more
+    context: int = 6  # how many of the VGG trunk's last six convolutions are 3×3 and not 1×1: each sees 16 px more
     residual: bool = False  # F(t) is added to F(t+1), as in stacked hourglasses [15]; Eq. 3 as printed has no such term
     adaptation: AdaptationConfig = field(default_factory=AdaptationConfig)
     image: ImageConvention = field(default_factory=ImageConvention)
@@ -64,28 +64,26 @@ class ModelConfig:
     crop: int | None = None  # of a compared system: side of its crops, to which its authors' cells are scaled
     anatomy: str = "LIP"  # of a compared system: whose joints, parts and limbs (:func:`mula_lib.anatomy.find_anatomy`)
     # The structure of the authors' released code where it differs from the paper: R, not R̄, and F go on to the next
-    # stage, the pose branch has a last map of the background, and bilinear enlarging aligns the corners.
+    # stage, the pose branch has a last map for the background, and bilinear upsampling aligns the corners.
     released: bool = False
 
     def __post_init__(self) -> None:
         for name in ("width", "parts", "joints", "units"):
             number = getattr(self, name)
             if isinstance(number, bool) or not isinstance(number, int) or number < 1:
-                raise ConfigError(f"{name}={number!r}: a whole number from 1 is needed")
+                raise ConfigError(f"{name}={number!r}: must be a whole number of at least 1")
         if self.backbone not in BACKBONES:
             raise ConfigError(f"unknown backbone {self.backbone!r}; known: {', '.join(BACKBONES)}")
         if not self.interactions:
             raise ConfigError("a model needs at least one stage; give interactions=('none',) for independent networks")
-        if self.width < 8 or self.width % 8:
+        if self.width % 8:
             raise ConfigError(f"width={self.width}: the trunks need a positive multiple of 8")
         if self.backbone == "vgg" and self.stages > 1:
-            raise ConfigError("VGG16-FCN encodes images, not features, and so has one stage; stack hourglasses instead")
+            raise ConfigError("VGG16-FCN encodes images, not features, so it has one stage; stack hourglasses instead")
         if self.shared_encoder and self.interactions != ("none",):
             raise ConfigError("a shared encoder (MTL) has one stage and no interaction: interactions=('none',)")
         if self.released and self.offsets:
-            raise ConfigError(
-                "the authors released their network for one person only: released=True needs offsets=False"
-            )
+            raise ConfigError("the authors' released network is for one person: released=True needs offsets=False")
 
     @property
     def stages(self) -> int:
@@ -94,7 +92,7 @@ class ModelConfig:
 
     @property
     def pose_maps(self) -> int:
-        """Maps that the pose branch predicts: N, and in the released structure one of the background."""
+        """Maps that the pose branch predicts: N, and one for the background in the released structure."""
         return self.joints + self.released
 
     @property
@@ -120,12 +118,11 @@ class ModelConfig:
 
 
 class StageOutput(NamedTuple):
-    """Predictions of one stage, at the trunk's stride; None of a task that the network does not have."""
+    """Predictions of one stage, at the trunk's stride; None for a task that the network does not have."""
 
     parsing: Tensor | None  # S(t): (B, parts, h, w) logits
-    # J(t): (B, joints, h, w) confidence maps; of the released structure one more, of the background
-    pose: Tensor | None
-    # (B, 2 · joints, h, w), of several people only: x of every joint, then y, in units of half a crop
+    pose: Tensor | None  # J(t): (B, joints, h, w) confidence maps; if released, one more for the background
+    # (B, 2 · joints, h, w), with several people only: x of every joint, then y, in units of half a crop
     offsets: Tensor | None = None
 
 
@@ -135,23 +132,23 @@ CLASSIFIER_STD = 0.01
 class Network(nn.Module):
     """``network(images)`` takes RGB images of 0..255, uint8 or float, (B, 3, H, W), and returns its stages' outputs.
 
-    The last output is the prediction; all are supervised (Eq. 4) unless a network's idea is another :meth:`loss`. A
-    subclass builds its modules and calls :meth:`initialise`.
+    The last output is the prediction. All are supervised (Eq. 4), unless a subclass has a :meth:`loss` of its own. A
+    subclass builds its modules and calls :meth:`initialize`.
     """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
-        self.recompute_stages = False  # trade time for memory, where there are stages
+        self.recompute_stages = False  # trade time for memory in networks with stages
 
-    def loss(self, outputs: list[StageOutput], truth: Truth) -> Tensor:
-        """What training minimises: by default Eq. 4."""
+    def loss(self, outputs: list[StageOutput], truth: Targets) -> Tensor:
+        """What training minimizes: by default Eq. 4."""
         return supervise(outputs, truth)
 
-    def initialise(self, classifiers: Iterable[nn.Conv2d]) -> None:
-        """Kaiming's weights everywhere, but ``classifiers`` near zero, and modules with a ``reset_start`` as that says.
+    def initialize(self, classifiers: Iterable[nn.Conv2d]) -> None:
+        """Kaiming weights everywhere, except ``classifiers`` near zero, and modules that have a ``reset_start``.
 
-        Targets are near zero too: from Kaiming's scale the first updates would be spent on shrinking the maps.
+        Targets are near zero too: from Kaiming's scale, the first updates would only shrink the maps.
         """
         self.apply(_kaiming)
         for module in self.modules():
@@ -161,9 +158,9 @@ class Network(nn.Module):
             nn.init.normal_(classifier.weight, std=CLASSIFIER_STD / classifier.kernel_size[0])
 
     def parameter_groups(self) -> list[dict]:
-        """The parameters for an optimiser, in groups of one ``rate``: how many times the usual learning rate.
+        """The parameters for an optimizer, in groups with one ``rate``: a factor on the learning rate.
 
-        A module whose own parameters are to learn at another rate says so by an attribute ``learning_rate_factor``.
+        A module sets the factor of its own parameters by an attribute ``learning_rate_factor``.
         """
         groups: dict[float, list[nn.Parameter]] = {}
         for module in self.modules():
@@ -180,7 +177,7 @@ def _kaiming(module: nn.Module) -> None:
 
 
 def network_of(config: ModelConfig) -> Network:
-    """The network that ``config`` describes; ConfigError lists the known systems."""
+    """The network that ``config`` describes; a ConfigError lists the known systems."""
     from mula_lib.models.joint import JointModel  # they are networks, and so import this module
     from mula_lib.models.rivals import SYSTEMS
 
@@ -192,7 +189,7 @@ def network_of(config: ModelConfig) -> Network:
 
 
 def build_model(config: ModelConfig, seed: int) -> Network:
-    """A freshly initialised network; the weights depend on ``seed`` only and no generator outside is touched."""
+    """A freshly initialized network; its weights depend on ``seed`` only, and no generator outside is touched."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return network_of(config)
@@ -203,7 +200,7 @@ Hook = Callable[[nn.Module, tuple, object], object]
 
 @contextmanager
 def hooked(pairs: Iterable[tuple[nn.Module, Hook]]) -> Iterator[None]:
-    """Within this context each module's forward pass goes through its hook, as ``register_forward_hook`` has it."""
+    """Within this context, each module's forward pass goes through its hook, as in ``register_forward_hook``."""
     handles = [module.register_forward_hook(hook) for module, hook in pairs]
     try:
         yield

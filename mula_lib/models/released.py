@@ -1,8 +1,8 @@
 """The authors' released checkpoints: ``python -m mula_lib.models.released convert FILE.pth.tar OUT.safetensors``.
 
 Their networks are this library's :class:`~mula_lib.models.joint.JointModel` in its ``released`` structure, with other
-names, another order of the joints and BGR pixels. What is written is a weights file like any other: it says how it is
-built, and ``python -m workbook.photo`` and ``python -m workbook.submission`` take it.
+names, another order of the joints, and BGR pixels. The result is a weights file like any other: it holds its own
+configuration, and ``python -m workbook.photo`` and ``python -m workbook.submission`` take it.
 """
 
 from __future__ import annotations
@@ -19,13 +19,11 @@ from torch import Tensor
 
 from mula_lib.anatomy import LIP
 from mula_lib.checkpoint import load_plain, save_weights
-from mula_lib.commands import exit_status
-from mula_lib.files import CheckpointError
-from mula_lib.models import network as convention
+from mula_lib.files import CheckpointError, MulaError
 from mula_lib.models.adaptation import released_adaptation
-from mula_lib.models.network import ModelConfig, Network, network_of
+from mula_lib.models.network import RELEASED, ModelConfig, Network, network_of
 
-PREFIXES = ("module.", "front_end_net.")  # of nn.DataParallel, and of the module that initialised the network
+PREFIXES = ("module.", "front_end_net.")  # of nn.DataParallel, and of the module that initialized the network
 
 # The channels of their joint maps, by LIP's names; the 17th is the background.
 JOINTS = (
@@ -72,8 +70,8 @@ NAMES = {
     backbone: tuple((re.compile(ours.replace("T", "pose|parsing")), theirs) for ours, theirs in rules)
     for backbone, rules in (("hourglass", _STEM + _STAGES), ("vgg", _VGG))
 }
-COUNTERS = r".*\.num_batches_tracked"  # of a checkpoint that a later PyTorch wrote again
-# What their networks have and never use: shortcuts of residuals that keep their channels, a norm without --batch-norm.
+COUNTERS = r".*\.num_batches_tracked"  # in a checkpoint that a later PyTorch saved again
+# What their networks have and never use: shortcuts of residuals that keep their channels, the VGG's norms.
 DEAD = {
     "hourglass": re.compile(rf"\w+_encoder\.hg_list\.\d+\.srb\d\.\d+\.conv1x1\..*|{COUNTERS}"),
     "vgg": re.compile(rf"(pose|parsing)_bn\..*|{COUNTERS}"),
@@ -93,56 +91,59 @@ def released_config(backbone: str, stages: int = 5, units: int = 1, *, width: in
         width=width or (512 if vgg else 256),
         units=units,
         adaptation=released_adaptation(3 if vgg else 7, vgg=vgg),
-        image=convention.RELEASED,
+        image=RELEASED,
         released=True,
     )
 
 
 def convert(state: Mapping[str, Tensor], file: Path | str = "the state dict") -> Network:
-    """The network, in evaluation mode, whose weights are ``state``: the authors' state dict, either architecture.
+    """The network, in evaluation mode, with the weights of the authors' state dict, hourglass or VGG.
 
-    Raises :class:`CheckpointError`, naming ``file`` and the keys, if one is unknown, missing or of another shape than
-    the released network's, or if the two names of a classifier hold different numbers.
+    Raises :class:`CheckpointError`, naming ``file`` and the keys, if keys are unknown, missing or of another shape, or
+    if the two names of a classifier hold different numbers.
     """
     state = {_without_prefix(name): value for name, value in state.items()}
     backbone = "vgg" if any(name.startswith("pose_encoder.model.") for name in state) else "hourglass"
     stages = _count(state, r"pose_encoder\.hg_list\.(\d+)\.")
     units = _count(state, r"pose_encoder\.hg_list\.0\.srb1\.(\d+)\.")
     if backbone == "hourglass" and not (stages and units):
-        raise CheckpointError(
-            f"{file}: neither the authors' VGG nor their hourglass network; its keys begin with {_some(state)}"
-        )
-    config = released_config(backbone, stages, units or 1)  # a VGG has no residual units
-    network = network_of(config)
-    used = {name: value for name, value in state.items() if not DEAD[backbone].fullmatch(name)}
-    if backbone == "hourglass":
-        _check_aliases(used, file)
-        used = {name: value for name, value in used.items() if not ALIAS.fullmatch(name)}
+        raise CheckpointError(f"{file}: neither the authors' VGG nor their hourglass network; it has {list(state)[:5]}")
+    network = network_of(released_config(backbone, stages, units or 1))  # a VGG has no residual units
     ours = network.state_dict()
     wanted = {_their_name(name, backbone): name for name in ours if not name.endswith("num_batches_tracked")}
-    _refuse(file, "unknown keys", [name for name in used if name not in wanted])
-    _refuse(file, "missing keys", [name for name in wanted if name not in used])
-    shapes = [
+    used, problems = {}, []
+    for name, value in state.items():
+        alias = ALIAS.fullmatch(name) if backbone == "hourglass" else None
+        same = f"{alias[1]}_encoder.conv_pred_list.{alias[2]}" if alias else None
+        if alias and (same not in state or not torch.equal(value, state[same])):
+            problems.append(f"{name} and {same} are two names of one classifier, but differ")
+        elif not alias and not DEAD[backbone].fullmatch(name):
+            used[name] = value
+    problems += [f"unknown key {name}" for name in used if name not in wanted]
+    problems += [f"missing key {name}" for name in wanted if name not in used]
+    problems += [
         f"{name} {tuple(used[name].shape)} instead of {tuple(ours[mine].shape)}"
         for name, mine in wanted.items()
-        if used[name].shape != ours[mine].shape
+        if name in used and used[name].shape != ours[mine].shape
     ]
-    _refuse(file, "keys of another shape", shapes)
+    if problems:
+        more = f" and {len(problems) - 5} more" if len(problems) > 5 else ""
+        raise CheckpointError(f"{file}: not the authors' network: {', '.join(problems[:5])}{more}")
     network.load_state_dict({**ours, **{mine: used[name].float() for name, mine in wanted.items()}})
     _reorder_joints(network)
     return network.eval()
 
 
 def load_official(path: Path) -> dict[str, Tensor]:
-    """The state dict in one of the authors' ``.pth.tar`` files, of any age; none of its code is run.
+    """The state dict in one of the authors' ``.pth.tar`` files, old format or new; none of its code is run.
 
     Raises :class:`CheckpointError` for a file that is missing, damaged, or holds anything but tensors and plain values.
     """
-    # Beside the weights lie NumPy's numbers, scores of the training: they are passed over, not built.
+    # The files also hold scores as NumPy numbers, which are skipped.
     makers = [f"numpy.{core}.multiarray.{maker}" for core in ("core", "_core") for maker in ("scalar", "_reconstruct")]
-    passed_over = [(_PassedOver, name) for name in (*makers, "numpy.dtype", "numpy.ndarray")]
-    with torch.serialization.safe_globals([_PassedOver, *passed_over]):
-        content = load_plain(path, "cannot be read safely", mend="download it again")
+    skipped = [(_Skipped, name) for name in (*makers, "numpy.dtype", "numpy.ndarray")]
+    with torch.serialization.safe_globals([_Skipped, *skipped]):
+        content = load_plain(path, "cannot be read safely", fix="download it again")
     state = content.get("state_dict", content) if isinstance(content, dict) else None
     if not state or not all(isinstance(value, Tensor) for value in state.values()):
         raise CheckpointError(f"{path}: no dictionary of tensors under 'state_dict'; is it one of the authors' files?")
@@ -153,10 +154,9 @@ def convert_file(source: Path, target: Path) -> Network:
     """Convert one of the authors' files into a weights file, written atomically; returns the network."""
     network = convert(load_official(source), source)
     config = network.config
-    name = "VGG16-FCN-MuLA" if config.backbone == "vgg" else f"HG-{config.stages}s-{config.units}u-MuLA"
     digest = hashlib.sha256(source.read_bytes()).hexdigest()
     facts = {
-        "experiment": name,
+        "experiment": "VGG16-FCN-MuLA" if config.backbone == "vgg" else f"HG-{config.stages}s-{config.units}u-MuLA",
         "profile": "paper-released",
         "dataset": "lip",
         "seed": None,
@@ -167,8 +167,8 @@ def convert_file(source: Path, target: Path) -> Network:
     return network
 
 
-class _PassedOver:
-    """Stands for whatever a checkpoint holds that is not needed; takes any arguments and state, and keeps none."""
+class _Skipped:
+    """Stands for objects in a checkpoint that are not needed; takes any arguments and state, and keeps none."""
 
     def __init__(self, *arguments: object) -> None:
         pass
@@ -196,18 +196,8 @@ def _count(state: Mapping[str, Tensor], pattern: str) -> int:
     return len({match[1] for name in state if (match := re.match(pattern, name))})
 
 
-def _check_aliases(state: Mapping[str, Tensor], file: Path | str) -> None:
-    for name, value in state.items():
-        alias = ALIAS.fullmatch(name)
-        if alias is None:
-            continue
-        same = f"{alias[1]}_encoder.conv_pred_list.{alias[2]}"
-        if same not in state or not torch.equal(value, state[same]):
-            raise CheckpointError(f"{file}: {name} and {same} are one classifier by two names, and they differ")
-
-
 def _reorder_joints(network: Network) -> None:
-    """Bring the joint maps, made and read, from the authors' order into LIP's; the background stays the last."""
+    """Bring the joint maps from the authors' order into LIP's, where made and where read; the background stays last."""
     order = torch.tensor([*(JOINTS.index(joint) for joint in LIP.joints), len(JOINTS)])
     with torch.no_grad():
         for classifier in network.pose.classifier:
@@ -217,30 +207,21 @@ def _reorder_joints(network: Network) -> None:
             mapping.from_prediction.weight.copy_(mapping.from_prediction.weight[:, order])
 
 
-def _refuse(file: Path | str, what: str, names: Sequence[str]) -> None:
-    if names:
-        raise CheckpointError(f"{file}: {what} in the authors' network: {_some(names)}")
-
-
-def _some(names: Sequence[str] | Mapping[str, object], most: int = 5) -> str:
-    names = list(names)
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit status: 0 done, 2 an error that is the user's to mend, 130 interrupted."""
+    """Exit status: 0, or 2 after a user error."""
     parser = argparse.ArgumentParser(prog="python -m mula_lib.models.released", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="convert")
-    command = commands.add_parser("convert", help="make a weights file of one of the authors' checkpoints")
+    command = commands.add_parser("convert", help="convert one of the authors' checkpoints to a weights file")
     command.add_argument("source", type=Path, metavar="FILE.pth.tar")
     command.add_argument("target", type=Path, metavar="OUT.safetensors")
     options = parser.parse_args(arguments)
-
-    def command() -> None:
+    try:
         config = convert_file(options.source, options.target).config
-        print(f"{options.target}: {config.backbone}, {config.stages} stages, {config.width} channels")
-
-    return exit_status(command, kept="nothing was written")
+    except (MulaError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(f"{options.target}: {config.backbone}, {config.stages} stages, {config.width} channels")
+    return 0
 
 
 if __name__ == "__main__":

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from mula_lib.kernels.convolution import Conv1x1, Conv3x3
-
 CONVS_PER_BLOCK = (2, 2, 3, 3, 3)
 POOLED_BLOCKS = 3  # the paper drops the last two of VGG's five poolings
 STRIDE = 2**POOLED_BLOCKS
@@ -13,30 +11,24 @@ PAPER_WIDTH = 512
 
 
 def block_channels(width: int) -> tuple[int, ...]:
-    """Channels of the five blocks of a VGG-16 whose last two have ``width``: 1/8, 1/4 and 1/2 of it in the others."""
+    """Channels of the five blocks of a VGG-16 whose last two have ``width``: the others have 1/8, 1/4 and 1/2 of it."""
     return width // 8, width // 4, width // 2, width, width
 
 
 def conv_relu(
     in_channels: int, out_channels: int, *, batch_norm: bool, size: int = 3, dilation: int = 1
 ) -> list[nn.Module]:
-    """A convolution that keeps the map's size, batch normalisation if asked for, and ReLU."""
-    if size == 3 and dilation == 1:
-        convolution: nn.Conv2d = Conv3x3(in_channels, out_channels, bias=not batch_norm)
-    elif size == 1:
-        convolution = Conv1x1(in_channels, out_channels, bias=not batch_norm)
-    else:
-        padding = size // 2 * dilation
-        convolution = nn.Conv2d(
-            in_channels, out_channels, size, padding=padding, dilation=dilation, bias=not batch_norm
-        )
+    """A convolution that keeps the map's size, batch normalization if asked for, and ReLU."""
+    convolution = nn.Conv2d(
+        in_channels, out_channels, size, padding=size // 2 * dilation, dilation=dilation, bias=not batch_norm
+    )
     return [convolution, *([nn.BatchNorm2d(out_channels)] if batch_norm else []), nn.ReLU(inplace=True)]
 
 
 def block_layers(
     block: int, channels: tuple[int, ...], *, batch_norm: bool, dilation: int = 1, wide: int = 3
 ) -> list[nn.Module]:
-    """The convolutions of one of VGG-16's blocks, 0 to 4, without its pooling."""
+    """VGG-16's convolutions of one block, 0 to 4, without its pooling; the first ``wide`` are 3×3, others 1×1."""
     layers: list[nn.Module] = []
     previous = channels[block - 1] if block else 3
     for number in range(CONVS_PER_BLOCK[block]):
@@ -50,11 +42,11 @@ class VGG16Encoder(nn.Module):
     """The 13 convolutions of VGG-16, fully convolutional: (B, 3, H, W) -> (B, width, H/8, W/8).
 
     Args:
-        width: channels of the last two blocks; 512 is the paper's. The first three blocks have 1/8, 1/4 and 1/2.
-        batch_norm: follow every convolution by batch normalisation. The paper's VGG has none; small training
-            budgets need it (see ``docs/adaptation.md``).
+        width: channels of the last two blocks; 512 in the paper. The first three blocks have 1/8, 1/4 and 1/2.
+        batch_norm: batch normalization after every convolution. The paper's VGG has none; small training budgets
+            need it (see ``docs/adaptation.md``).
         context: how many of the six convolutions of the last two blocks are 3×3; the others are 1×1. Each 3×3 there
-            adds 16 pixels to what a cell sees: 140 with all six, as in the paper, whose crops have 256.
+            adds 16 pixels to the receptive field: 140 with all six, as in the paper, whose crops have 256.
     """
 
     stride = STRIDE
@@ -63,13 +55,12 @@ class VGG16Encoder(nn.Module):
         super().__init__()
         channels = block_channels(width)
         layers: list[nn.Module] = []
-        for block in range(len(channels)):
-            in_block = (3, 3, 3, (context + 1) // 2, context // 2)[block]
-            layers += block_layers(block, channels, batch_norm=batch_norm, wide=in_block)
+        for block, wide in enumerate((3, 3, 3, (context + 1) // 2, context // 2)):
+            layers += block_layers(block, channels, batch_norm=batch_norm, wide=wide)
             if block < POOLED_BLOCKS:
                 layers.append(nn.MaxPool2d(2))
         self.layers = nn.Sequential(*layers)
 
     def forward(self, image: Tensor) -> Tensor:
-        """(B, 3, H, W) -> R, (B, width, H/8, W/8)."""
+        """(B, 3, H, W) -> R (B, width, H/8, W/8)."""
         return self.layers(image)

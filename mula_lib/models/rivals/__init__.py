@@ -1,6 +1,6 @@
 """The compared systems of Tables 3 to 6 and others, each in its smallest faithful form on the shared trunks.
 
-What is not reproduced of each is said in ``docs/rivals.md``.
+``docs/rivals.md`` lists what is not reproduced.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Cross-stitch networks (Misra et al. 2016): two trunks that mix their channels after every block."""
+"""Systems that predict both tasks: cross-stitch networks, PAD-Net, JPPNet, and pose-guided refinement of the parts."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from torch import Tensor, nn
 
 from mula_lib.anatomy import Anatomy, find_anatomy
 from mula_lib.grouping import find_candidates, partition
-from mula_lib.losses import Truth, supervise
 from mula_lib.models.interactions import CrossStitch, build_interaction
 from mula_lib.models.joint import JointModel
+from mula_lib.models.losses import Targets, supervise
 from mula_lib.models.network import ModelConfig, Network, StageOutput
 from mula_lib.models.vgg import POOLED_BLOCKS, VGG16Encoder, block_channels, block_layers, conv_relu
 
 
 class CrossStitchNetwork(Network):
-    """VGG16-FCN twice, with a cross-stitch unit after each of its five blocks.
+    """Cross-stitch networks (Misra et al. 2016): VGG16-FCN twice, with a unit after each of its five blocks.
 
-    (With the units behind the last block only, it is the joint model with the interaction ``cross_stitch``.)
+    (With a unit after the last block only, it is the joint model with the interaction ``cross_stitch``.)
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -30,7 +30,7 @@ class CrossStitchNetwork(Network):
         self.stitches = nn.ModuleList(CrossStitch(width, config.adaptation) for width in channels)
         self.parsing_classifier = nn.Conv2d(config.width, config.parts, 1)
         self.pose_classifier = nn.Conv2d(config.width, config.joints, 1)
-        self.initialise([self.parsing_classifier, self.pose_classifier])
+        self.initialize([self.parsing_classifier, self.pose_classifier])
 
     def forward(self, images: Tensor) -> list[StageOutput]:
         """(B, 3, H, W) -> maps (B, parts, H/8, W/8) and (B, joints, H/8, W/8)."""
@@ -46,7 +46,7 @@ def _block(block: int, channels: tuple[int, ...], *, batch_norm: bool) -> nn.Seq
 
 
 class PADNet(Network):
-    """VGG16-FCN twice; initial heads read R, final ones R̄ of the configured interaction; both are supervised.
+    """PAD-Net (Xu et al. 2018): VGG16-FCN twice; initial heads read R, final ones R̄; both are supervised.
 
     The interaction is ``distill``, or ``none`` for the control that has the initial supervision alone.
     """
@@ -58,7 +58,7 @@ class PADNet(Network):
         self.interaction = build_interaction(config.interactions[0], width, config.adaptation)
         heads = [(nn.Conv2d(width, config.parts, 1), nn.Conv2d(width, config.joints, 1)) for _ in range(2)]
         self.initial, self.final = (nn.ModuleList(pair) for pair in heads)
-        self.initialise([*self.initial, *self.final])
+        self.initialize([*self.initial, *self.final])
 
     def forward(self, images: Tensor) -> list[StageOutput]:
         """(B, 3, H, W) -> initial and final maps, (B, parts, H/8, W/8) and (B, joints, H/8, W/8)."""
@@ -94,7 +94,7 @@ class Refinement(nn.Module):
 
 
 class JPPNet(Network):
-    """One trunk, a head a task, then two refinements of both tasks side by side."""
+    """JPPNet (Liang et al. 2018): one trunk, a head for each task, then two refinements of both tasks in parallel."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)
@@ -106,7 +106,7 @@ class JPPNet(Network):
         self.refine_parsing = nn.ModuleList(Refinement(config, config.parts) for _ in range(REFINEMENTS))
         self.refine_pose = nn.ModuleList(Refinement(config, config.joints) for _ in range(REFINEMENTS))
         refined = (each.classifier for each in (*self.refine_parsing, *self.refine_pose))
-        self.initialise([self.parsing_classifier, self.pose_classifier, *refined])
+        self.initialize([self.parsing_classifier, self.pose_classifier, *refined])
 
     def forward(self, images: Tensor) -> list[StageOutput]:
         """(B, 3, H, W) -> initial maps and two refinements, (B, parts, H/8, W/8) and (B, joints, H/8, W/8)."""
@@ -126,7 +126,7 @@ THICKNESS = 1.2  # σ of a drawn joint or limb, in cells: that of the thinnest t
 
 
 class PoseGuidedRefinement(JointModel):
-    """The baseline's two networks; part logits, drawn joints and drawn limbs go through five convolutions.
+    """Xia et al. 2017: on the baseline, part logits, drawn joints and drawn limbs go through five convolutions.
 
     Both part predictions are supervised. The drawing is not differentiated.
     """
@@ -139,50 +139,52 @@ class PoseGuidedRefinement(JointModel):
         for number in range(CONVOLUTIONS - 1):
             layers += conv_relu(width if number else config.parts + drawn, width, batch_norm=True)
         self.refine = nn.Sequential(*layers, nn.Conv2d(width, config.parts, 3, padding=1))
-        self.initialise((*self.parsing.classifier, *self.pose.classifier, *self.regressor, self.refine[-1]))
+        self.initialize((*self.parsing.classifier, *self.pose.classifier, *self.regressor, self.refine[-1]))
 
     def forward(self, images: Tensor) -> list[StageOutput]:
         """(B, 3, H, W) -> the baseline's output, and the same with refined part logits."""
         (*before, first) = super().forward(images)
-        skeletons = drawn_skeletons(first, self.anatomy)
+        skeletons = draw_skeletons(first, self.anatomy)
         refined = self.refine(torch.cat([first.parsing, skeletons], dim=1))
         return [*before, first, first._replace(parsing=refined)]
 
-    def loss(self, outputs: list[StageOutput], truth: Truth) -> Tensor:
+    def loss(self, outputs: list[StageOutput], truth: Targets) -> Tensor:
         """Eq. 4, in which the joints, which are predicted once, count once."""
         return supervise([*outputs[:-1], StageOutput(outputs[-1].parsing, None)], truth)
 
 
 @torch.no_grad()
-def drawn_skeletons(output: StageOutput, anatomy: Anatomy) -> Tensor:
-    """The people in an output's maps as drawings, (B, N + limbs, h, w) in 0..1, the highest of all people."""
-    maps = output.pose.float().cpu().numpy()
-    offsets = None if output.offsets is None else output.offsets.float().cpu().numpy()
-    drawings = [
-        _draw(_people(joints, None if offsets is None else offsets[index], anatomy), joints.shape[1:], anatomy)
-        for index, joints in enumerate(maps)
-    ]
-    return torch.from_numpy(np.stack(drawings)).to(output.pose)
+def draw_skeletons(output: StageOutput, anatomy: Anatomy) -> Tensor:
+    """The people in an output's maps as drawings, (B, N + limbs, h, w) in 0..1, on the maps' device.
 
-
-def _people(maps: np.ndarray, offsets: np.ndarray | None, anatomy: Anatomy) -> np.ndarray:
-    """(Q, N, 2) places in cells, nan where a person lacks a joint: one person by arg max, or several by partition."""
-    if offsets is None:
-        rows, columns = np.unravel_index(maps.reshape(len(maps), -1).argmax(axis=1), maps.shape[1:])
-        return np.stack([columns, rows], axis=1)[None].astype(np.float32)
-    in_cells = offsets.reshape(2, *maps.shape).swapaxes(0, 1) * (maps.shape[-1] / 2)
-    return partition(find_candidates(maps, in_cells), anatomy).joints
-
-
-def _draw(people: np.ndarray, grid: tuple[int, int], anatomy: Anatomy) -> np.ndarray:
-    """(N + limbs, h, w) float32: Gaussians around joints, and around the lines of limbs whose ends are both there."""
+    Gaussians around joints and around the limbs whose two ends were found; where people overlap, the highest value.
+    """
+    people = _one_person(output.pose.float()) if output.offsets is None else _several_people(output, anatomy)
     first, second = (list(ends) for ends in zip(*anatomy.limb_indices, strict=True))
-    starts = np.concatenate([people, people[:, first]], axis=1)  # a joint is a line from itself to itself
-    along = np.concatenate([people, people[:, second]], axis=1) - starts
-    cells = np.stack(np.meshgrid(np.arange(grid[1]), np.arange(grid[0])), axis=-1)  # (h, w, 2)
-    away = cells - starts[:, :, None, None]  # (Q, lines, h, w, 2)
-    length = np.maximum((along**2).sum(axis=-1), 1e-6)[..., None, None]
-    share = np.clip((away * along[:, :, None, None]).sum(axis=-1) / length, 0, 1)
-    apart = ((away - share[..., None] * along[:, :, None, None]) ** 2).sum(axis=-1)
-    drawn = np.nan_to_num(np.exp(-apart / (2 * THICKNESS**2)))
-    return drawn.max(axis=0, initial=0.0).astype(np.float32)
+    start = torch.cat([people, people[:, :, first]], dim=2)  # (B, Q, N + limbs, 2); a joint is a line to itself
+    along = torch.cat([people, people[:, :, second]], dim=2) - start
+    length = along.square().sum(dim=-1).clamp(min=1e-6)[..., None, None]
+    rows, columns = (torch.arange(side, dtype=torch.float64, device=people.device) for side in output.pose.shape[-2:])
+    away_x, away_y = columns - start[..., 0, None, None], rows[:, None] - start[..., 1, None, None]
+    along_x, along_y = (along[..., axis, None, None] for axis in (0, 1))
+    share = ((away_x * along_x + away_y * along_y) / length).clamp(0, 1)  # of the way from start to end
+    apart = (away_x - share * along_x).square() + (away_y - share * along_y).square()
+    drawn = torch.exp(-apart / (2 * THICKNESS**2)).nan_to_num()
+    return drawn.amax(dim=1).float().to(output.pose.dtype)
+
+
+def _one_person(maps: Tensor) -> Tensor:
+    """(B, N, h, w) -> (B, 1, N, 2) places of the maxima in cells, (column, row)."""
+    best = maps.flatten(2).argmax(dim=2)
+    return torch.stack([best % maps.shape[-1], best // maps.shape[-1]], dim=-1)[:, None].float()
+
+
+def _several_people(output: StageOutput, anatomy: Anatomy) -> Tensor:
+    """(B, Q, N, 2) places in cells by partition, Q ≥ 1; nan where a person lacks a joint, or an image a person."""
+    maps, offsets = (each.float().cpu().numpy() for each in (output.pose, output.offsets))
+    in_cells = offsets.reshape(len(maps), 2, *maps.shape[1:]).swapaxes(1, 2) * (maps.shape[-1] / 2)
+    found = [partition(find_candidates(*each), anatomy).joints for each in zip(maps, in_cells, strict=True)]
+    people = np.full((len(maps), max(1, *map(len, found)), maps.shape[1], 2), np.nan, np.float32)
+    for image, joints in zip(people, found, strict=True):
+        image[: len(joints)] = joints
+    return torch.from_numpy(people).to(output.pose.device)

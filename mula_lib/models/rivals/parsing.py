@@ -1,4 +1,4 @@
-"""FCN-8s (Long et al. 2015): scores of three depths of a VGG-16, added from coarse to fine."""
+"""Systems of Tables 4 and 6 that parse: FCN-8s, SegNet, DeepLabV2, attention to scale with and without SSL, SS-NAN."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from torch import Tensor, nn
 
 from mula_lib.anatomy import IGNORE, find_anatomy
 from mula_lib.data.targets import PAPER_CROP, gaussian_heatmaps, heatmap_sigma
-from mula_lib.kernels.cross_entropy import upsampled_cross_entropy
-from mula_lib.losses import Truth
+from mula_lib.kernels.cross_entropy import image_cross_entropy
+from mula_lib.models.losses import Targets
 from mula_lib.models.network import ModelConfig, Network, StageOutput
 from mula_lib.models.vgg import CONVS_PER_BLOCK, POOLED_BLOCKS, VGG16Encoder, block_channels, block_layers, conv_relu
 
 
 class FCN8s(Network):
-    """All five poolings; 1×1 scores of pool 3, pool 4 and conv 7; up 2 and add, twice; the loss enlarges 8 times.
+    """FCN-8s (Long et al. 2015): 1×1 scores of pool 3, pool 4 and conv 7, upsampled and added from coarse to fine.
 
     conv 6 has 7×7 weights, as VGG's first fully connected layer has once it is a convolution, but ``width`` channels.
     """
@@ -31,7 +31,7 @@ class FCN8s(Network):
             *conv_relu(config.width, config.width, batch_norm=norm, size=1),
         )
         self.scores = nn.ModuleList(nn.Conv2d(depth, config.parts, 1) for depth in (*channels[2:4], config.width))
-        self.initialise(self.scores)
+        self.initialize(self.scores)
 
     def forward(self, images: Tensor) -> list[StageOutput]:
         """(B, 3, H, W), H and W multiples of 32 -> logits (B, parts, H/8, W/8)."""
@@ -42,12 +42,12 @@ class FCN8s(Network):
             pooled.append(x)
         score = self.scores[2](self.head(x))
         for finer, layer in ((pooled[3], self.scores[1]), (pooled[2], self.scores[0])):
-            score = layer(finer) + F.interpolate(score, size=finer.shape[-2:], mode="bilinear", align_corners=False)
+            score = layer(finer) + _upsampled(score, finer)
         return [StageOutput(score, None)]
 
 
 class SegNet(Network):
-    """Encoder with batch normalisation that keeps where each maximum came from; decoder that unpools to there.
+    """SegNet (Badrinarayanan et al. 2017): the decoder puts each value back where the encoder's pooling found it.
 
     The decoder has the encoder's convolutions in reverse, and its logits are of the image's own size.
     """
@@ -58,7 +58,7 @@ class SegNet(Network):
         self.encoder = nn.ModuleList(nn.Sequential(*block_layers(i, channels, batch_norm=True)) for i in range(5))
         self.decoder = nn.ModuleList(_mirrored(i, channels) for i in reversed(range(5)))
         self.classifier = nn.Conv2d(channels[0], config.parts, 1)
-        self.initialise([self.classifier])
+        self.initialize([self.classifier])
 
     def forward(self, images: Tensor) -> list[StageOutput]:
         """(B, 3, H, W) -> logits (B, parts, H, W)."""
@@ -90,9 +90,9 @@ CONV5_DILATION = 2
 
 
 class DeepLabV2(Network):
-    """VGG-16 at stride 8 with a dilated fifth block, and four branches: 3×3 at a rate, 1×1, 1×1 scores; summed.
+    """DeepLabV2 (Chen et al. 2016): a dilated fifth block and four summed branches: 3×3 at a rate, 1×1, 1×1 scores.
 
-    At crops of other sizes the rates are in proportion: beyond the map's edge a rate sees padding only.
+    At crops of other sizes the rates are in proportion: beyond the map's edge a rate sees only padding.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -112,7 +112,7 @@ class DeepLabV2(Network):
             )
             for rate in scaled_rates(config.crop)
         )
-        self.initialise(branch[-1] for branch in self.branches)
+        self.initialize(branch[-1] for branch in self.branches)
 
     def forward(self, images: Tensor) -> list[StageOutput]:
         """(B, 3, H, W) -> logits (B, parts, H/8, W/8)."""
@@ -121,7 +121,7 @@ class DeepLabV2(Network):
 
 
 def scaled_rates(crop: int) -> tuple[int, ...]:
-    """The four rates for crops of another size than the paper's."""
+    """The four rates for crops of any size."""
     return tuple(max(1, round(rate * crop / PAPER_CROP)) for rate in RATES)
 
 
@@ -154,35 +154,33 @@ class MultiScale(Network):
         self.encoder = VGG16Encoder(config.width, batch_norm=config.batch_norm)
         self.weights = ScaleWeights(config.width)
         self.classifier = nn.Conv2d(config.width, config.parts, 1)
-        self.initialise([self.classifier])
+        self.initialize([self.classifier])
 
     def features(self, images: Tensor) -> tuple[list[Tensor], list[Tensor], Tensor]:
         """Features of each scale at its own size, the same at the first one's size, and the weights a."""
         image = self.config.image(images)
-        own = [self.encoder(self._resized(image, scale)) for scale in SCALES]
-        alike = [own[0], *(_enlarged(each, own[0]) for each in own[1:])]
+        resized = [
+            F.interpolate(image, scale_factor=scale, mode="bilinear", align_corners=False, antialias=True)
+            for scale in SCALES[1:]
+        ]
+        own = [self.encoder(each) for each in (image, *resized)]
+        alike = [own[0], *(_upsampled(each, own[0]) for each in own[1:])]
         return own, alike, self.weights(alike)
-
-    @staticmethod
-    def _resized(image: Tensor, scale: float) -> Tensor:
-        if scale == 1:
-            return image
-        return F.interpolate(image, scale_factor=scale, mode="bilinear", align_corners=False, antialias=True)
 
 
 class AttentionToScale(MultiScale):
-    """Scores g = Σ_s a_s · g_s; the loss is CE(g) + Σ_s CE(g_s), so four outputs are supervised."""
+    """Attention to scale (Chen et al. 2016): scores g = Σ_s a_s · g_s; the loss is CE(g) + Σ_s CE(g_s)."""
 
     def forward(self, images: Tensor) -> list[StageOutput]:
-        """(B, 3, H, W) -> logits of each scale, then (B, parts, H/8, W/8) of all."""
+        """(B, 3, H, W) -> logits of each scale, then of all: (B, parts, H/8, W/8)."""
         own, _, weights = self.features(images)
         scores = [self.classifier(each) for each in own]
-        alike = [scores[0], *(_enlarged(each, scores[0]) for each in scores[1:])]
+        alike = [scores[0], *(_upsampled(each, scores[0]) for each in scores[1:])]
         fused = sum(weights[:, s, None] * score for s, score in enumerate(alike))
         return [StageOutput(score, None) for score in (*scores, fused)]
 
 
-def _enlarged(maps: Tensor, like: Tensor) -> Tensor:
+def _upsampled(maps: Tensor, like: Tensor) -> Tensor:
     return F.interpolate(maps, size=like.shape[-2:], mode="bilinear", align_corners=False)
 
 
@@ -192,11 +190,11 @@ IDS = 256  # values that a part id may have, IGNORE among them
 
 @torch.no_grad()
 def structure_distance(logits: Tensor, mask: Tensor, groups: Sequence[Sequence[int]]) -> Tensor:
-    """How far the predicted parts are from their places: w (B,), not differentiated.
+    """How far the predicted parts are from their true places: w (B,), not differentiated.
 
-    The centroids of each of ``groups`` of part ids, in the prediction and in the truth, are drawn as Gaussians; w is
-    the mean squared difference of the drawings. A group that nobody sees is blank in both; one that only one of them
-    sees counts as its whole Gaussian.
+    The centroids of each of ``groups`` of part ids, predicted and true, are drawn as Gaussians; w is the mean squared
+    difference of the drawings. A group that is in neither is blank in both; one that is in only one of them counts as
+    its whole Gaussian.
 
     ``logits`` (B, P, h, w) of any size and ``mask`` (B, H, W) uint8.
     """
@@ -210,26 +208,21 @@ def structure_distance(logits: Tensor, mask: Tensor, groups: Sequence[Sequence[i
 
 
 def _centroids(ids: Tensor, stride: float, groups: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
-    """(B, h, w) part ids -> centroids (B, G, 2) in pixels (column, row), and (B, G) which groups are there."""
+    """(B, h, w) part ids -> centroids (B, G, 2) in pixels (column, row), and (B, G) whether the group occurs."""
     batch, height, width = ids.shape
-    # Counts and sums of places of every id at once: quicker than a look at all pixels for each group.
-    bins = (ids.long() + IDS * torch.arange(batch, device=ids.device)[:, None, None]).flatten()
     rows, columns = ((stride - 1) / 2 + stride * torch.arange(size, device=ids.device) for size in (height, width))
-    places = (None, columns.expand(batch, height, width), rows[:, None].expand(batch, height, width))
-    sums = [
-        torch.bincount(bins, None if each is None else each.flatten().double(), minlength=batch * IDS)
-        for each in places
-    ]
-    members = torch.zeros(IDS, len(groups), dtype=torch.float64, device=ids.device)
-    for number, group in enumerate(groups):
-        members[list(group), number] = 1
-    cells, x, y = (each.double().view(batch, IDS) @ members for each in sums)
+    places = [torch.ones_like(ids), columns.expand_as(ids), rows[:, None].expand_as(ids)]
+    places = torch.stack([each.flatten(1).double() for each in places], dim=1)  # exact: multiples of one half
+    # Counts and sums of coordinates of every id at once: faster than a pass over the pixels for each group.
+    sums = places.new_zeros(batch, 3, IDS).scatter_add_(2, ids.long().flatten(1)[:, None].expand_as(places), places)
+    members = torch.tensor([[id in group for group in groups] for id in range(IDS)], dtype=torch.float64)
+    cells, x, y = (sums @ members.to(ids.device)).unbind(dim=1)
     centroids = torch.stack([x, y], dim=-1) / cells.clamp(min=1)[..., None]
     return centroids.float(), cells > 0
 
 
 def as_written(weights: Tensor) -> Tensor:
-    """w itself, as the paper has it."""
+    """w itself, as in the paper."""
     return weights
 
 
@@ -239,15 +232,14 @@ def over_batch_mean(weights: Tensor) -> Tensor:
 
 
 def shuffled(weights: Tensor) -> Tensor:
-    """Control: every image gets the weight of its neighbour in the batch, so that w says nothing about it."""
+    """Control: every image gets the weight of its neighbor in the batch, so that w says nothing about it."""
     return weights.roll(1)
 
 
 class AttentionSSL(AttentionToScale):
-    """Attention to scale, the cross entropy of each image weighted by w of the final prediction.
+    """Attention to scale with structure-sensitive learning: each image's cross entropy is weighted by w.
 
-    The released code computes a weighted loss and forgets w in its gradient; here the gradient has it, as the paper
-    says.
+    The released code computes a weighted loss but omits w from its gradient; here it is in both, as in the paper.
     """
 
     def __init__(self, config: ModelConfig, weighting: Callable[[Tensor], Tensor] = as_written) -> None:
@@ -255,11 +247,11 @@ class AttentionSSL(AttentionToScale):
         self.weighting = weighting
         self.groups = find_anatomy(config.anatomy).structure_groups
 
-    def loss(self, outputs: list[StageOutput], truth: Truth) -> Tensor:
+    def loss(self, outputs: list[StageOutput], truth: Targets) -> Tensor:
         """Σ over outputs of the mean over images of w · CE."""
         weights = self.weighting(structure_distance(outputs[-1].parsing, truth.mask, self.groups))
-        total = sum((weights * image_cross_entropy(stage.parsing, truth.mask)).mean() for stage in outputs)
-        return truth.parsing_weight * total
+        losses = (image_cross_entropy(stage.parsing, truth.mask, IGNORE) for stage in outputs)
+        return truth.parsing_weight * sum((weights * each).mean() for each in losses)
 
 
 class SSNAN(MultiScale):
@@ -278,31 +270,19 @@ class SSNAN(MultiScale):
         aggregated = sum(weights[:, s, None] * features for s, features in enumerate(alike))
         return [StageOutput(self.classifier(aggregated), None)]
 
-    def loss(self, outputs: list[StageOutput], truth: Truth) -> Tensor:
+    def loss(self, outputs: list[StageOutput], truth: Targets) -> Tensor:
         """Mean over images of w · the mean cross entropy of the hardest half of the image's pixels."""
         logits = outputs[-1].parsing
         weights = structure_distance(logits, truth.mask, self.groups)
         return truth.parsing_weight * (weights * hard_cross_entropy(logits, truth.mask)).mean()
 
 
-def image_cross_entropy(logits: Tensor, mask: Tensor) -> Tensor:
-    """(B,) mean cross entropy of each image by itself, at the mask's size; zero where no pixel counts."""
-    losses = [
-        upsampled_cross_entropy(logits[b : b + 1], mask[b : b + 1], IGNORE)
-        if bool((mask[b] != IGNORE).any())
-        else logits[b].sum() * 0
-        for b in range(len(mask))
-    ]
-    return torch.stack(losses)
-
-
-def hard_cross_entropy(logits: Tensor, mask: Tensor, share: float = HARD_SHARE) -> Tensor:
-    """(B,) mean cross entropy of the hardest ``share`` of each image's pixels; zero where no pixel counts."""
-    enlarged = F.interpolate(logits.float(), size=mask.shape[-2:], mode="bilinear", align_corners=False)
-    pixels = F.cross_entropy(enlarged, mask.long(), ignore_index=IGNORE, reduction="none").flatten(1)
-    counted = (mask != IGNORE).flatten(1).sum(dim=1)
-    losses = []
-    for image, count in zip(pixels, counted.tolist(), strict=True):  # ignored pixels are zero, so never among these
-        hardest = max(1, round(share * count))
-        losses.append(image.topk(hardest).values.mean())
-    return torch.stack(losses)
+def hard_cross_entropy(logits: Tensor, mask: Tensor) -> Tensor:
+    """(B,) mean cross entropy of the hardest :data:`HARD_SHARE` of each image's pixels; zero where no pixel counts."""
+    upsampled = _upsampled(logits.float(), mask)
+    losses = F.cross_entropy(upsampled, mask.long(), ignore_index=IGNORE, reduction="none").flatten(1)
+    counted = (mask != IGNORE).flatten(1).sum(dim=1, keepdim=True)
+    hardest = (HARD_SHARE * counted).round().clamp(min=1)
+    ranked = losses.sort(dim=1, descending=True).values  # ignored pixels are zero, so never among the hardest
+    chosen = torch.arange(losses.shape[1], device=losses.device) < hardest
+    return (ranked * chosen).sum(dim=1) / hardest[:, 0]

@@ -1,4 +1,4 @@
-"""Adversarial hourglass (Chou et al. 2017): a second hourglass learns to tell predicted heatmaps from true ones."""
+"""Systems of Table 3 that predict joints: adversarial hourglass, PSN-style pyramid, hourglass with a pose machine."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from mula_lib import distributed as processes
-from mula_lib.kernels.convolution import Conv3x3
-from mula_lib.losses import Truth
 from mula_lib.models.hourglass import HourglassEncoder, PreActivationResidual, Stem
+from mula_lib.models.losses import Targets
 from mula_lib.models.network import ModelConfig, Network, StageOutput
 from mula_lib.models.vgg import conv_relu
 
@@ -22,12 +21,12 @@ STEP = 1e-3  # λ_k
 class Discriminator(nn.Module):
     """Reconstructs heatmaps from an image and heatmaps: (B, 3, h, w) and (B, N, h, w) -> (B, N, h, w).
 
-    It learns to reconstruct true maps well and predicted ones badly; the error is its verdict.
+    It learns to reconstruct true maps well and predicted ones badly.
     """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.entry = Conv3x3(3 + config.joints, config.width)
+        self.entry = nn.Conv2d(3 + config.joints, config.width, 3, padding=1)
         self.encoder = HourglassEncoder(config.width, config.units)
         self.classifier = nn.Conv2d(config.width, config.joints, 1)
 
@@ -36,7 +35,7 @@ class Discriminator(nn.Module):
 
 
 class AdversarialHourglass(Network):
-    """Generator: one hourglass, as one branch of the baseline.
+    """Chou et al. 2017: one hourglass predicts, and a second one learns to tell its heatmaps from true ones.
 
     L_G = MSE + λ·L_fake, L_D = L_real − k·L_fake, where L_real and L_fake are the discriminator's errors on true and
     on predicted maps, and k ← clip(k + λ_k(γ·L_real − L_fake)) keeps the two in balance.
@@ -49,49 +48,46 @@ class AdversarialHourglass(Network):
         self.classifier = nn.Conv2d(config.width, config.joints, 1)
         self.discriminator = Discriminator(config)
         self.register_buffer("k", torch.zeros(()))
-        self.initialise([self.classifier, self.discriminator.classifier])
+        self.initialize([self.classifier, self.discriminator.classifier])
 
     def forward(self, images: Tensor) -> list[StageOutput]:
         """(B, 3, H, W) -> maps (B, joints, H/4, W/4); the discriminator is for training only."""
         features = self.encoder(self.stem(self.config.image(images)))
         return [StageOutput(None, self.classifier(features))]
 
-    def loss(self, outputs: list[StageOutput], truth: Truth) -> Tensor:
-        """L_G for the generator's parameters and L_D for the discriminator's, by one backward pass; moves k."""
+    def loss(self, outputs: list[StageOutput], truth: Targets) -> Tensor:
+        """L_G for the generator's parameters and L_D for the discriminator's, in one backward pass; updates k."""
         maps = outputs[-1].pose.float()
         targets = truth.pose_targets(maps)
         image = F.adaptive_avg_pool2d(self.config.image(truth.images), maps.shape[-2:])
         real = F.mse_loss(self.discriminator(image, targets), targets)
-        # One pass serves both players: towards the generator the slope of L_fake is scaled by λ, towards the
-        # discriminator by -k.
-        seen = _scale_slope(maps, GENERATOR_WEIGHT)
-        judge = {name: _scale_slope(each, -self.k) for name, each in self.discriminator.named_parameters()}
-        fake = F.mse_loss(functional_call(self.discriminator, judge, (image, seen)), seen)
+        # The gradient of L_fake is scaled by λ on its way to the generator, and by -k to the discriminator.
+        seen = _scale_gradient(maps, GENERATOR_WEIGHT)
+        weights = {name: _scale_gradient(each, -self.k) for name, each in self.discriminator.named_parameters()}
+        fake = F.mse_loss(functional_call(self.discriminator, weights, (image, seen)), seen)
         total = truth.pose_weight * (F.mse_loss(maps, targets) + real + fake)
-        self._move_k(real, fake)
+        self._update_k(real, fake)
         return total
 
     @torch.no_grad()
-    def _move_k(self, real: Tensor, fake: Tensor) -> None:
+    def _update_k(self, real: Tensor, fake: Tensor) -> None:
         errors = processes.total(torch.stack([real, fake])) / processes.count()
         self.k += STEP * (BALANCE * errors[0] - errors[1])
         self.k.clamp_(0, 1)
 
 
-class _ScaleSlope(torch.autograd.Function):
+class _ScaleGradient(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, value: Tensor, scale: Tensor) -> Tensor:
+    def forward(ctx, value: Tensor, scale: float | Tensor) -> Tensor:
         ctx.scale = scale
         return value.view_as(value)
 
     @staticmethod
-    def backward(ctx, slope: Tensor) -> tuple[Tensor, None]:
-        return slope * ctx.scale, None
+    def backward(ctx, upstream: Tensor) -> tuple[Tensor, None]:
+        return upstream * ctx.scale, None
 
 
-def _scale_slope(value: Tensor, scale: float | Tensor) -> Tensor:
-    """``value``, whose gradient is ``scale`` times what arrives here; a tensor is read now, not later."""
-    return _ScaleSlope.apply(value, scale.clone() if isinstance(scale, Tensor) else scale)
+_scale_gradient = _ScaleGradient.apply  # the value itself, whose gradient is multiplied by ``scale``
 
 
 LEVELS = 4  # strides 4, 8, 16 and 32
@@ -100,8 +96,8 @@ LEVELS = 4  # strides 4, 8, 16 and 32
 class PyramidStream(Network):
     """C_l bottom-up; P_l = 1×1(C_l) + up2(P_{l+1}); H_l = 3×3[P_l; up2(H_{l+1})] + up2(H_{l+1}); MSE at every level.
 
-    "A top-down pathway and lateral connections to combine features of different levels for recurrently refining joint
-    confidence maps" is all that is known of the Pyramid Stream Network. Every level is compared at the finest one's
+    All that is known of the Pyramid Stream Network is "a top-down pathway and lateral connections to combine features
+    of different levels for recurrently refining joint confidence maps". Every level is compared at the finest one's
     size: a Gaussian fills a map of 3×3 cells, whose error would drown that of the finer levels.
     """
 
@@ -109,7 +105,7 @@ class PyramidStream(Network):
         super().__init__(config)
         width, joints = config.width, config.joints
         self.stem = Stem(width)
-        self.up = nn.ModuleList(  # two residuals a level, one before and one after what an hourglass would add up
+        self.up = nn.ModuleList(  # two residuals at each level, as in an hourglass, one on either side of its sum
             nn.Sequential(PreActivationResidual(width, width), PreActivationResidual(width, width))
             for _ in range(LEVELS)
         )
@@ -120,7 +116,7 @@ class PyramidStream(Network):
         self.classifier = nn.ModuleList(
             nn.Conv2d(width + (joints if level + 1 < LEVELS else 0), joints, 3, padding=1) for level in range(LEVELS)
         )
-        self.initialise(self.classifier)
+        self.initialize(self.classifier)
 
     def forward(self, images: Tensor) -> list[StageOutput]:
         """(B, 3, H, W) -> maps (B, joints, H/4, W/4) of four levels, the coarsest first, enlarged to the finest."""
@@ -177,7 +173,7 @@ class PoseMachine(nn.Module):
 
 
 class HybridPoseMachine(Network):
-    """An hourglass and a pose machine on one stem; the prediction is the mean of what both say at the end."""
+    """An hourglass and a pose machine on one stem; the prediction is the mean of their last maps."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)
@@ -185,7 +181,7 @@ class HybridPoseMachine(Network):
         self.encoder = HourglassEncoder(config.width, config.units)
         self.classifier = nn.Conv2d(config.width, config.joints, 1)
         self.machine = PoseMachine(config.width, config.joints)
-        self.initialise([self.classifier, *(stage[-1] for stage in self.machine.stages)])
+        self.initialize([self.classifier, *(stage[-1] for stage in self.machine.stages)])
 
     def forward(self, images: Tensor) -> list[StageOutput]:
         """(B, 3, H, W) -> maps of the machine's stages, of the hourglass, and their mean (B, joints, H/4, W/4)."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 import torch
@@ -18,11 +17,11 @@ if TYPE_CHECKING:
     from mula_lib.models.network import StageOutput
 
 
-class Truth:
+class Targets:
     """What a batch of training samples says, for a loss to compare with.
 
     Args:
-        batch: the samples of :class:`~mula_lib.data.samples.TrainingSamples`, put together.
+        batch: the samples of :class:`~mula_lib.data.samples.TrainingSamples`, collated.
         pose_weight: the paper's β.
         parsing_weight: of the cross entropy, where the batch is a part of a larger one.
     """
@@ -33,12 +32,7 @@ class Truth:
         self.pose_weight = pose_weight
         self.parsing_weight = parsing_weight
         self._batch = batch
-        self._targets: dict[tuple[int, int], Tensor | CrowdTargets] = {}
-
-    @cached_property
-    def labelled(self) -> bool:
-        """Whether any pixel of the batch counts: a mean over none would be nan, and so would all weights after it."""
-        return bool((self.mask != IGNORE).any())
+        self._heatmaps: dict[tuple[int, int], Tensor | CrowdTargets] = {}
 
     def pose_targets(self, maps: Tensor) -> Tensor | CrowdTargets:
         """What joint ``maps`` (B, N, h, w) are trained towards, at their size: of one person, or of several.
@@ -46,33 +40,35 @@ class Truth:
         A map beyond the N joints is of the background: 1 - the highest of the others.
         """
         grid, crop = (maps.shape[-2], maps.shape[-1]), self.images.shape[-1]
-        if grid not in self._targets:
+        if grid not in self._heatmaps:
             joints, present, stride = self._batch["joints"], self._batch["present"], crop / grid[1]
             where = {"grid": grid, "stride": stride, "sigma": heatmap_sigma(crop, stride)}
             if "centres" in self._batch:
-                self._targets[grid] = crowd_targets(joints, present, self._batch["centres"], **where, crop=crop)
+                self._heatmaps[grid] = crowd_targets(joints, present, self._batch["centres"], **where, crop=crop)
             else:
                 heatmaps = gaussian_heatmaps(joints, present, **where)
                 if maps.shape[1] > heatmaps.shape[1]:
                     heatmaps = torch.cat([heatmaps, 1 - heatmaps.amax(dim=1, keepdim=True)], dim=1)
-                self._targets[grid] = heatmaps
-        return self._targets[grid]
+                self._heatmaps[grid] = heatmaps
+        return self._heatmaps[grid]
 
 
-def supervise(outputs: Sequence[StageOutput], truth: Truth, *, align_corners: bool = False) -> Tensor:
+def supervise(outputs: Sequence[StageOutput], targets: Targets, *, align_corners: bool = False) -> Tensor:
     """Eq. 4 of any network: the sum over stages, each compared at its own size and in the tasks that it has.
 
-    ``align_corners`` is how logits are enlarged to the mask's size: PyTorch 0.2 aligned the corners.
+    ``align_corners`` is how logits are upsampled to the mask's size: PyTorch 0.2 aligned the corners.
     """
-    total = truth.images.new_zeros((), dtype=torch.float32)
+    # The mean over no annotated pixel would be nan, and so would all weights after it: such a batch is compared with
+    # background and weighs nothing. All of it on the device, which the host does not wait for.
+    annotated = (targets.mask != IGNORE).any()
+    mask, parsing_weight = torch.where(annotated, targets.mask, 0), targets.parsing_weight * annotated
+    total = targets.images.new_zeros((), dtype=torch.float32)
     for stage in outputs:
-        if stage.parsing is not None and truth.labelled:
-            enlarged = upsampled_cross_entropy(stage.parsing, truth.mask, IGNORE, align_corners=align_corners)
-            total = total + truth.parsing_weight * enlarged
-        elif stage.parsing is not None:
-            total = total + 0.0 * stage.parsing.sum()  # so that every parameter has its gradient, of zero
+        if stage.parsing is not None:
+            parsing = upsampled_cross_entropy(stage.parsing, mask, IGNORE, align_corners=align_corners)
+            total = total + parsing_weight * parsing
         if stage.pose is not None:
-            total = total + truth.pose_weight * pose_loss(stage, truth.pose_targets(stage.pose))
+            total = total + targets.pose_weight * pose_loss(stage, targets.pose_targets(stage.pose))
     return total
 
 
@@ -84,10 +80,7 @@ def pose_loss(stage: StageOutput, targets: Tensor | CrowdTargets) -> Tensor:
     """
     if not isinstance(targets, CrowdTargets):
         return F.mse_loss(stage.pose.float(), targets)
-    return F.mse_loss(stage.pose.float(), targets.heatmaps) + _offset_loss(stage.offsets.float(), targets)
-
-
-def _offset_loss(offsets: Tensor, targets: CrowdTargets) -> Tensor:
     discs = targets.discs.repeat(1, 2, 1, 1)
-    lost = F.smooth_l1_loss(torch.where(discs, offsets, 0.0), targets.offsets, reduction="sum")
-    return lost / targets.heatmaps.numel()
+    offsets = torch.where(discs, stage.offsets.float(), 0.0)
+    offset_loss = F.smooth_l1_loss(offsets, targets.offsets, reduction="sum") / targets.heatmaps.numel()
+    return F.mse_loss(stage.pose.float(), targets.heatmaps) + offset_loss

@@ -1,0 +1,212 @@
+"""Decodes images and masks of part ids: the right pixels, or one line that names the file and the fix.
+
+What OpenCV or Pillow loads without an error is an image, whatever its name says. OpenCV comes first, because it decodes
+a JPEG three times as fast; Pillow reads what OpenCV cannot, a TIFF's colors without its transparency, and a palette
+PNG's indices.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import io
+import os
+import sys
+import threading
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image, ImageOps
+
+from mula_lib.anatomy import IGNORE, LIP
+from mula_lib.files import DataError, visible_names
+
+# Extensions that are looked for in folders.
+SUFFIXES = (
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".bmp", ".dib", ".webp", ".tif", ".tiff", ".gif", ".avif",
+    ".jp2", ".ppm", ".pgm", ".pbm",
+)  # fmt: skip
+UNREADABLE = {suffix: "HEIC; save it as JPEG" for suffix in (".heic", ".heif")} | {
+    suffix: "a camera's raw file; save it as JPEG" for suffix in (".cr2", ".cr3", ".nef", ".arw", ".dng", ".orf")
+}  # extensions of images that cannot be read, and why
+_JPEG, _PNG, _TIFF = b"\xff\xd8", b"\x89PNG\r\n\x1a\n", (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_SCAN, _PROGRESSIVE, _END = b"\xff\xda", b"\xff\xc2", b"\xff\xd9"  # a JPEG's markers
+_GREY, _PALETTE = 0, 3  # a PNG's color types
+
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # its lines would not name the file
+
+
+class _Unreadable(Exception):
+    """Why the bytes are no image, and the fix; the readers add the file's name."""
+
+
+def load_image(path: str | Path, *, upright: bool = False) -> np.ndarray:
+    """Decode an image file to (H, W, 3) uint8 **RGB**, in the order in which its pixels are stored.
+
+    Grey and CMYK images become RGB, 16 bits become 8, transparency is dropped, an animation is its first picture. An
+    EXIF orientation is ignored, because LIP's masks and joints follow the stored pixels; ``upright`` follows it, as a
+    photograph should. Raises :class:`DataError` for a file that is missing, cut off, or that no decoder reads.
+    """
+    flags = cv2.IMREAD_COLOR_RGB | (0 if upright else cv2.IMREAD_IGNORE_ORIENTATION)
+    with _errors_named(path, "image"), quiet_decoders():
+        content = Path(path).read_bytes()
+        if content.startswith(_JPEG) and not content.endswith(_END):
+            content = _with_end(content)
+        image = None if content.startswith(_TIFF) else _opencv(content, flags)
+        return _pillow(content, upright) if image is None else image
+
+
+@contextlib.contextmanager
+def _errors_named(path: str | Path, what: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise DataError(f"{path}: the {what} cannot be opened ({error.strerror})") from None
+    except _Unreadable as reason:
+        raise DataError(f"{path}: the {what} cannot be decoded ({reason})") from None
+
+
+def _opencv(content: bytes, flags: int) -> np.ndarray | None:
+    try:
+        return cv2.imdecode(np.frombuffer(content, np.uint8), flags)
+    except cv2.error:
+        return None
+
+
+def _pillow(content: bytes, upright: bool) -> np.ndarray:
+    try:
+        with warnings.catch_warnings(), Image.open(io.BytesIO(content)) as picture:
+            warnings.simplefilter("ignore")
+            if upright:
+                picture = ImageOps.exif_transpose(picture)
+            if picture.mode.startswith("I;16"):
+                picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
+            return np.array(picture.convert("RGB"))
+    except Exception:  # Pillow raises nearly anything for damaged files
+        raise _Unreadable(_reason(content)) from None
+
+
+def _reason(content: bytes) -> str:
+    if not content.strip(b"\0"):
+        return "an empty file; copy it again"
+    if content[4:8] == b"ftyp" and content[8:11] in (b"hei", b"hev", b"mif", b"msf"):
+        return UNREADABLE[".heic"]
+    if content.startswith((_JPEG, _PNG, b"BM", b"RIFF", b"GIF", *_TIFF)):
+        return "the file is cut off or damaged; unzip or download it again"
+    return "of no known image format; save it as PNG or JPEG"
+
+
+def _with_end(content: bytes) -> bytes:
+    """A JPEG that does not end with its end marker: as it is if something follows it, else with a marker added.
+
+    All pixels are there if the image is the same whatever follows; raises :class:`_Unreadable` otherwise.
+    """
+    if content.rfind(_END) > content.rfind(_SCAN):
+        return content
+    content = content.rstrip(b"\0") + b"\0"
+    candidates = [content + filling * 500 + _END for filling in (b"\0", b"\x55")]
+    first, second = (_opencv(each, cv2.IMREAD_COLOR) for each in candidates)
+    if first is None or second is None or (first != second).any() or _PROGRESSIVE in content:
+        raise _Unreadable("the file is cut off; unzip or download it again")
+    return candidates[0]
+
+
+def load_mask(path: str | Path, *, classes: int = len(LIP.parts)) -> np.ndarray:
+    """Decode a mask to (H, W) uint8 part ids, each below ``classes`` or 255 (ignore).
+
+    Raises :class:`DataError` for a missing or unreadable file, a picture in colors, or any other id.
+    """
+    mask = decode_mask(path)
+    stray = stray_ids(mask, classes)
+    if stray:
+        raise DataError(f"{path}: ids {some(stray)} in a mask of parts 0 to {classes - 1}; is it a mask of this data set?")
+    return mask.astype(np.uint8, copy=False)
+
+
+def decode_mask(path: str | Path) -> np.ndarray:
+    """Decode a mask, which is a PNG, to its stored (H, W) integers, unchecked: a palette gives indices, not colors.
+
+    Raises :class:`DataError` for a missing, unreadable or damaged file, a picture in colors, and ambiguous ids: grey of
+    2 or 4 bits, which decoders stretch, and a palette of ids.
+    """
+    with _errors_named(path, "mask"), quiet_decoders():
+        content = Path(path).read_bytes()
+        if not content.startswith(_PNG) or len(content) < 33:
+            raise _Unreadable("not a PNG; use the data set's own")
+        depth, colors = content[24:26]  # of the header, which comes first
+        if colors == _GREY and depth in (2, 4):
+            raise _Unreadable(f"grey of {depth} bits, whose ids are ambiguous; save it with 8 bits")
+        if colors == _PALETTE or depth == 1:  # of which OpenCV gives the colors
+            return _indices(content)
+        stored = _opencv(content, cv2.IMREAD_UNCHANGED)
+        if stored is None:
+            raise _Unreadable(_reason(content))
+        if stored.ndim == 3:  # some tools store the ids as three equal channels
+            if (stored[:, :, :3] != stored[:, :, :1]).any():
+                raise _Unreadable("a picture in colors, not a mask of part ids; use the data set's own PNGs")
+            stored = np.ascontiguousarray(stored[:, :, 0])
+        return stored.astype(np.int32) if stored.dtype.itemsize > 1 else stored
+
+
+def _indices(content: bytes) -> np.ndarray:
+    try:
+        with Image.open(io.BytesIO(content)) as picture:
+            ids = np.array(picture).astype(np.uint8, copy=False)
+            palette = np.frombuffer(picture.palette.palette if picture.palette else b"", np.uint8).reshape(-1, 3)
+    except Exception:
+        raise _Unreadable(_reason(content)) from None
+    # A program that makes PNGs smaller may have turned grey ids, say 0 and 19, into indices 0 and 1 of those greys.
+    grey = palette[:, 0].astype(int)
+    is_id = (palette == palette[:, :1]).all(axis=1) & ((grey < len(LIP.parts)) | (grey == IGNORE))
+    if (is_id & (grey != np.arange(len(grey)))).any():
+        used = np.unique(ids)
+        if used[-1] < len(grey) and is_id[used].all() and (grey[used] != used).any():
+            raise _Unreadable("its palette's greys are other ids than its indices; save it as plain grey")
+    return ids
+
+
+def stray_ids(mask: np.ndarray, classes: int) -> list[int]:
+    """The ids in ``mask``, sorted, that are neither one of ``classes`` parts nor 255 (ignore)."""
+    # In bytes, 255 + 1 is 0: one maximum tells whether there is anything to list.
+    if mask.dtype == np.uint8 and (mask + np.uint8(1)).max(initial=0) <= classes:
+        return []
+    return [int(i) for i in np.unique(mask) if not 0 <= i < classes and i != IGNORE]
+
+
+def some(ids: list[int]) -> str:
+    """The first of ``ids`` for a message."""
+    return ", ".join(map(str, ids[:5])) + ", …" * (len(ids) > 5)
+
+
+def images_in(folder: str | Path) -> dict[str, Path]:
+    """``{stem: path}`` of the images in a folder; of several with one stem the ``.jpg``. Raises :class:`DataError`."""
+    split = [os.path.splitext(name) for name in visible_names(folder)]
+    found = {stem: stem + suffix for stem, suffix in split if suffix.lower() in SUFFIXES}
+    found.update((stem, stem + suffix) for stem, suffix in split if suffix == ".jpg")
+    return {stem: Path(folder, name) for stem, name in found.items()}
+
+
+# Decoders print warnings without the file's name to C's stderr, which Python's own output does not use.
+_LIBC = ctypes.CDLL(None)
+_LIBC.fopen.restype = ctypes.c_void_p
+_SYMBOL = "__stderrp" if sys.platform == "darwin" else "stderr" if hasattr(_LIBC, "gnu_get_libc_version") else None
+_C_STDERR = ctypes.c_void_p.in_dll(_LIBC, _SYMBOL) if _SYMBOL else ctypes.c_void_p()  # in musl it is a constant
+_TERMINAL, _NOWHERE = _C_STDERR.value, _LIBC.fopen(os.devnull.encode(), b"w")
+_blocks, _counting = 0, threading.Lock()
+
+
+@contextlib.contextmanager
+def quiet_decoders() -> Iterator[None]:
+    """Within it, in any thread, what C code prints to its stderr is dropped."""
+    global _blocks
+    with _counting:
+        _blocks, _C_STDERR.value = _blocks + 1, _NOWHERE
+    try:
+        yield
+    finally:
+        with _counting:
+            _blocks -= 1
+            _C_STDERR.value = _NOWHERE if _blocks else _TERMINAL
