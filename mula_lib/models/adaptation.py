@@ -50,13 +50,13 @@ class ParameterAdapter(nn.Module):
 
     def __init__(self, channels: int, config: AdaptationConfig) -> None:
         super().__init__()
-        self.config = config
+        self.kernel_size, self.unit_kernels = config.kernel_size, config.unit_kernels
         self.conv1 = nn.Conv2d(channels, channels, 3, stride=2)
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
         self.conv3 = nn.Conv2d(channels, channels, 3, padding=1)
         self.base: nn.Parameter | None = None
         if not config.plain_start:
-            size = config.kernel_size
+            size = self.kernel_size
             delta = torch.zeros(channels, size, size)
             delta[:, size // 2, size // 2] = 1
             self.base = nn.Parameter(delta)
@@ -69,7 +69,7 @@ class ParameterAdapter(nn.Module):
 
     def forward(self, guidance: Tensor) -> Tensor:
         """R (B, C, H, W) of one task -> kernels (B, C, h, h) for the other."""
-        size = self.config.kernel_size
+        size = self.kernel_size
         x = self.conv1(guidance)
         if min(x.shape[-2:]) // 2 >= size:
             x = F.max_pool2d(x, 2)
@@ -79,7 +79,7 @@ class ParameterAdapter(nn.Module):
         kernels = self.conv3(x)
         if self.base is not None:
             kernels = kernels + self.base
-        if self.config.unit_kernels:
+        if self.unit_kernels:
             kernels = F.normalize(kernels.flatten(2), dim=2).view_as(kernels)
         return kernels
 
