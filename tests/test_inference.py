@@ -14,13 +14,14 @@ from hypothesis import strategies as st
 from mula_lib import inference
 from mula_lib.anatomy import LIP
 from mula_lib.data.augment import fit_affine, warp_image
-from mula_lib.data.images import load_image, load_mask
-from mula_lib.evaluation import Evaluation, evaluate, fold_batch_norm
+from mula_lib.data.pictures import load_image, load_mask
+from mula_lib.evaluation import Evaluation, evaluate
 from mula_lib.files import CheckpointError, ConfigError, DataError
 from mula_lib.inference import CropMaps, Testing, decode, predict, predict_maps
 from mula_lib.metrics.pose import pckh_hits
 from mula_lib.models.network import StageOutput, build_model
-from workbook.experiments import SMOKE, find_experiment
+from workbook.experiments import find_experiment
+from workbook.profiles import SMOKE
 
 
 class ColourReader(torch.nn.Module):
@@ -215,22 +216,3 @@ def test_an_evaluation_survives_its_file(source, tmp_path):
         (tmp_path / "evaluation.npz").write_bytes(damaged)
         with pytest.raises(CheckpointError, match=r"evaluation\.npz: not the counts of a test .*delete it"):
             Evaluation.load(tmp_path / "evaluation.npz")
-
-
-@pytest.mark.parametrize("row", ["HG-2s-1u-MuLA", "VGG16-FCN-MuLA", "PSN-style", "JPPNet", "Adversarial hourglass"])
-def test_folded_batch_normalization_changes_no_prediction(row):
-    model = build_model(find_experiment(row).model_config(SMOKE, LIP), 0)
-    with torch.no_grad():
-        for module in model.modules():
-            if isinstance(module, torch.nn.BatchNorm2d):  # as after training
-                for values, low in ((module.weight, 0.5), (module.running_var, 0.5), (module.running_mean, -1)):
-                    values.uniform_(low, 1.5)
-    folded = fold_batch_norm(model)
-    assert model.training
-    images = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
-    with torch.inference_mode():
-        for one, other in zip(model.eval()(images)[-1], folded(images)[-1], strict=True):
-            if one is not None:
-                torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4 * float(one.abs().max()))
-    norms = [sum(type(each) is torch.nn.BatchNorm2d for each in each.modules()) for each in (model, folded)]
-    assert norms[1] <= norms[0] / 2 or norms[0] == 0
