@@ -9,7 +9,7 @@ import pytest
 from mula_lib.anatomy import LIP, PASCAL
 from mula_lib.evaluation import CrowdEvaluation, Evaluation
 from mula_lib.files import DataError
-from mula_lib.metrics.people import Verdicts, people_scores
+from mula_lib.metrics.people import Matches, people_scores
 from workbook import claims
 from workbook.bootstrap import better_on_both, draw_pictures, interval, resampled
 from workbook.tables import table_rows
@@ -38,7 +38,7 @@ def crowd(seed, pictures=40):
     def one():
         found, score = rng.integers(0, joints, 30), rng.integers(0, 20, 30) / 20  # coarse: many equal scores
         there = rng.integers(1, 4, joints)
-        return Verdicts(found, score, rng.random(30) < score, np.ones(30, bool), there, there)
+        return Matches(found, score, rng.random(30) < score, np.ones(30, bool), there, there)
 
     names, shape = tuple(f"c{n}" for n in range(pictures)), (pictures, len(PASCAL.parts), len(PASCAL.parts))
     return CrowdEvaluation(names, rng.integers(0, 50, shape), tuple(one() for _ in names))
@@ -50,7 +50,7 @@ def drawn_one_by_one(found, places):
     if isinstance(found, Evaluation):
         fields["hits"] = found.hits[places]
     else:
-        fields["verdicts"] = tuple(found.verdicts[place] for place in places)
+        fields["matches"] = tuple(found.matches[place] for place in places)
     return replace(found, names=tuple(found.names[place] for place in places), **fields)
 
 
@@ -64,9 +64,9 @@ def test_resampled_scores_are_the_metrics_of_the_pictures_drawn(metric):
 
 
 def test_a_joint_that_nobody_found_counts_as_no_precision():
-    nothing = Verdicts(*(np.zeros(0, kind) for kind in (int, float, bool, bool)), *[np.ones(14, int)] * 2)
+    nothing = Matches(*(np.zeros(0, kind) for kind in (int, float, bool, bool)), *[np.ones(14, int)] * 2)
     found = CrowdEvaluation(("a", "b"), np.ones((2, 7, 7), int), (nothing, nothing))
-    assert resampled(found, "mAP", np.ones((1, 2))) == people_scores(found.verdicts, PASCAL)["mAP"] == 0
+    assert resampled(found, "mAP", np.ones((1, 2))) == people_scores(found.matches, PASCAL)["mAP"] == 0
 
 
 def test_the_interval_is_that_of_an_independent_slow_bootstrap():

@@ -45,11 +45,11 @@ def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
 
 def _mean_average_precision(found: CrowdEvaluation, weights: np.ndarray) -> np.ndarray:
     """``metrics.people.average_precision`` of every joint in every resample, and their mean."""
-    image = np.repeat(np.arange(len(found.names)), [len(each.joint) for each in found.verdicts])
+    image = np.repeat(np.arange(len(found.names)), [len(each.joint) for each in found.matches])
     joint, score, right = (
-        np.concatenate([getattr(each, name) for each in found.verdicts]) for name in ("joint", "score", "right")
+        np.concatenate([getattr(each, name) for each in found.matches]) for name in ("joint", "score", "right")
     )
-    annotated = weights @ np.stack([each.annotated for each in found.verdicts])  # (D, N)
+    annotated = weights @ np.stack([each.annotated for each in found.matches])  # (D, N)
     areas = []
     for number in range(annotated.shape[1]):
         order = np.flatnonzero(joint == number)
