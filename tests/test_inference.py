@@ -14,14 +14,13 @@ from hypothesis import strategies as st
 from mula_lib import inference
 from mula_lib.anatomy import LIP
 from mula_lib.data.augment import fit_affine, warp_image
-from mula_lib.data.pictures import load_image, load_mask
+from mula_lib.data.images import load_image, load_mask
 from mula_lib.evaluation import Evaluation, evaluate
 from mula_lib.files import CheckpointError, ConfigError, DataError
 from mula_lib.inference import CropMaps, Testing, decode, predict, predict_maps
 from mula_lib.metrics.pose import pckh_hits
 from mula_lib.models.network import StageOutput, build_model
-from workbook.experiments import find_experiment
-from workbook.profiles import SMOKE
+from workbook.experiments import SMOKE, find_experiment
 
 
 class ColourReader(torch.nn.Module):

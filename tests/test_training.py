@@ -138,8 +138,8 @@ class Interruption(Exception):
 
 @pytest.mark.parametrize(
     "recipe",
-    [Recipe(epochs=3, batch=8, drop_at=(0.5,)), Recipe(epochs=3, batch=8, optimizer="adamw", average=0.9)],
-    ids=["RMSProp", "AdamW, averaged"],
+    [Recipe(epochs=3, batch=8, drop_at=(0.5,)), Recipe(epochs=3, batch=8, optimizer="adamw")],
+    ids=["RMSProp", "AdamW"],
 )
 def test_a_run_interrupted_inside_every_epoch_ends_with_bit_identical_weights(samples, fresh, recipe, tmp_path):
     undisturbed = fresh()
@@ -180,8 +180,6 @@ def test_a_checkpoint_of_another_run_is_refused_and_kept(samples, fresh, tmp_pat
     before = path.read_bytes()
     with pytest.raises(CheckpointError, match=r"last\.ckpt: belongs to a run of another configuration"):
         fit(fresh(), samples, recipe, Job(tmp_path, "two"))
-    with pytest.raises(CheckpointError, match=r"last\.ckpt: not a checkpoint of this run"):
-        fit(fresh(), samples, replace(recipe, average=0.5), Job(tmp_path, "one"))
     assert path.read_bytes() == before
 
 
@@ -198,34 +196,6 @@ def test_bf16_is_used_where_it_is_real_and_the_history_says_so(samples, fresh, t
     same = [torch.equal(*pair) for pair in zip(model.parameters(), plain.parameters(), strict=True)]
     assert all(same) is not real
     assert set(arithmetic()) == {"device", "tf32", "bf16"}
-
-
-def test_the_averaged_weights_are_what_a_training_returns(samples, fresh, tmp_path, monkeypatch):
-    """Against the recursion in float64; watched scores are the average's too."""
-    expected, seen, original = None, [], training.update
-
-    def update(objective, *rest):
-        nonlocal expected
-        if expected is None:
-            expected = [parameter.detach().double() for parameter in objective.parameters()]
-        found = original(objective, *rest)
-        k = len(seen) + 1
-        decay = min(0.8, (1 + k) / (10 + k))
-        pairs = zip(expected, objective.parameters(), strict=True)
-        expected = [decay * mean + (1 - decay) * now.detach().double() for mean, now in pairs]
-        seen.append(k)
-        return found
-
-    def watch(network):
-        return {"first": float(next(network.parameters()).detach().flatten()[0])}
-
-    monkeypatch.setattr(training, "update", update)
-    model = fresh()
-    history = fit(model, samples, replace(RECIPE, average=0.8), Job(tmp_path, "x", watch=watch))
-    assert len(seen) == RECIPE.epochs * STEPS
-    for parameter, mean in zip(model.parameters(), expected, strict=True):
-        torch.testing.assert_close(parameter.detach(), mean.float(), rtol=1e-4, atol=1e-6)
-    assert history.log[-1]["first"] == pytest.approx(float(next(model.parameters()).detach().flatten()[0]), abs=1e-6)
 
 
 @pytest.fixture
