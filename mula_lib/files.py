@@ -11,7 +11,6 @@ import os
 import secrets
 import signal
 import sys
-import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
@@ -85,22 +84,17 @@ def storage_error(path: Path, error: OSError) -> StorageError:
     """``error`` as one line with ``path`` and the fix."""
     if isinstance(error, StorageError):
         return error
-    fix = "make its folder writable, or work in a copy elsewhere"
-    if error.errno in _FULL:
-        fix = "make room and run the same command again to resume"
-    elif error.errno in _IN_PLACE:
-        fix = "a file is in the place of one of its folders; move it away"
+    fixes = dict.fromkeys(_FULL, "make room and run the same command again to resume")
+    fixes |= dict.fromkeys(_IN_PLACE, "a file is in the place of one of its folders; move it away")
+    fix = fixes.get(error.errno, "make its folder writable, or work in a copy elsewhere")
     return StorageError(f"{path} cannot be written: {error.strerror or error}; {fix}")
 
 
 def require_writable(folder: Path) -> None:
     """Raise :class:`StorageError` now, and not after hours, if no file can be written into ``folder``."""
-    try:
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder) as file:
-            file.write(b"a full disk has room for an empty file only")
-    except OSError as error:
-        raise storage_error(folder, error) from error
+    probe = Path(folder) / ".probe"
+    write_text(probe, "a full disk has room for an empty file only")
+    probe.unlink(missing_ok=True)
 
 
 def remove_partials(folder: Path) -> None:
@@ -232,12 +226,12 @@ def keep_freed_memory() -> None:
 def environment(variables: Mapping[str, str]) -> Iterator[None]:
     """Processes started within this context find these environment variables."""
     before = dict(os.environ)
-    os.environ.update(variables)
+    os.environ |= variables
     try:
         yield
     finally:
         os.environ.clear()
-        os.environ.update(before)
+        os.environ |= before
 
 
 @contextlib.contextmanager

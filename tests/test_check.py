@@ -13,10 +13,9 @@ import pytest
 from conftest import REPOSITORY
 
 from mula_lib.data import check, pascal
-from mula_lib.data.check import check_tree, main, require_sound
+from mula_lib.data.check import check_tree, main
 from mula_lib.data.images import load_mask
 from mula_lib.data.pascal import OTHER_LOOKUP, read_people
-from mula_lib.files import DataError
 from rendered_people.crowd_tree import people_mat
 from workbook.datasets import FIXTURES
 
@@ -278,17 +277,6 @@ def test_what_is_no_tree_is_refused_in_one_line(people, crowds, tmp_path, monkey
     assert captured.out == ""
     assert captured.err.startswith(f"error: {said}")
     assert captured.err.count("\n") == 1
-
-
-def test_a_tree_is_checked_once_and_a_broken_one_stops_a_run_with_its_report(people, tmp_path):
-    stamp = tmp_path / "checked.txt"
-    require_sound(people, stamp)
-    truncate(people / LIP_MASK)
-    require_sound(people, stamp)
-    stamp.unlink()
-    with pytest.raises(DataError, match=r"fix what is named here and run again(.|\n)*val_000003\.png"):
-        require_sound(people, stamp)
-    assert not stamp.exists()
 
 
 def test_it_runs_as_a_module_on_a_terminal_that_knows_ascii_only(people):

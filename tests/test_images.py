@@ -1,6 +1,7 @@
 """Decoding images and masks: what a common decoder loads is an image, what is cut off is refused by name."""
 
 import io
+import os
 import struct
 import zlib
 
@@ -161,9 +162,11 @@ def test_what_is_no_image_is_named_with_the_fix(file, content, said):
 def test_a_missing_file_or_a_folder_is_named(tmp_path):
     with pytest.raises(DataError, match=r"a\.jpg: the image cannot be opened \(No such file"):
         load_image(tmp_path / "a.jpg")
-    for load in (load_image, load_mask):
-        with pytest.raises(DataError, match=r"cannot be opened \(Is a directory"):
-            load(tmp_path)
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path, tmp_path / "pipe"):
+        for load in (load_image, load_mask):
+            with pytest.raises(DataError, match=r"cannot be opened \(not a regular file"):
+                load(path)
 
 
 def test_images_are_found_in_a_folder_by_their_stems_whatever_their_suffix(tmp_path):

@@ -275,7 +275,7 @@ def test_a_killed_rendering_ends_its_workers_and_the_next_continues(small_tree, 
         first.stderr.read()  # ends when the last worker has let go of it
     render_dataset(root, SMALL, workers=2, progress=False)
     assert tree_bytes(root) == tree_bytes(small_tree)
-    assert [path.name for path in tmp_path.iterdir()] == ["killed"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".killed.lock", "killed"]
 
 
 def test_a_killed_worker_ends_in_one_line(tmp_path, monkeypatch):

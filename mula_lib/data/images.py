@@ -11,6 +11,7 @@ import contextlib
 import ctypes
 import io
 import os
+import stat
 import sys
 import threading
 import warnings
@@ -52,7 +53,7 @@ def load_image(path: str | Path, *, upright: bool = False) -> np.ndarray:
     """
     flags = cv2.IMREAD_COLOR_RGB | (0 if upright else cv2.IMREAD_IGNORE_ORIENTATION)
     with _errors_named(path, "image"), quiet_decoders():
-        content = Path(path).read_bytes()
+        content = _content(path)
         if content.startswith(_JPEG) and not content.endswith(_END):
             content = _with_end(content)
         image = None if content.startswith(_TIFF) else _opencv(content, flags)
@@ -67,6 +68,12 @@ def _errors_named(path: str | Path, what: str) -> Iterator[None]:
         raise DataError(f"{path}: the {what} cannot be opened ({error.strerror})") from None
     except _Unreadable as reason:
         raise DataError(f"{path}: the {what} cannot be decoded ({reason})") from None
+
+
+def _content(path: str | Path) -> bytes:
+    if not stat.S_ISREG(os.stat(path).st_mode):  # to open a pipe would wait for its writer
+        raise OSError(0, "not a regular file")
+    return Path(path).read_bytes()
 
 
 def _opencv(content: bytes, flags: int) -> np.ndarray | None:
@@ -133,7 +140,7 @@ def decode_mask(path: str | Path) -> np.ndarray:
     2 or 4 bits, which decoders stretch, and a palette of ids.
     """
     with _errors_named(path, "mask"), quiet_decoders():
-        content = Path(path).read_bytes()
+        content = _content(path)
         if not content.startswith(_PNG) or len(content) < 33:
             raise _Unreadable("not a PNG; use the data set's own")
         depth, colors = content[24:26]  # of the header, which comes first
