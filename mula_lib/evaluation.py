@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import copy
-import itertools
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-from torch import nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 from tqdm.auto import tqdm
 
 from mula_lib.anatomy import Anatomy
@@ -24,7 +20,7 @@ from mula_lib.metrics.people import Matches, match_people, reference_lengths
 from mula_lib.metrics.pose import pckh_hits
 from mula_lib.models.network import Network
 
-__all__ = ["CrowdEvaluation", "Evaluation", "evaluate", "fold_batch_norm", "load_evaluation"]
+__all__ = ["CrowdEvaluation", "Evaluation", "evaluate", "load_evaluation"]
 
 
 def evaluate(
@@ -40,7 +36,8 @@ def evaluate(
         raise DataError(f"{split.root}: no image in the {split.split} split to test with")
     records = split.records
     batches = [records[start : start + testing.batch] for start in range(0, len(records), testing.batch)]
-    model = fold_batch_norm(model)
+    was_training = model.training
+    model.eval()
     confusions, predictions = [], []
     with ThreadPoolExecutor(1) as reader:  # the next batch is read while the network computes this one
         reading = [reader.submit(_read_batch, batch, split.split, anatomy) for batch in batches[:1]]
@@ -50,6 +47,7 @@ def evaluate(
             for prediction, truth in zip(predict(model, images, crop, testing, anatomy), truths, strict=True):
                 confusions.append(_confusion(prediction, truth, len(anatomy.parts)))
                 predictions.append(prediction)
+    model.train(was_training)
     names, confusions = tuple(record.name for record in records), np.stack(confusions)
     if anatomy.crowds:
         matches = tuple(_matches(*each, anatomy) for each in zip(predictions, records, strict=True))
@@ -59,18 +57,6 @@ def evaluate(
         return Evaluation(names, confusions, np.full(truth.shape[:2], np.nan))
     predicted = np.stack([prediction.joints for prediction in predictions])
     return Evaluation(names, confusions, pckh_hits(predicted, truth, anatomy))
-
-
-def fold_batch_norm(model: Network) -> Network:
-    """A copy of ``model`` in evaluation mode, without the normalizations that a convolution before them can do."""
-    model = copy.deepcopy(model).eval()
-    for block in model.modules():
-        if isinstance(block, nn.Sequential):
-            for first, second in itertools.pairwise(list(block._modules)):
-                if isinstance(block._modules[first], nn.Conv2d) and type(block._modules[second]) is nn.BatchNorm2d:
-                    fused = fuse_conv_bn_eval(block._modules[first], block._modules[second])
-                    block._modules.update({first: fused, second: nn.Identity()})
-    return model
 
 
 def _confusion(prediction: Prediction, truth: np.ndarray, classes: int) -> np.ndarray:

@@ -10,17 +10,18 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from workbook.profiles import SMOKE
 
 from mula_lib import inference
 from mula_lib.anatomy import LIP
 from mula_lib.data.augment import fit_affine, warp_image
 from mula_lib.data.images import load_image, load_mask
-from mula_lib.evaluation import Evaluation, evaluate, fold_batch_norm
+from mula_lib.evaluation import Evaluation, evaluate
 from mula_lib.files import CheckpointError, ConfigError, DataError
 from mula_lib.inference import CropMaps, Testing, decode, predict, predict_maps
 from mula_lib.metrics.pose import pckh_hits
 from mula_lib.models.network import StageOutput, build_model
-from workbook.experiments import SMOKE, find_experiment
+from workbook.experiments import find_experiment
 
 
 class ColourReader(torch.nn.Module):
@@ -70,15 +71,6 @@ def test_the_mask_is_the_arg_max_at_the_photos_own_pixels():
     assert (prediction.mask == image).all()
 
 
-def test_scales_agree_on_a_smooth_scene():
-    photo = np.full((60, 80, 3), 12 * 5, np.uint8)
-    photo[:, 40:] = 12 * 9
-    for scales in ((1.0,), (0.8, 1.0, 1.25)):
-        mask = predict(ColourReader(), [photo], 64, Testing(scales=scales, mirror=False), LIP)[0].mask
-        assert (mask[4:-4, 4:36] == 5).all()  # beyond, the padding of the crop mixes in
-        assert (mask[4:-4, 44:-4] == 9).all()
-
-
 def test_the_mirror_image_is_averaged_with_its_sides_swapped_back():
     """Against two forwards by hand: of the photo, and of the mirrored photo with channels and columns put back."""
     config = build_model_config()
@@ -115,43 +107,8 @@ def assert_nearly_equal(actual, expected, tolerance):
     assert (actual - expected).abs().mean() <= tolerance * expected.abs().mean()
 
 
-def test_a_batch_predicts_what_its_photos_predict_alone():
-    model = build_model(build_model_config(), 0).eval()
-    rng = np.random.default_rng(3)
-    photos = [rng.integers(0, 256, size, dtype=np.uint8) for size in ((40, 64, 3), (70, 30, 3), (64, 64, 3))]
-    together = predict(model, photos, 64, Testing(), LIP)
-    for photo, prediction in zip(photos, together, strict=True):
-        alone = predict(model, [photo], 64, Testing(), LIP)[0]
-        assert (alone.mask == prediction.mask).mean() > 0.999
-        np.testing.assert_allclose(alone.joints, prediction.joints, atol=1e-3)
-
-
 def build_model_config():
     return find_experiment("HG-1s-1u-MuLA").model_config(SMOKE, LIP)
-
-
-@pytest.mark.parametrize("scales", [(0.8,), (1.0,), (0.8, 1.0), (0.7, 1.0, 1.3)])
-def test_every_scale_finds_the_joints_and_parts_in_the_same_place(scales):
-    """Sixteen flat patches, each with one joint's green value and one part's red value."""
-    photo = np.zeros((96, 96, 3), np.uint8)
-    centres = []
-    for j in range(16):
-        row, column = divmod(j, 4)
-        photo[24 * row + 4 : 24 * row + 20, 24 * column + 4 : 24 * column + 20] = (12 * (j + 1), 15 * (j + 1), 0)
-        centres.append((24 * column + 11.5, 24 * row + 11.5))
-    prediction = predict(ColourReader(), [photo], 96, Testing(scales=scales, mirror=False), LIP)[0]
-    inside = np.abs(prediction.joints - centres)
-    assert inside.max() <= 8  # anywhere on the patch: a flat patch has no single peak
-    for j, (x, y) in enumerate(centres):
-        assert prediction.mask[int(y), int(x)] == j + 1
-
-
-def test_a_scale_above_one_does_not_shift_a_peak():
-    photo = np.zeros((96, 96, 3), np.uint8)
-    photo[30:36, 60:66, 1] = 15  # the right ankle's value
-    for scales in ((1.0,), (0.8, 1.0, 1.25)):
-        x, y = predict(ColourReader(), [photo], 96, Testing(scales=scales, mirror=False), LIP)[0].joints[0]
-        assert (x, y) == pytest.approx((62.5, 32.5), abs=2.1)
 
 
 @pytest.mark.parametrize("scales", [(1.0,), (0.8, 1.0, 1.25)])
@@ -259,22 +216,3 @@ def test_an_evaluation_survives_its_file(source, tmp_path):
         (tmp_path / "evaluation.npz").write_bytes(damaged)
         with pytest.raises(CheckpointError, match=r"evaluation\.npz: not the counts of a test .*delete it"):
             Evaluation.load(tmp_path / "evaluation.npz")
-
-
-@pytest.mark.parametrize("row", ["HG-2s-1u-MuLA", "VGG16-FCN-MuLA", "PSN-style", "JPPNet", "Adversarial hourglass"])
-def test_folded_batch_normalization_changes_no_prediction(row):
-    model = build_model(find_experiment(row).model_config(SMOKE, LIP), 0)
-    with torch.no_grad():
-        for module in model.modules():
-            if isinstance(module, torch.nn.BatchNorm2d):  # as after training
-                for values, low in ((module.weight, 0.5), (module.running_var, 0.5), (module.running_mean, -1)):
-                    values.uniform_(low, 1.5)
-    folded = fold_batch_norm(model)
-    assert model.training
-    images = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
-    with torch.inference_mode():
-        for one, other in zip(model.eval()(images)[-1], folded(images)[-1], strict=True):
-            if one is not None:
-                torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4 * float(one.abs().max()))
-    norms = [sum(type(each) is torch.nn.BatchNorm2d for each in each.modules()) for each in (model, folded)]
-    assert norms[1] <= norms[0] / 2 or norms[0] == 0

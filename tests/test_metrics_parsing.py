@@ -63,14 +63,6 @@ def test_matrices_of_parts_add_up_to_the_matrix_of_the_whole(pair):
     np.testing.assert_array_equal(sum(parts), confusion_matrix(prediction, truth, CLASSES))
 
 
-@given(masks)
-def test_a_perfect_prediction_scores_100(pair):
-    truth = pair[1]
-    prediction = np.where(truth == 255, 0, truth)
-    for score in parsing_scores(confusion_matrix(prediction, truth, CLASSES)).values():
-        assert score == 100 or (truth == 255).all()
-
-
 def test_a_case_worked_by_hand():
     truth = np.array([[0, 0, 0, 1], [1, 1, 2, 255]])
     prediction = np.array([[0, 0, 1, 1], [1, 2, 2, 0]])
@@ -97,11 +89,6 @@ def test_nothing_annotated_is_nan_not_0(pixels):
     assert np.isnan(class_iou(confusion)).all()
 
 
-def test_swapping_left_and_right_costs_iou_although_the_outline_is_right():
-    truth = np.array([1] * 10 + [2] * 10)
-    assert parsing_scores(confusion_matrix(3 - truth, truth, CLASSES))["mIoU"] == 0
-
-
 def test_shapes_that_differ_are_refused():
     with pytest.raises(ValueError, match=r"\(2, 3\).*\(3, 2\)"):
         confusion_matrix(np.zeros((2, 3), int), np.zeros((3, 2), int), CLASSES)
@@ -117,11 +104,6 @@ def test_predictions_out_of_range_are_refused(stray):
 def test_annotations_out_of_range_are_refused(stray):
     with pytest.raises(ValueError, match=r"truth has ids .*there are 4 classes"):
         confusion_matrix(np.array([0, 0]), np.array([0, stray]), CLASSES)
-
-
-def test_logits_in_place_of_ids_are_refused():
-    with pytest.raises(ValueError, match="prediction of type float64"):
-        confusion_matrix(np.zeros(3), np.zeros(3, int), CLASSES)
 
 
 def test_small_integer_types_do_not_overflow():

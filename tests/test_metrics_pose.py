@@ -65,6 +65,7 @@ def test_hits_and_scores_equal_the_naive_loops(seed, missing, threshold):
     truth = people(6, head=rng.uniform(1, 40), seed=seed)
     predicted = truth + rng.normal(0, 10, truth.shape)
     truth[rng.random((6, N)) < missing] = np.nan
+    truth[rng.random((6, N, 2)) < missing / 20] = np.nan  # only one coordinate
     predicted[rng.random((6, N)) < missing / 4] = np.nan
     hits = pckh_hits(predicted, truth, LIP, threshold=threshold)
     np.testing.assert_array_equal(hits, loop_hits(predicted, truth, threshold))
@@ -82,14 +83,6 @@ def test_the_reference_is_the_whole_head_length_without_mpiis_factor():
     assert (pckh_hits(moved(truth, 4), truth, LIP) == 1).all()  # 0.6 × 10 × 0.5 = 3 would miss
 
 
-def test_the_head_is_measured_on_the_truth_not_on_the_prediction():
-    truth = people(3, head=10)
-    predicted = moved(truth, 4)
-    predicted[:, TOP] = predicted[:, NECK]
-    hits = pckh_hits(predicted, truth, LIP)
-    assert (np.delete(hits, TOP, axis=1) == 1).all()
-
-
 @pytest.mark.parametrize("missing", [TOP, NECK])
 def test_an_image_without_a_head_is_dropped_whole(missing):
     truth = people(2)
@@ -99,15 +92,6 @@ def test_an_image_without_a_head_is_dropped_whole(missing):
     assert (hits[1] == 1).all()
 
 
-@pytest.mark.parametrize("coordinates", [[0], [1], [0, 1]])
-def test_a_missing_joint_takes_no_part_even_if_only_one_coordinate_is_missing(coordinates):
-    truth = people(1)
-    truth[0, 4, coordinates] = np.nan
-    hits = pckh_hits(people(1), truth, LIP)
-    assert np.isnan(hits[0, 4])
-    assert (np.delete(hits[0], 4) == 1).all()
-
-
 def test_a_prediction_of_nan_is_a_miss():
     truth = people(1)
     predicted = truth.copy()
@@ -115,6 +99,13 @@ def test_a_prediction_of_nan_is_a_miss():
     hits = pckh_hits(predicted, truth, LIP)
     assert hits[0, 4] == 0
     assert hits.sum() == N - 1
+
+
+def test_a_negative_coordinate_is_taken_as_it_is_and_not_as_pixel_1():
+    truth, predicted = people(1, head=10), people(1, head=10)
+    truth[0, 4], predicted[0, 4] = (1, 50), (-5, 50)  # 6 pixels apart, where 5 would hit
+    truth[0, 5], predicted[0, 5] = (1, 50), (-3, 50)
+    assert pckh_hits(predicted, truth, LIP)[0, 4:6].tolist() == [0, 1]
 
 
 def test_with_a_head_of_no_length_only_an_exact_prediction_hits():
@@ -147,23 +138,11 @@ def test_a_column_is_the_mean_of_its_joints_and_the_average_pools_joints():
     assert math.isnan(scores["Head"])
 
 
-def test_pelvis_and_thorax_stay_out_of_the_average():
-    hits = np.ones((3, N))
-    hits[:, [LIP.joint("pelvis"), LIP.joint("thorax")]] = 0
-    assert pckh(hits, LIP)["PCK"] == 100
-
-
 def test_the_upper_body_is_the_neck_head_and_arms():
     assert [LIP.joint(name) for name in UPPER_BODY] == list(range(8, 16))
     hits = np.zeros((3, N))
     hits[:, 8:16] = 1
     assert pckh(hits, LIP)["U.Body"] == 100
-
-
-def test_a_column_of_which_one_side_was_never_annotated_is_the_other_sides():
-    hits = np.full((2, N), np.nan)
-    hits[:, LIP.joint("left_wrist")] = [1, 0]
-    assert pckh(hits, LIP)["Wri."] == 50
 
 
 def test_nobody_annotated_gives_nan_in_every_column_without_a_warning():

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -11,7 +9,7 @@ from hypothesis import strategies as st
 
 from mula_lib.anatomy import PASCAL
 from mula_lib.data.targets import heatmap_sigma
-from mula_lib.grouping import FEWEST, ORDER, SEED, Candidates, find_candidates, partition
+from mula_lib.grouping import FEWEST, Candidates, find_candidates, partition
 from workbook.figures import Picture
 from workbook.inspection import perfect_candidates
 
@@ -168,8 +166,3 @@ def test_candidates_carry_the_offset_at_their_pixel():
     offsets = np.stack([np.full((64, 64), 7.0), np.full((64, 64), -3.0)])[None].astype(np.float32)
     found = find_candidates(bump[None], offsets)
     assert found.embedding[0] == pytest.approx((37, 17), abs=0.02)
-
-
-def test_order_names_every_joint_once():
-    kinds = list(itertools.chain([SEED], ORDER))
-    assert sorted(kinds) == sorted({name.split("_")[-1] for name in PASCAL.joints})
