@@ -10,7 +10,6 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from workbook.profiles import SMOKE
 
 from mula_lib import inference
 from mula_lib.anatomy import LIP
@@ -21,7 +20,7 @@ from mula_lib.files import CheckpointError, ConfigError, DataError
 from mula_lib.inference import CropMaps, Testing, decode, predict, predict_maps
 from mula_lib.metrics.pose import pckh_hits
 from mula_lib.models.network import StageOutput, build_model
-from workbook.experiments import find_experiment
+from workbook.experiments import SMOKE, find_experiment
 
 
 class ColourReader(torch.nn.Module):
