@@ -70,27 +70,6 @@ def test_the_mask_is_the_arg_max_at_the_photos_own_pixels():
     assert (prediction.mask == image).all()
 
 
-def test_the_mirror_image_is_averaged_with_its_sides_swapped_back():
-    """Against two forwards by hand: of the photo, and of the mirrored photo with channels and columns put back."""
-    config = build_model_config()
-    model = build_model(config, 0).eval()
-    photo = np.random.default_rng(1).integers(0, 256, (64, 64, 3), dtype=np.uint8)
-    maps = predict_maps(model, [photo], 64, Testing(), LIP)
-    with torch.inference_mode():
-        batch = torch.from_numpy(photo.transpose(2, 0, 1).copy())[None]
-        plain, mirrored = model(batch)[-1], model(batch.flip(3))[-1]
-
-        def up(x):
-            return F.interpolate(x, size=(64, 64), mode="bilinear", align_corners=False)
-
-        joints = (up(plain.pose) + up(mirrored.pose).flip(3)[:, LIP.joint_mirror.tolist()]) / 2
-        parts = (
-            up(plain.parsing).softmax(1) + up(mirrored.parsing).softmax(1).flip(3)[:, LIP.part_mirror.tolist()]
-        ) / 2
-    assert_nearly_equal(maps.joints, joints, 1e-4)
-    assert_nearly_equal(maps.parts, parts, 1e-4)
-
-
 def test_a_mirrored_photo_gives_the_mirrored_answer():
     model = build_model(build_model_config(), 0).eval()
     photo = np.random.default_rng(2).integers(0, 256, (64, 48, 3), dtype=np.uint8)
@@ -211,7 +190,6 @@ def test_an_evaluation_survives_its_file(source, tmp_path):
     content = (tmp_path / "evaluation.npz").read_bytes()
     each.save(tmp_path / "evaluation.npz")
     assert (tmp_path / "evaluation.npz").read_bytes() == content  # so that git sees no change where there is none
-    for damaged in (content[: len(content) // 2], content.replace(b"cells", b"wells"), b""):
-        (tmp_path / "evaluation.npz").write_bytes(damaged)
-        with pytest.raises(CheckpointError, match=r"evaluation\.npz: not the counts of a test .*delete it"):
-            Evaluation.load(tmp_path / "evaluation.npz")
+    (tmp_path / "evaluation.npz").write_bytes(content[: len(content) // 2])
+    with pytest.raises(CheckpointError, match=r"evaluation\.npz: not the counts of a test .*delete it"):
+        Evaluation.load(tmp_path / "evaluation.npz")

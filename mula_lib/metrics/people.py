@@ -74,14 +74,11 @@ def match_people(
     over the person's annotated joints. Each prediction keeps the person it fits best; each person then takes the best
     of the predictions that kept it, if any joint matches at all (of equals the first). A joint of an assigned
     prediction is right if it matches; one that is unannotated on that person is wrong, and so is every joint of an
-    unassigned prediction. Raises ``ValueError`` if the shapes do not belong together.
+    unassigned prediction.
     """
     predicted, truth = np.asarray(predicted, np.float64), np.asarray(truth, np.float64)
     headed = np.ones(len(truth), bool) if headed is None else headed
-    shapes = [np.shape(each) for each in (predicted, scores, truth, lengths, headed)]
-    q, m, n = len(predicted), len(truth), truth.shape[1] if truth.ndim == 3 else 0
-    if shapes != (wanted := [(q, n, 2), (q, n), (m, n, 2), (m,), (m,)]):
-        raise ValueError(f"predicted, scores, truth, lengths and headed of shapes {shapes}, expected {wanted}")
+    q, m = len(predicted), len(truth)
     apart = predicted[:, None] - truth[None]
     matches = np.hypot(apart[..., 0], apart[..., 1]) <= NEAR * np.reshape(lengths, (m, 1))  # (Q, M, N); nan is False
     annotated = ~np.isnan(truth).any(axis=2)  # (M, N)
@@ -114,17 +111,13 @@ def average_precision(scores: np.ndarray, right: np.ndarray, annotated: int) -> 
 
     ``scores`` (K,) and ``right`` (K,) bool of all predictions; ``annotated`` is what there was to be found. Equal
     scores are one point of the curve, so that the order in which images are read decides nothing. nan if nothing was
-    annotated. Raises ``ValueError`` if scores and labels are not of one length, or a score is nan.
+    annotated.
     """
-    scores = np.asarray(scores, np.float64)
-    if scores.shape != np.shape(right) or np.isnan(scores).any():
-        raise ValueError(f"scores of shape {scores.shape}, labels {np.shape(right)}: one number for each label")
     if annotated == 0:
         return float("nan")
     order = np.argsort(-scores, kind="stable")
-    scores = scores[order]
     found = np.cumsum(right[order])
-    last = np.append(scores[1:] != scores[:-1], True)[: len(scores)]  # the last of each run of equal scores
+    last = np.append(np.diff(scores[order]) != 0, True)[: len(scores)]  # the last of each run of equal scores
     recall = found[last] / annotated
     precision = found[last] / (np.flatnonzero(last) + 1)
     envelope = np.maximum.accumulate(precision[::-1])[::-1]
