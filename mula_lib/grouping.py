@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -15,9 +16,7 @@ SMOOTHING = 3.0  # σ in pixels at a crop of 256
 THRESHOLD = 0.1  # of the smoothed map; lower maxima are no candidates
 REACH = 0.8  # clusters farther apart than this share of a person's size (below) are not joined
 FEWEST = 4  # joints of a person
-SEED = "neck"
 ORDER = ("forehead", "shoulder", "hip", "elbow", "knee", "wrist", "ankle")  # of joining seeded people; heads may seed
-_TINY = 1e-12
 
 
 @dataclass(frozen=True)
@@ -66,7 +65,7 @@ def _fraction(smooth: np.ndarray, rows: np.ndarray, columns: np.ndarray, axis: i
     step = ((place > 0) & (place < size - 1)).astype(int)
     down, right = (step, 0) if axis == 0 else (0, step)
     low, middle, high = (
-        np.log(np.maximum(smooth[rows + side * down, columns + side * right], _TINY)) for side in (-1, 0, 1)
+        np.log(np.maximum(smooth[rows + side * down, columns + side * right], 1e-12)) for side in (-1, 0, 1)
     )
     bend = low - 2 * middle + high
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -74,8 +73,7 @@ def _fraction(smooth: np.ndarray, rows: np.ndarray, columns: np.ndarray, axis: i
     return np.clip(fraction, -0.5, 0.5)
 
 
-@dataclass(frozen=True)
-class People:
+class People(NamedTuple):
     """Q people of one image."""
 
     joints: np.ndarray  # (Q, N, 2) float32, (column, row); nan where a person lacks the joint
@@ -127,7 +125,7 @@ def _people(cluster: np.ndarray, candidates: Candidates, anatomy: Anatomy) -> li
     if len(np.unique(types)) == len(types):
         return [cluster.tolist()]
     of_type = {name: cluster[types == index].tolist() for index, name in enumerate(anatomy.joints)}
-    people = [[one] for one in of_type[SEED]]
+    people = [[one] for one in of_type["neck"]]
     for kind in ORDER:
         for name in (each for each in anatomy.joints if each.split("_")[-1] == kind):
             left = _join(people, of_type[name], candidates.embedding)

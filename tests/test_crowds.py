@@ -186,9 +186,8 @@ def test_people_are_found_in_the_photos_own_pixels():
 
 @pytest.fixture(scope="module")
 def crowd_profile():
-    recipe = replace(SMOKE.crowds.recipe, epochs=1)
-    size = replace(SMOKE.crowds, recipe=recipe)
-    return replace(SMOKE, name="tiny", hourglass_width=8, watch=2, crowds=size).for_crowds()
+    recipe = replace(SMOKE.recipe, epochs=1)
+    return replace(SMOKE.for_crowds(), name="tiny", hourglass_width=8, watch=2, recipe=recipe)
 
 
 def test_a_run_with_several_people_trains_tests_and_is_read_again(crowds, crowd_profile, tmp_path):

@@ -58,7 +58,7 @@ def reference_lengths(truth: np.ndarray, boxes: np.ndarray, anatomy: Anatomy) ->
 
 
 def match_people(
-    predicted: np.ndarray, scores: np.ndarray, truth: np.ndarray, lengths: np.ndarray, headed: np.ndarray | None = None
+    predicted: np.ndarray, scores: np.ndarray, truth: np.ndarray, lengths: np.ndarray, headed: np.ndarray
 ) -> Matches:
     """Assign the predicted people of one image to the annotated ones and mark every predicted joint right or wrong.
 
@@ -68,7 +68,7 @@ def match_people(
         truth: (M, N, 2) joints of M annotated people, nan where unannotated, in the same pixels.
         lengths: (M,) their reference lengths, from :func:`reference_lengths` or, for MPII, 0.6 of the diagonal of
             each head's box.
-        headed: (M,) bool, who takes part in the variant of annotated heads; everybody by default.
+        headed: (M,) bool, who takes part in the variant of annotated heads.
 
     A joint matches if it lies within half the reference length. The fit of a prediction and a person is their matches
     over the person's annotated joints. Each prediction keeps the person it fits best; each person then takes the best
@@ -77,7 +77,6 @@ def match_people(
     unassigned prediction.
     """
     predicted, truth = np.asarray(predicted, np.float64), np.asarray(truth, np.float64)
-    headed = np.ones(len(truth), bool) if headed is None else headed
     q, m = len(predicted), len(truth)
     apart = predicted[:, None] - truth[None]
     matches = np.hypot(apart[..., 0], apart[..., 1]) <= NEAR * np.reshape(lengths, (m, 1))  # (Q, M, N); nan is False
@@ -85,7 +84,7 @@ def match_people(
     has = ~np.isnan(predicted).any(axis=2)  # (Q, N)
     right = np.zeros_like(has)
     counts = np.ones(q, bool)
-    if q and m:
+    if m:
         fit = matches.sum(axis=2) / np.maximum(annotated.sum(axis=1), 1)  # (Q, M)
         best = fit.argmax(axis=1)
         best_fit = fit[np.arange(q), best]
@@ -102,7 +101,7 @@ def match_people(
         right=right[who, which],
         headed=counts[who],
         annotated=annotated.sum(axis=0),
-        annotated_headed=annotated[np.asarray(headed, bool)].sum(axis=0),
+        annotated_headed=annotated[headed].sum(axis=0),
     )
 
 
@@ -131,12 +130,10 @@ def people_scores(matches: Sequence[Matches], anatomy: Anatomy) -> dict[str, flo
     that nobody annotated (nan) are left out of every mean.
     """
     joint, score, right, headed = (
-        np.concatenate([getattr(each, name) for each in matches] or [np.zeros(0)])
-        for name in ("joint", "score", "right", "headed")
+        np.concatenate([getattr(each, name) for each in matches]) for name in ("joint", "score", "right", "headed")
     )
-    none = np.zeros(len(anatomy.joints), int)
     annotated, annotated_headed = (
-        sum((getattr(each, name) for each in matches), none) for name in ("annotated", "annotated_headed")
+        sum(getattr(each, name) for each in matches) for name in ("annotated", "annotated_headed")
     )
 
     def of_joints(takes_part: np.ndarray, there: np.ndarray) -> np.ndarray:
@@ -148,5 +145,5 @@ def people_scores(matches: Sequence[Matches], anatomy: Anatomy) -> dict[str, flo
         column: mean_of_known(everybody[[anatomy.joint(name) for name in names]]) for column, names in anatomy.columns
     }
     scores["mAP"] = mean_of_known(everybody)
-    scores[ANNOTATED_HEADS] = mean_of_known(of_joints(headed.astype(bool), annotated_headed))
+    scores[ANNOTATED_HEADS] = mean_of_known(of_joints(headed, annotated_headed))
     return scores

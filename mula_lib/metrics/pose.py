@@ -33,13 +33,9 @@ def pckh_hits(
     ``predicted`` and ``truth`` are (M, N, 2) in the same pixels, matched by image; nan in the truth is a missing
     joint, nan in a prediction a miss. A hit lies at most ``threshold`` head lengths from the truth. Missing joints
     and all joints of an image without an annotated head take no part. Where head top and upper neck coincide the
-    length is zero, and only an exact prediction hits. Raises ``ValueError`` if the shapes are not (M, N, 2) with the
-    anatomy's N.
+    length is zero, and only an exact prediction hits.
     """
     predicted, truth = np.asarray(predicted, dtype=np.float64), np.asarray(truth, dtype=np.float64)
-    joints = len(anatomy.joints)
-    if predicted.shape != truth.shape or truth.ndim != 3 or truth.shape[1:] != (joints, 2):
-        raise ValueError(f"predicted {predicted.shape} and truth {truth.shape}: both must be (images, {joints}, 2)")
     top, neck = (truth[:, anatomy.joint(name)] for name in HEAD)
     head_length = np.hypot(*(top - neck).T)  # (M,), nan without a head; hypot neither overflows nor vanishes
     distance = np.hypot(*np.moveaxis(predicted - truth, -1, 0))  # (M, N)
