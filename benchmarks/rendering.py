@@ -14,7 +14,7 @@ from benchmarks.timing import Row, compare
 from rendered_people import PeopleConfig, render_dataset
 from rendered_people.assets import load_assets
 
-CONFIG = PeopleConfig(train=200, val=0)
+CONFIG = PeopleConfig(train=100, val=0)
 
 
 def render(base: Path, numbers: count, workers: int | None) -> None:

@@ -17,6 +17,7 @@ from mula_lib.inference import Testing
 from mula_lib.kernels.device import arithmetic
 from mula_lib.models.network import build_model
 from mula_lib.training import Job, Recipe, fit
+from workbook.datasets import open_source
 from workbook.experiments import SMOKE, find_experiment
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device, and none is available")
@@ -28,8 +29,8 @@ def samples(source):
     return TrainingSamples(source.train, 64, Augmentation(), source.anatomy, 0)
 
 
-def network(row="HG-2s-1u-MuLA"):
-    return build_model(find_experiment(row).model_config(SMOKE, LIP), 0)
+def network(row="HG-2s-1u-MuLA", anatomy=LIP):
+    return build_model(find_experiment(row).model_config(SMOKE, anatomy), 0)
 
 
 @pytest.mark.parametrize("row", ["HG-2s-1u-MuLA", "VGG16-FCN-MuLA"])
@@ -46,10 +47,13 @@ def test_a_step_has_the_loss_and_gradient_of_the_cpu(samples, row, monkeypatch):
     assert found[1] == pytest.approx(found[0], rel=1e-3)
 
 
-def test_a_step_does_not_wait_for_the_device(samples):
+@pytest.mark.parametrize("data", ["fixture", "crowd-fixture"])
+def test_a_step_does_not_wait_for_the_device(data):
+    source = open_source(data)
+    samples = TrainingSamples(source.train, 64, Augmentation(), source.anatomy, 0)
     batch = torch.utils.data.default_collate([samples[0, index] for index in range(8)])
     batch = {name: value.cuda() for name, value in batch.items()}
-    model = network().to("cuda", memory_format=torch.channels_last).train()
+    model = network(anatomy=source.anatomy).to("cuda", memory_format=torch.channels_last).train()
     objective, optimizer = training.Objective(model, RECIPE), training.make_optimizer(model, RECIPE)
     training.update(objective, optimizer, batch, RECIPE)  # the first one compiles and allocates
     torch.cuda.set_sync_debug_mode("error")
