@@ -1,24 +1,37 @@
-"""All benchmarks, one after the other: ``python -m benchmarks`` (a quarter of an hour on two quiet cores)."""
+"""Speed against baselines: ``python -m benchmarks [NAME …]`` (all of it: about ten minutes on two quiet cores).
+
+A run of all benchmarks writes ``results.csv``: ratios, which can be compared between machines as seconds cannot.
+"""
 
 from __future__ import annotations
 
-import subprocess
-import sys
+import argparse
+from importlib import import_module
+from pathlib import Path
 
-from workbook.datasets import REPOSITORY
+import cv2
+import pandas as pd
+import torch
 
-ALL = (
-    "dynamic_convolution",
-    "training_step",
-    "growth",
-    "input_pipeline",
-    "evaluation",
-    "crowds",
-    "rendering",
-    "start_up",
-)
+from mula_lib.files import write_text
+
+ALL = ("dynamic_convolution", "training_step", "input_pipeline", "evaluation", "rendering")
+
+
+def main() -> None:
+    """Run the benchmarks that are asked for."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__.splitlines()[0])
+    parser.add_argument("names", nargs="*", choices=[*ALL, []], metavar="NAME", help=f"{', '.join(ALL)}; default: all")
+    names = parser.parse_args().names or ALL
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    rows = []
+    for name in names:
+        print(f"\n{name}", flush=True)
+        rows += import_module(f"benchmarks.{name}").run()
+    if set(names) == set(ALL):
+        write_text(Path(__file__).parent / "results.csv", pd.DataFrame(rows).to_csv(index=False))
+
 
 if __name__ == "__main__":
-    for name in ALL:
-        print(f"\n{name}", flush=True)
-        subprocess.run([sys.executable, "-m", f"benchmarks.{name}"], check=True, cwd=REPOSITORY)
+    main()

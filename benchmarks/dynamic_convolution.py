@@ -1,28 +1,23 @@
 """The dynamic depthwise convolution ⊗c, forward and backward, against the ways one could write it in PyTorch.
 
-    python -m benchmarks.dynamic_convolution [--threads N]
-
 The yardstick is a *static* depthwise convolution of the same size: the same arithmetic with one kernel per channel, for
 which the library has code of its own.
 """
 
 from __future__ import annotations
 
-import argparse
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks.timing import compare, publish
+from benchmarks.timing import Row, compare
 from mula_lib.kernels import channels_last, depthwise
 from mula_lib.kernels.device import keep_freed_memory
 
-PLAIN = "one grouped convolution"
-CASES = {  # batch, channels, side, kernel: the paper's, and both trunks of the demo profile
-    "paper: 8×256×64×64, 7×7": (8, 256, 64, 7),
-    "demo HG: 24×64×24×24, 7×7": (24, 64, 24, 7),
-    "demo VGG: 24×64×12×12, 3×3": (24, 64, 12, 3),
+CASES = {  # batch, channels, side, kernel: of the paper's hourglass, the study's and the demo's
+    "paper: 2×256×64×64, 7×7": (2, 256, 64, 7),
+    "study: 24×64×24×24, 7×7": (24, 64, 24, 7),
+    "demo: 12×32×24×24, 3×3": (12, 32, 24, 3),
 }
 
 
@@ -52,29 +47,20 @@ def ways_of(batch: int, channels: int, side: int, size: int) -> dict:
     static = torch.randn(channels, 1, size, size, generator=generator).requires_grad_()
     upstream = channels_last(torch.randn(batch, channels, side, side, generator=generator))
 
-    def run(way, weights: Tensor):
+    def both(way, weights: Tensor):
         return lambda: torch.autograd.grad(way(features, weights), (features, weights), upstream)
 
     return {
-        PLAIN: run(depthwise.reference, kernels),
-        "loop over samples": run(by_sample, kernels),
-        "shift, multiply, add": run(by_shift, kernels),
-        "compiled loops (mula_lib)": run(depthwise.dynamic_depthwise, kernels),
-        "static depthwise": run(lambda x, k: F.conv2d(x, k, padding=size // 2, groups=channels), static),
+        "one grouped convolution": both(depthwise.reference, kernels),
+        "loop over samples": both(by_sample, kernels),
+        "shift, multiply, add": both(by_shift, kernels),
+        "compiled loops (mula_lib)": both(depthwise.dynamic_depthwise, kernels),
+        "static depthwise": both(lambda x, k: F.conv2d(x, k, padding=size // 2, groups=channels), static),
     }
 
 
-def main() -> None:
-    """Measure every case and publish it."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--threads", type=int, default=1)
-    threads = parser.parse_args().threads
-    torch.set_num_threads(threads)
+def run() -> list[Row]:
+    """Measure every case."""
     keep_freed_memory()
-    for case, sizes in CASES.items():
-        label = case if threads == 1 else f"{case}, {threads} threads"
-        publish(compare("dynamic convolution", label, ways_of(*sizes), plain=PLAIN, items=sizes[0], threads=threads))
-
-
-if __name__ == "__main__":
-    main()
+    cases = (compare("dynamic_convolution", case, ways_of(*sizes), items=sizes[0]) for case, sizes in CASES.items())
+    return [row for rows in cases for row in rows]

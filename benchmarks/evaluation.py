@@ -1,6 +1,6 @@
 """Photos a second of full testing on one core: three scales, mirror images, both tasks, scored at the photo's size.
 
-Run: ``python -m benchmarks.evaluation``. The networks are the demo's, untrained, the photos the fixture's.
+The networks are the demo's, untrained, the photos the fixture's.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from benchmarks.timing import compare, publish
+from benchmarks.timing import Row, compare
 from mula_lib.anatomy import LIP
 from mula_lib.data.augment import fit_affine, invert_affine, warp_image
 from mula_lib.data.images import load_image, load_mask
@@ -63,20 +63,14 @@ def _at_photo(maps: torch.Tensor, matrix: np.ndarray, size_wh: tuple[int, int]) 
     return np.stack([cv2.warpAffine(each, back, size_wh, borderMode=cv2.BORDER_REPLICATE) for each in maps[0].numpy()])
 
 
-def main() -> None:
-    """Measure and publish."""
-    torch.set_num_threads(1)
-    cv2.setNumThreads(1)
-    split = open_source("fixture").train
+def run() -> list[Row]:
+    """Measure every network."""
+    split, rows = open_source("fixture").train, []
     for name in NETWORKS:
         model = build_model(find_experiment(name).model_config(DEMO, LIP), 0).eval()
         ways = {
             "photo by photo, view by view": lambda model=model: evaluate_plainly(model, split),
             "batches, both tasks": lambda model=model: evaluate(model, split, CROP, DEMO.testing, LIP),
         }
-        plain = next(iter(ways))
-        publish(compare("evaluation", f"{name}, crop {CROP}", ways, plain=plain, items=len(split), runs=5))
-
-
-if __name__ == "__main__":
-    main()
+        rows += compare("evaluation", f"{name}, crop {CROP}", ways, items=len(split), runs=5)
+    return rows

@@ -1,6 +1,6 @@
 """Samples a second on one core: from LIP's files to training tensors at crop 256, augmentation and targets included.
 
-Run: ``python -m benchmarks.input_pipeline``. The tree is made for the occasion: the fixture's people at LIP's size
+The tree is made for the occasion: the fixture's people at LIP's size
 with a grain that brings the JPEGs to LIP's 20 to 30 kB.
 """
 
@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from torch.utils.data import default_collate
 
-from benchmarks.timing import compare, publish
+from benchmarks.timing import Row, compare
 from mula_lib.anatomy import IGNORE, LIP
 from mula_lib.data.augment import PAD_VALUE, Augmentation, draw
 from mula_lib.data.images import load_image, load_mask
@@ -106,10 +106,8 @@ def plain_heatmaps(joints: np.ndarray) -> np.ndarray:
     return maps
 
 
-def main() -> None:
-    """Measure and publish: one batch of each way a call, collated as the data loader does."""
-    torch.set_num_threads(1)
-    cv2.setNumThreads(1)
+def run() -> list[Row]:
+    """Measure: one batch of each way a call, collated as the data loader does."""
     with tempfile.TemporaryDirectory() as folder:
         split = write_tree(Path(folder))
         grid = (CROP // STRIDE, CROP // STRIDE)
@@ -124,9 +122,4 @@ def main() -> None:
 
         kilobytes = np.mean([record.image.stat().st_size for record in split.records]) / 1000
         ways = {"four steps, floats": plain, "one affine, bytes": ours}
-        case = f"JPEGs of {kilobytes:.0f} kB"
-        publish(compare("input_pipeline", case, ways, plain="four steps, floats", items=BATCH, runs=15))
-
-
-if __name__ == "__main__":
-    main()
+        return compare("input_pipeline", f"JPEGs of {kilobytes:.0f} kB", ways, items=BATCH, runs=15)

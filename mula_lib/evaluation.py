@@ -1,9 +1,13 @@
-"""Evaluate a network on a split."""
+"""Evaluate a network on a split: counts of every image, small enough to be committed, from which all scores follow."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import io
+import zipfile
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
 
 import numpy as np
 from tqdm.auto import tqdm
@@ -12,15 +16,12 @@ from mula_lib.anatomy import Anatomy
 from mula_lib.data.images import load_image, load_mask
 from mula_lib.data.lip import LipRecord, LipSplit
 from mula_lib.data.pascal import PascalRecord, PascalSplit
-from mula_lib.files import DataError
+from mula_lib.files import CheckpointError, DataError, atomic_path, read_arrays
 from mula_lib.inference import Prediction, Testing, predict
-from mula_lib.metrics.counts import CrowdEvaluation, Evaluation, load_evaluation
-from mula_lib.metrics.parsing import confusion_matrix
-from mula_lib.metrics.people import Matches, match_people, reference_lengths
-from mula_lib.metrics.pose import pckh_hits
+from mula_lib.metrics.parsing import confusion_matrix, parsing_scores
+from mula_lib.metrics.people import Matches, match_people, people_scores, reference_lengths
+from mula_lib.metrics.pose import pckh, pckh_hits
 from mula_lib.models.network import Network
-
-__all__ = ["CrowdEvaluation", "Evaluation", "evaluate", "load_evaluation"]
 
 
 def evaluate(
@@ -34,45 +35,41 @@ def evaluate(
     """
     if not split.records:
         raise DataError(f"{split.root}: no image in the {split.split} split to test with")
-    records = split.records
-    batches = [records[start : start + testing.batch] for start in range(0, len(records), testing.batch)]
+    batches = [split.records[start : start + testing.batch] for start in range(0, len(split), testing.batch)]
     was_training = model.training
     model.eval()
-    confusions, predictions = [], []
+    counted = []
     with ThreadPoolExecutor(1) as reader:  # the next batch is read while the network computes this one
-        reading = [reader.submit(_read_batch, batch, split.split, anatomy) for batch in batches[:1]]
-        for number in tqdm(range(len(batches)), desc=progress, disable=progress is None, leave=False):
-            images, truths = reading.pop().result()
-            reading += [reader.submit(_read_batch, batch, split.split, anatomy) for batch in batches[number + 1 :][:1]]
-            for prediction, truth in zip(predict(model, images, crop, testing, anatomy), truths, strict=True):
-                confusions.append(_confusion(prediction, truth, len(anatomy.parts)))
-                predictions.append(prediction)
+        reading = reader.submit(_read_batch, batches[0], split.split, anatomy)
+        bar = tqdm(batches, desc=progress, disable=progress is None, leave=False)
+        for batch, following in zip(bar, [*batches[1:], ()], strict=True):
+            images, masks = reading.result()
+            reading = reader.submit(_read_batch, following, split.split, anatomy)
+            found = zip(predict(model, images, crop, testing, anatomy), masks, batch, strict=True)
+            counted += [_count(*each, anatomy) for each in found]
     model.train(was_training)
-    names, confusions = tuple(record.name for record in records), np.stack(confusions)
+    confusions, poses = zip(*counted, strict=True)
+    names, confusions = tuple(record.name for record in split.records), np.stack(confusions)
     if anatomy.crowds:
-        matches = tuple(_matches(*each, anatomy) for each in zip(predictions, records, strict=True))
-        return CrowdEvaluation(names, confusions, matches)
-    truth = np.stack([record.joints for record in records])
-    if predictions[0].joints is None:
-        return Evaluation(names, confusions, np.full(truth.shape[:2], np.nan))
-    predicted = np.stack([prediction.joints for prediction in predictions])
-    return Evaluation(names, confusions, pckh_hits(predicted, truth, anatomy))
+        return CrowdEvaluation(names, confusions, poses)
+    return Evaluation(names, confusions, np.stack(poses))
 
 
-def _confusion(prediction: Prediction, truth: np.ndarray, classes: int) -> np.ndarray:
-    """Counts of one image; no pixel counts where the network has no parsing, so that its scores are nan."""
-    if prediction.mask is None:
-        return np.zeros((classes, classes), np.int64)
-    return confusion_matrix(prediction.mask, truth, classes)
-
-
-def _matches(prediction: Prediction, record: PascalRecord, anatomy: Anatomy) -> Matches:
-    """Matches of one image; where the network has no pose, as if nobody was annotated: its scores are nan."""
-    if prediction.joints is None:
-        nobody = np.empty((0, len(anatomy.joints), 2))
-        return match_people(nobody, nobody[..., 0], nobody, np.empty(0))
-    lengths, headed = reference_lengths(record.joints, record.boxes, anatomy)
-    return match_people(prediction.joints, prediction.scores, record.joints, lengths, headed)
+def _count(
+    prediction: Prediction, mask: np.ndarray, record: LipRecord | PascalRecord, anatomy: Anatomy
+) -> tuple[np.ndarray, np.ndarray | Matches]:
+    """Confusion matrix, and hits or matches, of one image; empty, so that scores are nan, of a task not predicted."""
+    confusion = np.zeros((len(anatomy.parts),) * 2, np.int64)
+    if prediction.mask is not None:
+        confusion = confusion_matrix(prediction.mask, mask, len(anatomy.parts))
+    truth, joints, scores = record.joints, prediction.joints, prediction.scores
+    if joints is None:
+        truth = joints = np.full_like(truth, np.nan)
+        scores = joints[..., 0]
+    if not anatomy.crowds:
+        return confusion, pckh_hits(joints[None], truth[None], anatomy)[0]
+    lengths, headed = reference_lengths(truth, record.boxes, anatomy)
+    return confusion, match_people(joints, scores, truth, lengths, headed)
 
 
 def _read_batch(
@@ -88,3 +85,110 @@ def _read_batch(
         if masks[-1].shape != images[-1].shape[:2]:
             raise DataError(f"{record.mask}: its size differs from that of {record.image}; unzip both again")
     return images, masks
+
+
+@dataclass(frozen=True)
+class _Counts:
+    """What is counted of M images, whatever their number of people."""
+
+    names: tuple[str, ...]  # M stems
+    confusions: np.ndarray  # (M, P, P) int64
+
+    def only(self, index: int) -> _Counts:
+        """The counts of one image."""
+        return replace(self, **{each.name: getattr(self, each.name)[index : index + 1] for each in fields(self)})
+
+
+@dataclass(frozen=True)
+class Evaluation(_Counts):
+    """Counts of M images of one person; scores are of any subset, so that runs can be compared image by image."""
+
+    hits: np.ndarray  # (M, N) float64: 1 a hit, 0 a miss, nan where a joint takes no part
+
+    def scores(self, anatomy: Anatomy) -> dict[str, float]:
+        """PCK and its columns, mIoU, PixelAcc, MeanAcc, in percent, over all M images."""
+        return {**pckh(self.hits, anatomy), **parsing_scores(self.confusions.sum(axis=0))}
+
+    def save(self, path: Path) -> None:
+        """Write everything as a small ``.npz``, atomically; 500 images take about 20 kB."""
+        hits = {"hits": np.packbits(self.hits == 1), "unknown": np.packbits(np.isnan(self.hits))}
+        _write(path, {**_packed(self.names, self.confusions), **hits, "joints": np.uint8(self.hits.shape[1])})
+
+    @classmethod
+    def load(cls, path: Path) -> Evaluation:
+        """Read what :meth:`save` wrote; CheckpointError for any other file."""
+        arrays, names, confusions = _read(path)
+        count = len(names) * int(arrays["joints"])
+        hits, unknown = (np.unpackbits(arrays[name], count=count) for name in ("hits", "unknown"))
+        return cls(names, confusions, np.where(unknown, np.nan, hits).reshape(len(names), -1))
+
+
+@dataclass(frozen=True)
+class CrowdEvaluation(_Counts):
+    """Counts of M images of several people; scores are of any subset."""
+
+    matches: tuple[Matches, ...]  # M
+
+    def scores(self, anatomy: Anatomy) -> dict[str, float]:
+        """mAP in both variants, the joints' columns, mIoU, PixelAcc and MeanAcc, in percent, over all M images."""
+        return {**people_scores(self.matches, anatomy), **parsing_scores(self.confusions.sum(axis=0))}
+
+    def save(self, path: Path) -> None:
+        """Write everything as a small ``.npz``, atomically."""
+        columns = {each.name: np.concatenate([getattr(m, each.name) for m in self.matches]) for each in fields(Matches)}
+        columns |= {name: np.packbits(columns[name]) for name in ("right", "headed")}
+        columns |= {name: columns[name].astype(np.uint8) for name in ("joint", "annotated", "annotated_headed")}
+        score = columns["score"].astype("<f4")  # as networks predict them; planes of bytes compress better
+        columns["score"] = score.view(np.uint8).reshape(-1, 4).T
+        found = np.array([len(each.joint) for each in self.matches], np.uint16)
+        _write(path, {**_packed(self.names, self.confusions), **columns, "found": found})
+
+    @classmethod
+    def load(cls, path: Path) -> CrowdEvaluation:
+        """Read what :meth:`save` wrote; CheckpointError for any other file."""
+        arrays, names, confusions = _read(path)
+        found = arrays["found"].astype(int)
+        cuts, images = found.cumsum()[:-1], len(names)
+        score = np.ascontiguousarray(arrays["score"].T).view("<f4").ravel().astype(np.float64)
+        bits = {name: np.unpackbits(arrays[name], count=found.sum()).astype(bool) for name in ("right", "headed")}
+        found = {"joint": arrays["joint"].astype(np.int16), "score": score, **bits}
+        found = {name: np.split(values, cuts) for name, values in found.items()}
+        found |= {name: arrays[name].reshape(images, -1).astype(int) for name in ("annotated", "annotated_headed")}
+        rows = zip(*found.values(), strict=True)
+        return cls(names, confusions, tuple(Matches(**dict(zip(found, row, strict=True))) for row in rows))
+
+
+def load_evaluation(path: Path, anatomy: Anatomy) -> Evaluation | CrowdEvaluation:
+    """Read what the evaluation of a network for ``anatomy`` wrote."""
+    return CrowdEvaluation.load(path) if anatomy.crowds else Evaluation.load(path)
+
+
+def _packed(names: Sequence[str], confusions: np.ndarray) -> dict[str, np.ndarray]:
+    """Few of an image's P² cells are not zero: which, as bits, and their counts in planes of bytes, cell by cell."""
+    cells = confusions.reshape(len(names), -1).T
+    counts = cells[cells > 0].astype("<u4")
+    planes = counts.view(np.uint8).reshape(-1, 4).T
+    return {
+        "names": np.frombuffer("\n".join(names).encode(), np.uint8),
+        "classes": np.uint8(confusions.shape[1]),
+        "cells": np.packbits(cells > 0),
+        "counts": planes[: 4 if planes[2:].any() else 2],
+    }
+
+
+def _write(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """An ``.npz`` compressed by LZMA, a third smaller than NumPy's own; the same bytes for the same arrays."""
+    with atomic_path(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_LZMA) as file:
+        for name, array in arrays.items():
+            np.save(content := io.BytesIO(), array, allow_pickle=False)
+            file.writestr(zipfile.ZipInfo(f"{name}.npy"), content.getvalue(), zipfile.ZIP_LZMA)
+
+
+def _read(path: Path) -> tuple[dict[str, np.ndarray], tuple[str, ...], np.ndarray]:
+    """All arrays of a file, and the names and confusions among them."""
+    fix = "delete it and the metrics.json beside it: the network is tested again"
+    arrays = read_arrays(path, "the counts of a test", fix=fix, error=CheckpointError)
+    names, classes = tuple(arrays["names"].tobytes().decode().split("\n")), int(arrays["classes"])
+    cells = np.unpackbits(arrays["cells"], count=len(names) * classes**2).astype(np.int64)
+    cells[cells > 0] = sum(plane.astype(np.int64) << 8 * place for place, plane in enumerate(arrays["counts"]))
+    return arrays, names, cells.reshape(classes, classes, len(names)).transpose(2, 0, 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -15,9 +16,7 @@ SMOOTHING = 3.0  # σ in pixels at a crop of 256
 THRESHOLD = 0.1  # of the smoothed map; lower maxima are no candidates
 REACH = 0.8  # clusters farther apart than this share of a person's size (below) are not joined
 FEWEST = 4  # joints of a person
-SEED = "neck"
 ORDER = ("forehead", "shoulder", "hip", "elbow", "knee", "wrist", "ankle")  # of joining seeded people; heads may seed
-_TINY = 1e-12
 
 
 @dataclass(frozen=True)
@@ -33,13 +32,12 @@ class Candidates:
         return len(self.joint)
 
 
-def find_candidates(maps: np.ndarray, offsets: np.ndarray, *, threshold: float = THRESHOLD) -> Candidates:
+def find_candidates(maps: np.ndarray, offsets: np.ndarray) -> Candidates:
     """Local maxima of each map, to a fraction of a pixel.
 
     Args:
         maps: (N, h, w) float32 confidence on the crop's own pixels.
         offsets: (N, 2, h, w) float32, from each pixel to the person's centroid, x and y in pixels.
-        threshold: what a smoothed maximum must exceed.
 
     A plateau of equal values is one maximum. The fraction is that of the parabola through the logarithms of a maximum
     and its neighbours, in each direction, which is exact for a Gaussian. nan is nowhere a maximum.
@@ -50,32 +48,15 @@ def find_candidates(maps: np.ndarray, offsets: np.ndarray, *, threshold: float =
         raw = np.nan_to_num(raw.astype(np.float32, copy=False))
         smooth = cv2.GaussianBlur(raw, (0, 0), sigma)
         highest = cv2.dilate(smooth, np.ones((3, 3), np.uint8))  # OpenCV's border never wins
-        rows, columns = _one_of_each_plateau((smooth >= highest) & (smooth > threshold))
-        if not len(rows):
-            continue
+        maxima = ((smooth >= highest) & (smooth > THRESHOLD)).astype(np.uint8)
+        middles = cv2.connectedComponentsWithStats(maxima, connectivity=8)[3][1:]  # without the background's
+        columns, rows = np.ceil(middles - 0.5).astype(int).T
         order = np.argsort(-smooth[rows, columns], kind="stable")
         rows, columns = rows[order], columns[order]
         place = np.stack([columns + _fraction(smooth, rows, columns, 1), rows + _fraction(smooth, rows, columns, 0)], 1)
         embedding = place + offset[:, rows, columns].T
         found.append((np.full(len(rows), index), place, embedding, raw[rows, columns]))
-    if not found:
-        return Candidates(np.zeros(0, int), np.zeros((0, 2)), np.zeros((0, 2)), np.zeros(0, np.float32))
     return Candidates(*(np.concatenate(each) for each in zip(*found, strict=True)))
-
-
-def _one_of_each_plateau(maxima: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Rows and columns of one pixel, the one nearest to the middle, of each connected region of ``maxima``."""
-    rows, columns = np.nonzero(maxima)
-    if len(rows) < 2:
-        return rows, columns
-    count, labels, _, middles = cv2.connectedComponentsWithStats(maxima.astype(np.uint8), connectivity=8)
-    if count - 1 == len(rows):
-        return rows, columns
-    label = labels[rows, columns]
-    apart = np.hypot(columns - middles[label, 0], rows - middles[label, 1])
-    order = np.lexsort((apart, label))
-    first = order[np.append(True, np.diff(label[order]) != 0)]
-    return rows[first], columns[first]
 
 
 def _fraction(smooth: np.ndarray, rows: np.ndarray, columns: np.ndarray, axis: int) -> np.ndarray:
@@ -84,7 +65,7 @@ def _fraction(smooth: np.ndarray, rows: np.ndarray, columns: np.ndarray, axis: i
     step = ((place > 0) & (place < size - 1)).astype(int)
     down, right = (step, 0) if axis == 0 else (0, step)
     low, middle, high = (
-        np.log(np.maximum(smooth[rows + side * down, columns + side * right], _TINY)) for side in (-1, 0, 1)
+        np.log(np.maximum(smooth[rows + side * down, columns + side * right], 1e-12)) for side in (-1, 0, 1)
     )
     bend = low - 2 * middle + high
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -92,8 +73,7 @@ def _fraction(smooth: np.ndarray, rows: np.ndarray, columns: np.ndarray, axis: i
     return np.clip(fraction, -0.5, 0.5)
 
 
-@dataclass(frozen=True)
-class People:
+class People(NamedTuple):
     """Q people of one image."""
 
     joints: np.ndarray  # (Q, N, 2) float32, (column, row); nan where a person lacks the joint
@@ -145,7 +125,7 @@ def _people(cluster: np.ndarray, candidates: Candidates, anatomy: Anatomy) -> li
     if len(np.unique(types)) == len(types):
         return [cluster.tolist()]
     of_type = {name: cluster[types == index].tolist() for index, name in enumerate(anatomy.joints)}
-    people = [[one] for one in of_type[SEED]]
+    people = [[one] for one in of_type["neck"]]
     for kind in ORDER:
         for name in (each for each in anatomy.joints if each.split("_")[-1] == kind):
             left = _join(people, of_type[name], candidates.embedding)

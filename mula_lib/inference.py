@@ -18,7 +18,7 @@ from mula_lib.files import ConfigError
 from mula_lib.grouping import SMOOTHING, Candidates, find_candidates, partition
 from mula_lib.models.network import Network, StageOutput
 
-PORTION = {"cpu": 2**18, "other": 2**22}  # pixels of crops that a network is given at once
+PORTION = {"cpu": 2**18, "cuda": 2**22}  # pixels of crops that a network is given at once
 
 
 @dataclass(frozen=True)
@@ -70,8 +70,7 @@ def predict_maps(
     ``stage`` is the one to read, by default the last.
     """
     # In portions, because a network's activations are many times its input; and outside a cache it is slower.
-    portion = PORTION.get(next(model.parameters()).device.type, PORTION["other"])
-    portion = max(1, portion // (crop**2 * (1 + testing.mirror)))
+    portion = max(1, PORTION[next(model.parameters()).device.type] // (crop**2 * (1 + testing.mirror)))
     starts = range(0, len(images), portion)
     found = [_averaged(model, images[start : start + portion], crop, testing, anatomy, stage) for start in starts]
     return CropMaps(**{name: torch.cat([each[name] for each in found]) for name in found[0]})
@@ -114,16 +113,14 @@ def _averaged(
 def _turned_back(output: StageOutput, anatomy: Anatomy) -> list[StageOutput]:
     """The first half of a batch, and the second one mirrored back, sides swapped."""
     first, second = ([each if each is None else each.chunk(2)[half] for each in output] for half in (0, 1))
-    parsing, pose, offsets = (each if each is None else each.flip(3) for each in second)
-    parts, joints = anatomy.part_mirror.tolist(), anatomy.joint_mirror.tolist()
-    if parsing is not None:
-        parsing = parsing[:, parts]
-    if pose is not None:
-        pose = pose[:, joints]
-    if offsets is not None:
-        across, down = offsets.chunk(2, dim=1)
-        offsets = torch.cat([-across[:, joints], down[:, joints]], dim=1)
-    return [StageOutput(*first), StageOutput(parsing, pose, offsets)]
+    joints = anatomy.joint_mirror
+    orders = (anatomy.part_mirror, joints, np.append(joints, len(joints) + joints))  # offsets: x of all, then y
+    turned = [
+        each if each is None else each.flip(3)[:, order.tolist()] for each, order in zip(second, orders, strict=True)
+    ]
+    if turned[2] is not None:
+        turned[2][:, : len(joints)].neg_()
+    return [StageOutput(*first), StageOutput(*turned)]
 
 
 def _unscaling(crop: int, scale: float, maps: Tensor, *, align_corners: bool = False) -> tuple[slice, Tensor]:
@@ -159,12 +156,10 @@ def decode(maps: CropMaps, sizes_wh: Sequence[tuple[int, int]], anatomy: Anatomy
     matrices = [fit_affine(size, crop) for size in sizes_wh]
     masks = [None] * len(matrices)
     if maps.parts is not None:
-        views = zip(maps.parts, matrices, sizes_wh, strict=True)
-        masks = [_arg_max(_sample_at_photo(*view)) for view in views]
+        masks = [_arg_max(_sample_at_photo(*each)) for each in zip(maps.parts, matrices, sizes_wh, strict=True)]
     found = [(None, None)] * len(matrices)
     if maps.offsets is not None:
-        people = (partition(each, anatomy) for each in crowd_candidates(maps))
-        found = [(each.joints, each.scores) for each in people]
+        found = [partition(each, anatomy) for each in crowd_candidates(maps)]
     elif maps.joints is not None:
         found = [peaks(joints, SMOOTHING * crop / PAPER_CROP) for joints in maps.joints.cpu().numpy()]
     return [

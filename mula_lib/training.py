@@ -28,7 +28,7 @@ from mula_lib.models.network import Network
 PAPER_EPOCHS = 250
 PAPER_DROPS = (150, 170, 200, 230)  # Sec. 4.1: the epochs at which the learning rate halves
 EXPLODED = 100.0  # times the lowest mean loss of an epoch so far: no training comes back from there
-_bar_line: int | None = None  # of the terminal, for this process's progress bars
+bar_line: int | None = None  # of the terminal, for this process's progress bars, below those of others
 
 
 @dataclass(frozen=True)
@@ -167,7 +167,7 @@ def fit(model: Network, samples: TrainingSamples, recipe: Recipe, job: Job) -> H
     steps, done = len(batches), len(history.log)
     bar = tqdm(
         total=recipe.epochs * steps, initial=done * steps, desc=job.title, unit="step", disable=not first,
-        position=_bar_line, mininterval=0.5 if sys.stderr.isatty() else 30, maxinterval=60,  # a log grows by each line
+        position=bar_line, mininterval=0.5 if sys.stderr.isatty() else 30, maxinterval=60,  # a log grows by each line
     )  # fmt: skip
     with training_on(device), torch.random.fork_rng(), bar:  # dropout's draws touch no generator outside
         for epoch in range(done, recipe.epochs):
@@ -200,12 +200,6 @@ def fit(model: Network, samples: TrainingSamples, recipe: Recipe, job: Job) -> H
     return history
 
 
-def show_bars_on_line(line: int) -> None:
-    """Show this process's progress bars on that line of the terminal, below those of other processes."""
-    global _bar_line
-    _bar_line = line
-
-
 def _what_diverged(loss: float, log: list[dict], model: Network) -> str | None:
     """In words, or None; the same in all processes. An epoch's last update shows in no loss, only in the weights."""
     if not math.isfinite(loss) or (log and loss > EXPLODED * min(line["loss"] for line in log)):
@@ -225,11 +219,8 @@ def _restore(job: Job, model: Network, optimizer: torch.optim.Optimizer) -> Hist
     """Put everything into the state that ``last.ckpt`` holds."""
     path = job.folder / "last.ckpt"
     state = load_checkpoint(path)
-    if state.get("fingerprint") != job.fingerprint:
+    if state["fingerprint"] != job.fingerprint:
         raise CheckpointError(f"{path}: belongs to a run of another configuration or data set; move the folder away")
-    try:
-        model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        return History(list(state["log"]), float(state["seconds"]))
-    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-        raise CheckpointError(f"{path}: not a checkpoint of this run; delete it: the run starts over") from error
+    model.load_state_dict(state["model"])
+    optimizer.load_state_dict(state["optimizer"])
+    return History(state["log"], state["seconds"])

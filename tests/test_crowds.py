@@ -15,9 +15,9 @@ import torch
 from mula_lib.anatomy import PASCAL
 from mula_lib.data.images import load_image, load_mask
 from mula_lib.evaluation import CrowdEvaluation, evaluate
-from mula_lib.inference import CropMaps, decode, predict, predict_maps
-from mula_lib.models.network import StageOutput, build_model
-from rendered_people import CrowdConfig, PeopleConfig, fingerprint, part_frequencies, render_dataset
+from mula_lib.inference import CropMaps, decode, predict_maps
+from mula_lib.models.network import StageOutput
+from rendered_people import CrowdConfig, fingerprint, part_frequencies, render_dataset
 from workbook.datasets import FIXTURES, open_source
 from workbook.experiments import SMOKE, Testing, find_experiment
 from workbook.runs import Run
@@ -80,11 +80,6 @@ def test_a_rendered_tree_is_the_same_whoever_renders_it_and_goes_on_after_an_int
     render_dataset(again, SMALL, workers=1, progress=False)
     assert tree_bytes(again) == tree_bytes(small_crowds)
     assert people.stat().st_mtime_ns == before  # what was whole was kept
-
-
-def test_crowds_and_single_people_of_the_same_numbers_are_different_data_sets():
-    numbers = {"train": 4, "val": 2, "size": 64, "seed": 5}
-    assert fingerprint(CrowdConfig(**numbers)) != fingerprint(PeopleConfig(**numbers))
 
 
 def test_visible_joints_lie_on_the_parts_that_they_belong_to(crowds):
@@ -191,9 +186,8 @@ def test_people_are_found_in_the_photos_own_pixels():
 
 @pytest.fixture(scope="module")
 def crowd_profile():
-    recipe = replace(SMOKE.crowds.recipe, epochs=1)
-    size = replace(SMOKE.crowds, recipe=recipe)
-    return replace(SMOKE, name="tiny", hourglass_width=8, watch=2, crowds=size).for_crowds()
+    recipe = replace(SMOKE.recipe, epochs=1)
+    return replace(SMOKE.for_crowds(), name="tiny", hourglass_width=8, watch=2, recipe=recipe)
 
 
 def test_a_run_with_several_people_trains_tests_and_is_read_again(crowds, crowd_profile, tmp_path):
@@ -222,9 +216,3 @@ def test_an_evaluation_is_stored_whole(crowds, tmp_path):
     first = found.only(0)
     assert first.names == found.names[:1]
     assert len(first.matches) == 1
-
-
-def test_a_photo_of_nobody_gives_nobody(crowds, crowd_profile):
-    model = build_model(find_experiment("HG-0s-1u-MuLA").model_config(crowd_profile, PASCAL), 0).eval()
-    (prediction,) = predict(model, [np.full((50, 80, 3), 128, np.uint8)], 64, Testing(), PASCAL)
-    assert prediction.joints.shape == (0, 14, 2)

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from dataclasses import replace
 
 import numpy as np
@@ -21,7 +17,7 @@ from mula_lib.inference import Testing
 from mula_lib.kernels.device import arithmetic
 from mula_lib.models.network import build_model
 from mula_lib.training import Job, Recipe, fit
-from workbook.datasets import REPOSITORY
+from workbook.datasets import open_source
 from workbook.experiments import SMOKE, find_experiment
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device, and none is available")
@@ -33,8 +29,8 @@ def samples(source):
     return TrainingSamples(source.train, 64, Augmentation(), source.anatomy, 0)
 
 
-def network(row="HG-2s-1u-MuLA"):
-    return build_model(find_experiment(row).model_config(SMOKE, LIP), 0)
+def network(row="HG-2s-1u-MuLA", anatomy=LIP):
+    return build_model(find_experiment(row).model_config(SMOKE, anatomy), 0)
 
 
 @pytest.mark.parametrize("row", ["HG-2s-1u-MuLA", "VGG16-FCN-MuLA"])
@@ -51,10 +47,13 @@ def test_a_step_has_the_loss_and_gradient_of_the_cpu(samples, row, monkeypatch):
     assert found[1] == pytest.approx(found[0], rel=1e-3)
 
 
-def test_a_step_does_not_wait_for_the_device(samples):
+@pytest.mark.parametrize("data", ["fixture", "crowd-fixture"])
+def test_a_step_does_not_wait_for_the_device(data):
+    source = open_source(data)
+    samples = TrainingSamples(source.train, 64, Augmentation(), source.anatomy, 0)
     batch = torch.utils.data.default_collate([samples[0, index] for index in range(8)])
     batch = {name: value.cuda() for name, value in batch.items()}
-    model = network().to("cuda", memory_format=torch.channels_last).train()
+    model = network(anatomy=source.anatomy).to("cuda", memory_format=torch.channels_last).train()
     objective, optimizer = training.Objective(model, RECIPE), training.make_optimizer(model, RECIPE)
     training.update(objective, optimizer, batch, RECIPE)  # the first one compiles and allocates
     torch.cuda.set_sync_debug_mode("error")
@@ -85,35 +84,3 @@ def test_a_network_has_the_scores_of_the_cpu(source, samples, tmp_path):
     assert (cpu.hits != gpu.hits)[~np.isnan(cpu.hits)].mean() < 0.05
 
 
-SCRIPT = """
-import sys
-from pathlib import Path
-import torch
-from mula_lib import distributed as processes
-from mula_lib.anatomy import LIP
-from mula_lib.data.augment import Augmentation
-from mula_lib.data.samples import TrainingSamples
-from mula_lib.models.network import build_model
-from mula_lib.training import Job, Recipe, fit
-from workbook.datasets import open_source
-from workbook.experiments import find_experiment
-from workbook.experiments import SMOKE
-with processes.joined():
-    source = open_source("fixture")
-    samples = TrainingSamples(source.train, 64, Augmentation(), source.anatomy, 0)
-    model = build_model(find_experiment("HG-2s-1u-MuLA").model_config(SMOKE, LIP), 0).cuda()
-    fit(model, samples, Recipe(epochs=2, batch=24, learning_rate=3e-4), Job(Path(sys.argv[1]), "x"))
-"""
-
-
-@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA devices, one for each process")
-def test_two_processes_on_two_gpus_follow_the_loss_of_one(tmp_path):
-    losses = []
-    for count in (1, 2):
-        launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}"] if count > 1 else []
-        command = [sys.executable, *launcher, str(tmp_path / "script.py"), str(tmp_path / str(count))]
-        (tmp_path / "script.py").write_text(SCRIPT)
-        subprocess.run(command, env={**os.environ, "PYTHONPATH": str(REPOSITORY)}, check=True, timeout=300)
-        lines = (tmp_path / str(count) / "log.jsonl").read_text().splitlines()
-        losses.append([json.loads(line)["loss"] for line in lines])
-    assert losses[1] == pytest.approx(losses[0], rel=5e-3)

@@ -40,6 +40,11 @@ class ColourReader(torch.nn.Module):
         return [StageOutput(parts, pose)]
 
 
+@pytest.fixture(scope="module")
+def model():
+    return build_model(find_experiment("HG-1s-1u-MuLA").model_config(SMOKE, LIP), 0).eval()
+
+
 @settings(max_examples=30, deadline=None)
 @given(st.integers(20, 90), st.integers(20, 90), st.integers(0, 100))
 def test_joints_are_found_where_they_were_painted_whatever_the_photos_size(width, height, seed):
@@ -70,49 +75,8 @@ def test_the_mask_is_the_arg_max_at_the_photos_own_pixels():
     assert (prediction.mask == image).all()
 
 
-def test_the_mirror_image_is_averaged_with_its_sides_swapped_back():
-    """Against two forwards by hand: of the photo, and of the mirrored photo with channels and columns put back."""
-    config = build_model_config()
-    model = build_model(config, 0).eval()
-    photo = np.random.default_rng(1).integers(0, 256, (64, 64, 3), dtype=np.uint8)
-    maps = predict_maps(model, [photo], 64, Testing(), LIP)
-    with torch.inference_mode():
-        batch = torch.from_numpy(photo.transpose(2, 0, 1).copy())[None]
-        plain, mirrored = model(batch)[-1], model(batch.flip(3))[-1]
-
-        def up(x):
-            return F.interpolate(x, size=(64, 64), mode="bilinear", align_corners=False)
-
-        joints = (up(plain.pose) + up(mirrored.pose).flip(3)[:, LIP.joint_mirror.tolist()]) / 2
-        parts = (
-            up(plain.parsing).softmax(1) + up(mirrored.parsing).softmax(1).flip(3)[:, LIP.part_mirror.tolist()]
-        ) / 2
-    assert_nearly_equal(maps.joints, joints, 1e-4)
-    assert_nearly_equal(maps.parts, parts, 1e-4)
-
-
-def test_a_mirrored_photo_gives_the_mirrored_answer():
-    model = build_model(build_model_config(), 0).eval()
-    photo = np.random.default_rng(2).integers(0, 256, (64, 48, 3), dtype=np.uint8)
-    maps = predict_maps(model, [photo, photo[:, ::-1].copy()], 64, Testing(scales=(0.8, 1.0)), LIP)
-    # OpenCV's interpolation is in fixed point, so a mirrored crop is the crop's mirror image up to a grey level
-    assert_nearly_equal(maps.joints[1], maps.joints[0].flip(2)[LIP.joint_mirror.tolist()], 0.02)
-    assert_nearly_equal(maps.parts[1], maps.parts[0].flip(2)[LIP.part_mirror.tolist()], 0.02)
-    unswapped = maps.joints[0].flip(2)
-    assert (maps.joints[1] - unswapped).abs().mean() > 0.1 * unswapped.abs().mean()
-
-
-def assert_nearly_equal(actual, expected, tolerance):
-    assert (actual - expected).abs().mean() <= tolerance * expected.abs().mean()
-
-
-def build_model_config():
-    return find_experiment("HG-1s-1u-MuLA").model_config(SMOKE, LIP)
-
-
 @pytest.mark.parametrize("scales", [(1.0,), (0.8, 1.0, 1.25)])
-def test_the_averaged_maps_are_those_of_separate_forwards_sampled_point_by_point(scales):
-    model = build_model(build_model_config(), 0).eval()
+def test_the_averaged_maps_are_those_of_separate_forwards_sampled_point_by_point(model, scales):
     photo = np.random.default_rng(4).integers(0, 256, (50, 64, 3), dtype=np.uint8)
     maps = predict_maps(model, [photo], 64, Testing(scales=scales), LIP)
     parts = joints = count = 0
@@ -140,8 +104,7 @@ def test_the_averaged_maps_are_those_of_separate_forwards_sampled_point_by_point
     torch.testing.assert_close(maps.joints, joints / count, rtol=1e-3, atol=1e-4)
 
 
-def test_the_size_of_the_portions_changes_nothing(monkeypatch):
-    model = build_model(build_model_config(), 0).eval()
+def test_the_size_of_the_portions_changes_nothing(model, monkeypatch):
     photos = list(np.random.default_rng(5).integers(0, 256, (5, 64, 40, 3), dtype=np.uint8))
     whole = predict_maps(model, photos, 64, Testing(scales=(0.8, 1.0)), LIP)
     monkeypatch.setitem(inference.PORTION, "cpu", 2 * 2 * 64**2)  # two photos and their mirror images
@@ -166,8 +129,7 @@ def test_scales_that_never_show_the_whole_photo_are_refused(scales):
         Testing(scales=scales)
 
 
-def test_evaluation_counts_every_annotated_pixel_once(source):
-    model = build_model(build_model_config(), 0).eval()
+def test_evaluation_counts_every_annotated_pixel_once(model, source):
     result = evaluate(model, source.val, 64, Testing(batch=5), LIP)
     pixels = [load_mask(record.mask).size for record in source.val.records]
     assert result.confusions.sum(axis=(1, 2)).tolist() == pixels
@@ -175,8 +137,7 @@ def test_evaluation_counts_every_annotated_pixel_once(source):
     assert result.hits.shape == (len(source.val), 16)
 
 
-def test_batches_and_single_photos_score_the_same(source):
-    model = build_model(build_model_config(), 0).eval()
+def test_batches_and_single_photos_score_the_same(model, source):
     testing = Testing(scales=(0.8, 1.0, 1.25))
     together = evaluate(model, source.val, 64, testing, LIP)
     hits, confusions = [], []
@@ -190,15 +151,13 @@ def test_batches_and_single_photos_score_the_same(source):
     assert together.scores(LIP) == pytest.approx(alone.scores(LIP), abs=0.01, nan_ok=True)
 
 
-def test_a_split_without_masks_cannot_be_scored(source):
-    model = build_model(build_model_config(), 0).eval()
+def test_a_split_without_masks_cannot_be_scored(model, source):
     records = tuple(replace(record, mask=None) if i == 3 else record for i, record in enumerate(source.val.records))
     with pytest.raises(DataError, match=rf"{records[3].name}\.jpg: no mask to score against; the val split"):
         evaluate(model, replace(source.val, records=records), 64, Testing(batch=2), LIP)
 
 
-def test_an_evaluation_survives_its_file(source, tmp_path):
-    model = build_model(build_model_config(), 0).eval()
+def test_an_evaluation_survives_its_file(model, source, tmp_path):
     result = evaluate(model, replace(source.val, records=source.val.records[:3]), 64, Testing(mirror=False), LIP)
     result.hits[0, 3] = np.nan
     result.confusions[1, 2, 3] = 2**20  # of a large photo
@@ -211,7 +170,6 @@ def test_an_evaluation_survives_its_file(source, tmp_path):
     content = (tmp_path / "evaluation.npz").read_bytes()
     each.save(tmp_path / "evaluation.npz")
     assert (tmp_path / "evaluation.npz").read_bytes() == content  # so that git sees no change where there is none
-    for damaged in (content[: len(content) // 2], content.replace(b"cells", b"wells"), b""):
-        (tmp_path / "evaluation.npz").write_bytes(damaged)
-        with pytest.raises(CheckpointError, match=r"evaluation\.npz: not the counts of a test .*delete it"):
-            Evaluation.load(tmp_path / "evaluation.npz")
+    (tmp_path / "evaluation.npz").write_bytes(content[: len(content) // 2])
+    with pytest.raises(CheckpointError, match=r"evaluation\.npz: not the counts of a test .*delete it"):
+        Evaluation.load(tmp_path / "evaluation.npz")

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mula_lib.anatomy import LIP
-from mula_lib.metrics.pose import UPPER_BODY, pckh, pckh_hits
+from mula_lib.metrics.pose import pckh, pckh_hits
 
 N = len(LIP.joints)
 TOP, NECK = LIP.joint("head_top"), LIP.joint("upper_neck")
@@ -78,11 +78,6 @@ def test_a_hit_is_at_most_half_a_head_away(distance, hit):
     assert (pckh_hits(moved(truth, distance), truth, LIP) == hit).all()
 
 
-def test_the_reference_is_the_whole_head_length_without_mpiis_factor():
-    truth = people(3, head=10)
-    assert (pckh_hits(moved(truth, 4), truth, LIP) == 1).all()  # 0.6 × 10 × 0.5 = 3 would miss
-
-
 @pytest.mark.parametrize("missing", [TOP, NECK])
 def test_an_image_without_a_head_is_dropped_whole(missing):
     truth = people(2)
@@ -115,18 +110,6 @@ def test_with_a_head_of_no_length_only_an_exact_prediction_hits():
     assert pckh_hits(predicted, truth, LIP)[0].tolist() == [0] * 5 + [1] * 11
 
 
-@given(scale=st.floats(0.01, 100), turn=st.floats(0, 6.28), seed=st.integers(0, 99))
-@settings(deadline=None)
-def test_hits_do_not_change_when_everything_is_scaled_and_turned(scale, turn, seed):
-    truth = people(4, head=20, seed=seed)
-    # clearly inside or clearly outside the circle of 10 pixels: rounding must not decide
-    distance = np.random.default_rng(seed).choice([3.0, 9.9, 10.1, 30.0], size=truth.shape[:2])
-    predicted = truth + np.stack([distance * 0.6, distance * 0.8], axis=-1)
-    rotation = scale * np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
-    hits = pckh_hits(predicted @ rotation, truth @ rotation, LIP)
-    np.testing.assert_array_equal(hits, distance < 10)
-
-
 def test_a_column_is_the_mean_of_its_joints_and_the_average_pools_joints():
     hits = np.full((4, N), np.nan)
     hits[:, LIP.joint("right_knee")] = [1, 1, 1, 1]  # 100 %
@@ -138,13 +121,6 @@ def test_a_column_is_the_mean_of_its_joints_and_the_average_pools_joints():
     assert math.isnan(scores["Head"])
 
 
-def test_the_upper_body_is_the_neck_head_and_arms():
-    assert [LIP.joint(name) for name in UPPER_BODY] == list(range(8, 16))
-    hits = np.zeros((3, N))
-    hits[:, 8:16] = 1
-    assert pckh(hits, LIP)["U.Body"] == 100
-
-
 def test_nobody_annotated_gives_nan_in_every_column_without_a_warning():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -152,11 +128,3 @@ def test_nobody_annotated_gives_nan_in_every_column_without_a_warning():
         scores = pckh(hits, LIP)
     assert list(scores) == ["Head", "Sho.", "Elb.", "Wri.", "Hip", "Knee", "Ank.", "U.Body", "PCK"]
     assert all(math.isnan(score) for score in scores.values())
-
-
-@pytest.mark.parametrize("shape", [(2, N, 3), (2, N - 1, 2), (N, 2)])
-def test_other_shapes_are_refused(shape):
-    with pytest.raises(ValueError, match=r"both must be \(images, 16, 2\)"):
-        pckh_hits(np.zeros(shape), np.zeros(shape), LIP)
-    with pytest.raises(ValueError, match="both must be"):
-        pckh_hits(np.zeros((1, N, 2)), np.zeros((2, N, 2)), LIP)

@@ -114,4 +114,4 @@ def _start_worker(numbers: multiprocessing.Queue, gpus: Sequence[str]) -> None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpus[number % len(gpus)]
     torch.set_num_threads(1)
     tqdm.set_lock(threading.RLock())  # the usual one belongs to the system and outlives a worker that is terminated
-    training.show_bars_on_line(number)
+    training.bar_line = number

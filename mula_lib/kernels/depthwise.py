@@ -4,7 +4,7 @@ Libraries have depthwise convolutions whose kernels are shared by the batch. Fol
 them fit, at the price of two changes of layout and of one image with thousands of groups. On a CPU, eight channels at a
 time are lifted out of the channels-last tensor into padded planes that stay in the second cache, and each plane is
 convolved there row by row. With 256 channels of 64×64 and 7×7 kernels, forward and backward together take less than
-half the time of PyTorch's *static* depthwise convolution (``python -m benchmarks.dynamic_convolution``). On a GPU with
+half the time of PyTorch's *static* depthwise convolution (``python -m benchmarks dynamic_convolution``). On a GPU with
 Triton the kernels of :mod:`depthwise_triton` run, and the folded convolution everywhere else.
 """
 

@@ -58,7 +58,7 @@ def reference_lengths(truth: np.ndarray, boxes: np.ndarray, anatomy: Anatomy) ->
 
 
 def match_people(
-    predicted: np.ndarray, scores: np.ndarray, truth: np.ndarray, lengths: np.ndarray, headed: np.ndarray | None = None
+    predicted: np.ndarray, scores: np.ndarray, truth: np.ndarray, lengths: np.ndarray, headed: np.ndarray
 ) -> Matches:
     """Assign the predicted people of one image to the annotated ones and mark every predicted joint right or wrong.
 
@@ -68,27 +68,23 @@ def match_people(
         truth: (M, N, 2) joints of M annotated people, nan where unannotated, in the same pixels.
         lengths: (M,) their reference lengths, from :func:`reference_lengths` or, for MPII, 0.6 of the diagonal of
             each head's box.
-        headed: (M,) bool, who takes part in the variant of annotated heads; everybody by default.
+        headed: (M,) bool, who takes part in the variant of annotated heads.
 
     A joint matches if it lies within half the reference length. The fit of a prediction and a person is their matches
     over the person's annotated joints. Each prediction keeps the person it fits best; each person then takes the best
     of the predictions that kept it, if any joint matches at all (of equals the first). A joint of an assigned
     prediction is right if it matches; one that is unannotated on that person is wrong, and so is every joint of an
-    unassigned prediction. Raises ``ValueError`` if the shapes do not belong together.
+    unassigned prediction.
     """
     predicted, truth = np.asarray(predicted, np.float64), np.asarray(truth, np.float64)
-    headed = np.ones(len(truth), bool) if headed is None else headed
-    shapes = [np.shape(each) for each in (predicted, scores, truth, lengths, headed)]
-    q, m, n = len(predicted), len(truth), truth.shape[1] if truth.ndim == 3 else 0
-    if shapes != (wanted := [(q, n, 2), (q, n), (m, n, 2), (m,), (m,)]):
-        raise ValueError(f"predicted, scores, truth, lengths and headed of shapes {shapes}, expected {wanted}")
+    q, m = len(predicted), len(truth)
     apart = predicted[:, None] - truth[None]
     matches = np.hypot(apart[..., 0], apart[..., 1]) <= NEAR * np.reshape(lengths, (m, 1))  # (Q, M, N); nan is False
     annotated = ~np.isnan(truth).any(axis=2)  # (M, N)
     has = ~np.isnan(predicted).any(axis=2)  # (Q, N)
     right = np.zeros_like(has)
     counts = np.ones(q, bool)
-    if q and m:
+    if m:
         fit = matches.sum(axis=2) / np.maximum(annotated.sum(axis=1), 1)  # (Q, M)
         best = fit.argmax(axis=1)
         best_fit = fit[np.arange(q), best]
@@ -105,7 +101,7 @@ def match_people(
         right=right[who, which],
         headed=counts[who],
         annotated=annotated.sum(axis=0),
-        annotated_headed=annotated[np.asarray(headed, bool)].sum(axis=0),
+        annotated_headed=annotated[headed].sum(axis=0),
     )
 
 
@@ -114,17 +110,13 @@ def average_precision(scores: np.ndarray, right: np.ndarray, annotated: int) -> 
 
     ``scores`` (K,) and ``right`` (K,) bool of all predictions; ``annotated`` is what there was to be found. Equal
     scores are one point of the curve, so that the order in which images are read decides nothing. nan if nothing was
-    annotated. Raises ``ValueError`` if scores and labels are not of one length, or a score is nan.
+    annotated.
     """
-    scores = np.asarray(scores, np.float64)
-    if scores.shape != np.shape(right) or np.isnan(scores).any():
-        raise ValueError(f"scores of shape {scores.shape}, labels {np.shape(right)}: one number for each label")
     if annotated == 0:
         return float("nan")
     order = np.argsort(-scores, kind="stable")
-    scores = scores[order]
     found = np.cumsum(right[order])
-    last = np.append(scores[1:] != scores[:-1], True)[: len(scores)]  # the last of each run of equal scores
+    last = np.append(np.diff(scores[order]) != 0, True)[: len(scores)]  # the last of each run of equal scores
     recall = found[last] / annotated
     precision = found[last] / (np.flatnonzero(last) + 1)
     envelope = np.maximum.accumulate(precision[::-1])[::-1]
@@ -138,12 +130,10 @@ def people_scores(matches: Sequence[Matches], anatomy: Anatomy) -> dict[str, flo
     that nobody annotated (nan) are left out of every mean.
     """
     joint, score, right, headed = (
-        np.concatenate([getattr(each, name) for each in matches] or [np.zeros(0)])
-        for name in ("joint", "score", "right", "headed")
+        np.concatenate([getattr(each, name) for each in matches]) for name in ("joint", "score", "right", "headed")
     )
-    none = np.zeros(len(anatomy.joints), int)
     annotated, annotated_headed = (
-        sum((getattr(each, name) for each in matches), none) for name in ("annotated", "annotated_headed")
+        sum(getattr(each, name) for each in matches) for name in ("annotated", "annotated_headed")
     )
 
     def of_joints(takes_part: np.ndarray, there: np.ndarray) -> np.ndarray:
@@ -155,5 +145,5 @@ def people_scores(matches: Sequence[Matches], anatomy: Anatomy) -> dict[str, flo
         column: mean_of_known(everybody[[anatomy.joint(name) for name in names]]) for column, names in anatomy.columns
     }
     scores["mAP"] = mean_of_known(everybody)
-    scores[ANNOTATED_HEADS] = mean_of_known(of_joints(headed.astype(bool), annotated_headed))
+    scores[ANNOTATED_HEADS] = mean_of_known(of_joints(headed, annotated_headed))
     return scores

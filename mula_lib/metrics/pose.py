@@ -15,6 +15,7 @@ from __future__ import annotations
 import numpy as np
 
 from mula_lib.anatomy import Anatomy
+from mula_lib.metrics.parsing import mean_of_known
 
 HEAD = ("head_top", "upper_neck")  # their distance is the reference length
 NOT_IN_AVERAGE = ("pelvis", "thorax")  # left out of the paper's "Avg"
@@ -32,24 +33,15 @@ def pckh_hits(
     ``predicted`` and ``truth`` are (M, N, 2) in the same pixels, matched by image; nan in the truth is a missing
     joint, nan in a prediction a miss. A hit lies at most ``threshold`` head lengths from the truth. Missing joints
     and all joints of an image without an annotated head take no part. Where head top and upper neck coincide the
-    length is zero, and only an exact prediction hits. Raises ``ValueError`` if the shapes are not (M, N, 2) with the
-    anatomy's N.
+    length is zero, and only an exact prediction hits.
     """
     predicted, truth = np.asarray(predicted, dtype=np.float64), np.asarray(truth, dtype=np.float64)
-    joints = len(anatomy.joints)
-    if predicted.shape != truth.shape or truth.ndim != 3 or truth.shape[1:] != (joints, 2):
-        raise ValueError(f"predicted {predicted.shape} and truth {truth.shape}: both must be (images, {joints}, 2)")
     top, neck = (truth[:, anatomy.joint(name)] for name in HEAD)
-    head_length = _length(top - neck)  # (M,), nan without a head
-    distance = _length(predicted - truth)  # (M, N)
+    head_length = np.hypot(*(top - neck).T)  # (M,), nan without a head; hypot neither overflows nor vanishes
+    distance = np.hypot(*np.moveaxis(predicted - truth, -1, 0))  # (M, N)
     hits = (distance <= threshold * head_length[:, None]).astype(np.float64)  # nan compares False: a miss
     takes_part = ~np.isnan(truth).any(axis=2) & ~np.isnan(head_length)[:, None]
     return np.where(takes_part, hits, np.nan)
-
-
-def _length(vectors: np.ndarray) -> np.ndarray:
-    # hypot neither overflows nor vanishes where squares would
-    return np.hypot(vectors[..., 0], vectors[..., 1])
 
 
 def pckh(hits: np.ndarray, anatomy: Anatomy) -> dict[str, float]:
@@ -67,11 +59,9 @@ def pckh(hits: np.ndarray, anatomy: Anatomy) -> dict[str, float]:
         total = all_[chosen].sum()
         return float(100.0 * right[chosen].sum() / total) if total else float("nan")
 
-    def mean_of_rates(names: tuple[str, ...]) -> float:
-        rates = [rate for rate in (pooled((name,)) for name in names) if not np.isnan(rate)]
-        return float(np.mean(rates)) if rates else float("nan")
-
-    scores = {column: mean_of_rates(names) for column, names in anatomy.columns}
+    scores = {
+        column: mean_of_known(np.array([pooled((name,)) for name in names])) for column, names in anatomy.columns
+    }
     scores["U.Body"] = pooled(UPPER_BODY)
     scores["PCK"] = pooled(tuple(name for name in anatomy.joints if name not in NOT_IN_AVERAGE))
     return scores

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from mula_lib.anatomy import LIP
-from mula_lib.checkpoint import load_plain, save_weights
+from mula_lib.checkpoint import load_checkpoint, save_weights
 from mula_lib.files import CheckpointError, MulaError
 from mula_lib.models.adaptation import released_adaptation
 from mula_lib.models.network import RELEASED, ModelConfig, Network, network_of
@@ -143,7 +143,7 @@ def load_official(path: Path) -> dict[str, Tensor]:
     makers = [f"numpy.{core}.multiarray.{maker}" for core in ("core", "_core") for maker in ("scalar", "_reconstruct")]
     skipped = [(_Skipped, name) for name in (*makers, "numpy.dtype", "numpy.ndarray")]
     with torch.serialization.safe_globals([_Skipped, *skipped]):
-        content = load_plain(path, "cannot be read safely", fix="download it again")
+        content = load_checkpoint(path, fix="download it again")
     state = content.get("state_dict", content) if isinstance(content, dict) else None
     if not state or not all(isinstance(value, Tensor) for value in state.values()):
         raise CheckpointError(f"{path}: no dictionary of tensors under 'state_dict'; is it one of the authors' files?")
