@@ -108,7 +108,7 @@ def _run(options: argparse.Namespace) -> None:
         if run.metrics is not None:
             run.ship()
     with locked(RUNS / f".{profile.name}.lock", f"the results of profile {profile.name}"):
-        for (half, table), runs in of_tables.items():
+        for half, table, runs in of_tables:
             if table != OF_CLAIMS:
                 written = write_table(table, half.profile, half.source, seeds, runs)
                 shown = systems_side_by_side(written) if table in COMPARED_TABLES else side_by_side(written)
@@ -148,15 +148,15 @@ def _asked(options: argparse.Namespace) -> tuple[list[Experiment], tuple[int, ..
 
 def _collect(
     halves: Sequence[Half], seeds: Sequence[int], only: Sequence[Experiment], retrain: bool
-) -> tuple[dict[tuple[Half, int], Runs], list[Run]]:
+) -> tuple[list[tuple[Half, int, Runs]], list[Run]]:
     """The runs of every table; and those to do, each once.
 
     They are the rows ``only``; or all with ``retrain``; or what needs no training, and the core rows.
     """
-    of_tables, chosen = {}, []
+    of_tables, chosen = [], []
     for half in halves:
         known: dict[Path, Run] = {}
-        of_tables |= {(half, table): table_runs(table, *half[:2], seeds, known) for table in half.tables}
+        of_tables += [(half, table, table_runs(table, *half[:2], seeds, known)) for table in half.tables]
         runs = [run for run in known.values() if run.seed in seeds]
         wanted, core = {row.first_alike(half.profile, half.source.anatomy) for row in only}, to_train(runs)
         chosen += [run for run in runs if (run.first in wanted if only else retrain or run.trained or run in core)]
