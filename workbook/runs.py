@@ -42,6 +42,7 @@ from workbook.experiments import Experiment, Profile
 RUNS = REPOSITORY / "runs"
 WEIGHTS = REPOSITORY / "weights"
 RESULTS = REPOSITORY / "results"
+OF_TRAINING = ("train_seconds", "trained_on", "log")  # what a result says of its training
 RECIPE_VERSION = 2  # raise it when a change of code changes what a training gives
 
 
@@ -212,10 +213,8 @@ class Run:
         believed; otherwise committed weights are tested again. ``retrain`` ignores both; ``save_memory`` recomputes
         stages. While another process is at work on the same run, this one waits.
 
-        Raises:
-            CheckpointError: a file of the run is damaged, or its folder holds another configuration.
-            BusyError: another process is at work on it, and this is one of several that train it together.
-            StorageError: its folder cannot be written.
+        Raises :class:`CheckpointError` if a file of the run is damaged or its folder holds another configuration, and
+        :class:`BusyError` if another process is at work on it and this is one of several that train it together.
         """
 
         def enough() -> bool:
@@ -273,7 +272,7 @@ class Run:
             "trained_on": f"{platform.machine()}, {device().type}, torch {torch.__version__}",
             "precision": result.precision,
             "log": result.log,
-            **({"trouble": result.trouble} if result.trouble else {}),
+            "trouble": result.trouble,
         }
         if processes.rank() == 0:
             save_weights(self.own_weights, model, facts)
@@ -281,14 +280,12 @@ class Run:
     def _test(self, weights: Path) -> None:
         """Test the network in ``weights`` on the validation images; write ``evaluation.npz``, then ``metrics.json``."""
         model = load_model(weights, self.model_config).to(device())
-        _, facts = read_facts(weights, "fingerprint", "train_seconds", "trained_on", "log")
-        how = (self.profile.crop, self.profile.testing, self.source.anatomy)
-        started = time.perf_counter()
-        evaluation = evaluate(model, self.source.val, *how, progress=f"testing {self.experiment.name}")
+        facts, title = read_facts(weights, "fingerprint", *OF_TRAINING)[1], f"testing {self.experiment.name}"
+        profile, anatomy, started = self.profile, self.source.anatomy, time.perf_counter()
+        evaluation = evaluate(model, self.source.val, profile.crop, profile.testing, anatomy, progress=title)
         seconds = time.perf_counter() - started
         (self.folder / "metrics.json").unlink(missing_ok=True)  # so that counts and scores are always of one test
         evaluation.save(self.folder / "evaluation.npz")
-        scores = evaluation.scores(self.source.anatomy)
         metrics = {
             "experiment": self.experiment.name,
             "testing_fingerprint": self.testing_fingerprint,
@@ -296,14 +293,12 @@ class Run:
             # relative, so that a checkout may be moved
             "weights": str(weights.relative_to(REPOSITORY) if weights.is_relative_to(REPOSITORY) else weights),
             # JSON has no nan, the score of a task that the network does not have or of nothing annotated
-            "scores": {name: None if math.isnan(value) else round(value, 4) for name, value in scores.items()},
+            "scores": {n: None if math.isnan(v) else round(v, 4) for n, v in evaluation.scores(anatomy).items()},
             "images": len(evaluation.names),
             "params": parameter_count(model),
-            "gflops": forward_gflops(model, self.profile.crop),
-            "train_seconds": facts["train_seconds"],
+            "gflops": forward_gflops(model, profile.crop),
             "images_per_second": round(len(evaluation.names) / seconds, 2),
-            "trained_on": facts["trained_on"],
-            "log": facts["log"],
+            **{name: facts[name] for name in OF_TRAINING},
             "trouble": facts.get("trouble"),
         }
         write_json(self.folder / "metrics.json", metrics)
