@@ -172,23 +172,6 @@ def test_a_damaged_file_of_a_run_is_named(make_run, name):
         run.do(), run.evaluation(), run.model()
 
 
-def test_counts_and_scores_in_a_folder_are_always_of_one_test(make_run, tiny_profile, monkeypatch):
-    """Stopped between the counts and the scores of a test by another protocol, the run is unfinished, not mixed."""
-    make_run().do()
-    other = make_run(testing=replace(tiny_profile.testing, mirror=False))
-
-    def killed(*_):
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patched:
-        patched.setattr(runs_module, "write_json", killed)
-        with pytest.raises(KeyboardInterrupt):
-            other.do()
-    run = make_run()
-    assert run.metrics is None
-    assert run.do().evaluation().scores(LIP) == pytest.approx(run.scores, abs=1e-3, nan_ok=True)
-
-
 def test_two_processes_that_want_the_same_row_train_it_once(make_run, do_run_elsewhere, tmp_path):
     both = [do_run_elsewhere(tmp_path) for _ in range(2)]
     for process in both:

@@ -195,10 +195,6 @@ def test_a_cell_that_takes_too_long_is_ended(execute):
         execute("import time; time.sleep(60)", profile=replace(SMOKE, cell_timeout=2))
 
 
-def test_notebooks_use_the_library_of_their_own_checkout(execute):
-    assert execute("import mula_lib; print(mula_lib.__file__)").startswith(str(REPOSITORY))
-
-
 # Worker processes
 
 
