@@ -6,16 +6,7 @@ from conftest import REPOSITORY
 
 import workbook.rate_search as module
 from workbook.experiments import EXPERIMENTS, find_experiment
-from workbook.rate_search import (
-    EPOCHS,
-    RATES,
-    held_out,
-    main,
-    search_runs,
-    search_table,
-    searched_experiments,
-    searched_rates,
-)
+from workbook.rate_search import EPOCHS, RATES, SEARCHED, held_out, main, search_runs, search_table, searched_rates
 from workbook.tables import COMPARED_TABLES, table_experiments
 
 COMMITTED = REPOSITORY / "results" / "demo" / "learning_rates.csv"
@@ -66,7 +57,7 @@ def test_a_systems_rate_is_the_one_that_was_chosen(experiment):
     trials = pd.read_csv(COMMITTED)
     mine = trials[trials["method"] == (experiment.controls or experiment.name)]
     if experiment.rate is None:  # a row of the ablations, which all have the profile's
-        assert experiment not in searched_experiments()
+        assert experiment not in SEARCHED
     else:
         assert mine["rate"].tolist() == list(RATES)
         assert experiment.rate == mine.loc[mine["mean"].idxmax(), "rate"]
@@ -78,7 +69,7 @@ def test_all_systems_were_searched_for_equally():
     for name in ("epochs", "train_images", "held_out_images"):
         assert trials[name].nunique() == 1
     assert (trials.groupby("method")["rate"].apply(tuple) == RATES).all()
-    assert set(trials["method"]) == {experiment.name for experiment in searched_experiments()}
+    assert set(trials["method"]) == {experiment.name for experiment in SEARCHED}
     for table in COMPARED_TABLES:
         assert all(experiment.rate is not None for experiment in table_experiments(table))
     assert len(searched_rates(["FCN-8s", "SegNet", "VGG16-FCN"])) == 2

@@ -10,12 +10,12 @@ import workbook.runs as runs_module
 from mula_lib import distributed as processes
 from mula_lib.anatomy import LIP
 from mula_lib.checkpoint import load_model, save_weights
-from mula_lib.files import LOCK, BusyError, CheckpointError, ConfigError, DataError, locked
+from mula_lib.files import LOCK, BusyError, CheckpointError, DataError, locked
 from mula_lib.models.network import build_model
 from workbook.datasets import open_source
-from workbook.experiments import DEMO, EXPERIMENTS, find_experiment
+from workbook.experiments import DEMO, EXPERIMENTS
 from workbook.jobs import do_all, to_train
-from workbook.runs import Run, shipped_result
+from workbook.runs import Run
 
 
 @pytest.fixture(autouse=True)
@@ -46,11 +46,6 @@ def test_the_scores_of_a_run_are_those_of_its_own_network_and_counts(make_run, s
     assert run.metrics["params"] == sum(p.numel() for p in run.model().parameters())
     config = json.loads((run.folder / "config.json").read_text())
     assert (config["experiment"], config["training"]["recipe"]["epochs"]) == ("HG-1s-1u-MuLA", 3)
-
-
-def test_the_same_run_in_another_folder_gives_the_same_figures(make_run, tmp_path):
-    run = make_run("VGG16-FCN-MuLA")
-    assert run.do().scores == replace(run, base=tmp_path / "elsewhere").do().scores
 
 
 def test_another_configuration_in_the_same_folder_is_refused_and_nothing_is_touched(make_run, tiny_profile):
@@ -157,17 +152,6 @@ def test_core_rows_are_trained_unless_weights_of_them_are_committed(make_run, sh
     assert names(core) == []
 
 
-def test_the_demos_network_is_tested_on_other_data_without_training(source, tmp_path, monkeypatch):
-    monkeypatch.undo()
-    monkeypatch.setattr(runs_module, "RUNS", tmp_path)
-    run = shipped_result(find_experiment("VGG16-FCN-MuLA"), source)
-    assert run.profile.name == "demo"
-    assert 0 < run.scores["mIoU"] < 100
-    assert not list(tmp_path.rglob("last.ckpt"))
-    with pytest.raises(CheckpointError, match="no such weights"):
-        shipped_result(find_experiment("HG-5×1u"), source)
-
-
 def test_a_picture_that_cannot_be_read_is_named(make_run, source, tmp_path):
     tree = shutil.copytree(source.root, tmp_path / "tree")
     broken = open_source("fixture", path=tree)
@@ -186,23 +170,6 @@ def test_a_damaged_file_of_a_run_is_named(make_run, name):
     run = make_run()
     with pytest.raises(CheckpointError, match=name.replace(".", r"\.")):
         run.do(), run.evaluation(), run.model()
-
-
-def test_counts_and_scores_in_a_folder_are_always_of_one_test(make_run, tiny_profile, monkeypatch):
-    """Stopped between the counts and the scores of a test by another protocol, the run is unfinished, not mixed."""
-    make_run().do()
-    other = make_run(testing=replace(tiny_profile.testing, mirror=False))
-
-    def killed(*_):
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patched:
-        patched.setattr(runs_module, "write_json", killed)
-        with pytest.raises(KeyboardInterrupt):
-            other.do()
-    run = make_run()
-    assert run.metrics is None
-    assert run.do().evaluation().scores(LIP) == pytest.approx(run.scores, abs=1e-3, nan_ok=True)
 
 
 def test_two_processes_that_want_the_same_row_train_it_once(make_run, do_run_elsewhere, tmp_path):
@@ -243,9 +210,3 @@ def test_a_failing_row_is_noted_and_costs_no_other_row_its_work(make_run, jobs):
     (bad.folder / "last.ckpt").unlink()
     assert do_all([bad]) == []
     assert bad.note == ""
-
-
-@pytest.mark.parametrize("seed", [-1, 0.5, "0", True, None])
-def test_a_seed_is_a_whole_number_from_0(make_run, seed):
-    with pytest.raises(ConfigError, match="a seed is a whole number from 0"):
-        make_run(seed=seed)

@@ -20,14 +20,7 @@ from workbook import cli, notebooks
 from workbook.datasets import FIXTURES, open_source
 from workbook.experiments import DEMO, EXPERIMENTS, PROFILES, SMOKE, find_experiment
 from workbook.jobs import in_processes
-from workbook.tables import OF_CLAIMS, TABLES, table_experiments
-
-
-def command(*arguments, **environment):
-    return subprocess.run(
-        [sys.executable, "-m", "workbook.cli", *arguments],
-        cwd=REPOSITORY, capture_output=True, text=True, timeout=300, check=False,
-    )  # fmt: skip
+from workbook.tables import OF_CLAIMS, table_experiments
 
 
 @pytest.mark.parametrize(
@@ -65,7 +58,7 @@ def chosen(*arguments):
     options = cli._parser().parse_args(arguments)
     only, tables = cli._asked(options)
     halves = cli._halves(cli._profile(options), tables, options)
-    return halves, cli._choose([run for half in halves for run in half.collect((0,))], only, options.retrain)
+    return halves, cli._collect(halves, (0,), only, options.retrain)[1]
 
 
 def test_the_tables_asked_for_decide_what_is_run():
@@ -111,7 +104,7 @@ def test_the_demo_trains_nothing_where_weights_are_committed(monkeypatch, tmp_pa
     monkeypatch.setattr(runs_module.Run.__init__, "__defaults__", (0, tmp_path))
 
     def names(*how):
-        return [run.experiment.name for run in cli._choose(cli.Half(DEMO, source, (1,)).collect((0,)), *how)]
+        return [run.experiment.name for run in cli._collect([cli.Half(DEMO, source, (1,))], (0,), *how)[1]]
 
     assert names([], False) == ["VGG16-FCN", "VGG16-FCN-MuLA"]
     assert len(names([], True)) == 9
@@ -202,10 +195,6 @@ def test_a_cell_that_takes_too_long_is_ended(execute):
         execute("import time; time.sleep(60)", profile=replace(SMOKE, cell_timeout=2))
 
 
-def test_notebooks_use_the_library_of_their_own_checkout(execute):
-    assert execute("import mula_lib; print(mula_lib.__file__)").startswith(str(REPOSITORY))
-
-
 # Worker processes
 
 
@@ -246,7 +235,3 @@ if __name__ == "__main__":
     while psutil.pid_exists(worker) and psutil.Process(worker).status() != psutil.STATUS_ZOMBIE:
         assert time.monotonic() < deadline, "an orphan goes on"
         time.sleep(0.05)
-
-
-def test_every_table_has_its_rows():
-    assert {row for table in (*TABLES, OF_CLAIMS) for row in table_experiments(table)} == set(EXPERIMENTS)

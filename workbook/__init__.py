@@ -6,9 +6,7 @@ What notebooks need is found here by name, and imported when it is first used.
 import importlib
 
 _WHERE = {
-    "workbook.comparison": (
-        "changes", "image_gains", "image_scores", "prediction_rows", "spread_images", "telling_images",
-    ),
+    "workbook.comparison": ("changes", "image_gains", "prediction_rows", "spread_images", "telling_images"),
     "workbook.claims": ("findings", "judge", "measure", "measured_claims", "study_counts", "write_claims"),
     "workbook.costs": ("forward_gflops", "parameter_count"),
     "workbook.datasets": ("of_crowds", "of_one_person", "open_source"),
@@ -27,7 +25,7 @@ _WHERE = {
     "workbook.results": (
         "do_table", "find_seeds", "finished_runs", "run_label", "side_by_side", "systems_side_by_side", "write_table",
     ),
-    "workbook.runs": ("Run", "results_folder", "shipped_result"),
+    "workbook.runs": ("Run", "results_folder"),
     "workbook.tables": ("BASELINES", "CONTEXT", "table_experiments", "table_rows"),
 }  # fmt: skip
 _MODULE = {name: module for module, names in _WHERE.items() for name in names}

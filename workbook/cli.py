@@ -8,8 +8,8 @@ import re
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
@@ -17,7 +17,7 @@ from mula_lib import distributed as processes
 from mula_lib.anatomy import LIP, PASCAL
 from mula_lib.data.check import require_sound
 from mula_lib.files import ConfigError, MulaError, exit_status, locked, require_writable, usable_cores
-from workbook.datasets import REPOSITORY, VARIABLES, Source, is_given, open_source
+from workbook.datasets import REPOSITORY, VARIABLES, Source, open_source
 from workbook.experiments import PROFILES, Experiment, Profile, find_experiment, find_profile
 from workbook.jobs import do_all, to_train
 from workbook.notebooks import execute_notebooks
@@ -64,33 +64,12 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-@dataclass
-class Half:
-    """One half of the paper, one person an image or several: its profile, its data, and the runs of its tables."""
+class Half(NamedTuple):
+    """One half of the paper, one person an image or several: its profile, its data and its tables."""
 
     profile: Profile
     source: Source
     tables: tuple[int, ...]
-    runs: dict[int, Runs] = field(default_factory=dict)
-
-    @property
-    def folder(self) -> Path:
-        """Where its results go."""
-        return results_folder(self.profile, self.source)
-
-    def collect(self, seeds: Sequence[int]) -> list[Run]:
-        """The runs of its tables, each once."""
-        known: dict[Path, Run] = {}
-        self.runs = {table: table_runs(table, self.profile, self.source, seeds, known) for table in self.tables}
-        return [run for run in known.values() if run.seed in seeds]
-
-    def write_tables(self, seeds: Sequence[int]) -> None:
-        """Write every table and print it."""
-        for table, runs in self.runs.items():
-            if table != OF_CLAIMS:
-                written = write_table(table, self.profile, self.source, seeds, runs)
-                shown = systems_side_by_side(written) if table in COMPARED_TABLES else side_by_side(written)
-                print(f"\nTable {table} ({run_label(self.profile, self.source, seeds)})\n{shown.to_string()}")
 
 
 def _run(options: argparse.Namespace) -> None:
@@ -110,17 +89,18 @@ def _run(options: argparse.Namespace) -> None:
     seeds = tuple(range(options.seeds))
     with processes.first_ahead():
         halves = _halves(profile, tables, options)
-        chosen = _choose([run for half in halves for run in half.collect(seeds)], only, options.retrain)
+        of_tables, chosen = _collect(halves, seeds, only, options.retrain)
         for run in chosen:
             if options.retrain or not run.trained:
                 len(run.source.train)  # rendered now, by all cores
     if only and not chosen:
         raise ConfigError(f"none of the rows asked for is in a table of {', '.join(map(str, tables))}")
+    folders = sorted({results_folder(half.profile, half.source) for half in halves})
     if first:
         data = "; ".join(str(half.source) for half in halves)
         print(f"MuLA workbook, profile {profile.name}: {len(chosen)} runs; data: {data}", flush=True)
-        for half in halves:
-            require_writable(half.folder)  # now, not after the training
+        for folder in folders:
+            require_writable(folder)  # now, not after the training
     failed = do_all(chosen, jobs, retrain=options.retrain, save_memory=options.save_memory, workers=workers)
     if not first:
         return
@@ -128,17 +108,19 @@ def _run(options: argparse.Namespace) -> None:
         if run.metrics is not None:
             run.ship()
     with locked(RUNS / f".{profile.name}.lock", f"the results of profile {profile.name}"):
-        for half in halves:
-            half.write_tables(seeds)
+        for half, table, runs in of_tables:
+            if table != OF_CLAIMS:
+                written = write_table(table, half.profile, half.source, seeds, runs)
+                shown = systems_side_by_side(written) if table in COMPARED_TABLES else side_by_side(written)
+                print(f"\nTable {table} ({run_label(half.profile, half.source, seeds)})\n{shown.to_string()}")
         if not options.no_notebooks:
             restricted = tables if options.only or options.tables else ()
             execute_notebooks(profile, [half.source for half in halves], seeds, restricted, jobs)
-            for folder in {half.folder for half in halves}:
+            for folder in folders:
                 print(f"report: {write_report(folder)}")
-    folders = ", ".join(sorted({str(half.folder) for half in halves}))
-    print(f"\ndone in {time.perf_counter() - started:.0f} s; results: {folders}")
+    print(f"\ndone in {time.perf_counter() - started:.0f} s; results: {', '.join(map(str, folders))}")
     if failed:
-        raise MulaError("; ".join(f"{run.experiment.name}, seed {run.seed}, {run.note}" for run in failed))
+        raise MulaError("; ".join(f"{run}, {run.note}" for run in failed))
 
 
 def _profile(options: argparse.Namespace) -> Profile:
@@ -164,12 +146,21 @@ def _asked(options: argparse.Namespace) -> tuple[list[Experiment], tuple[int, ..
     return only, tuple(table for table in every if not only or set(only) & set(table_experiments(table)))
 
 
-def _choose(runs: Sequence[Run], only: Sequence[Experiment], retrain: bool) -> list[Run]:
-    """The runs to do: the rows ``only``; or all with ``retrain``; or what needs no training, and the core rows."""
-    core = to_train(runs)
-    if only:
-        return [run for run in runs if run.first in {row.first_alike(run.profile, run.source.anatomy) for row in only}]
-    return [run for run in runs if retrain or run.trained or run in core]
+def _collect(
+    halves: Sequence[Half], seeds: Sequence[int], only: Sequence[Experiment], retrain: bool
+) -> tuple[list[tuple[Half, int, Runs]], list[Run]]:
+    """The runs of every table; and those to do, each once.
+
+    They are the rows ``only``; or all with ``retrain``; or what needs no training, and the core rows.
+    """
+    of_tables, chosen = [], []
+    for half in halves:
+        known: dict[Path, Run] = {}
+        of_tables += [(half, table, table_runs(table, *half[:2], seeds, known)) for table in half.tables]
+        runs = [run for run in known.values() if run.seed in seeds]
+        wanted, core = {row.first_alike(half.profile, half.source.anatomy) for row in only}, to_train(runs)
+        chosen += [run for run in runs if (run.first in wanted if only else retrain or run.trained or run in core)]
+    return of_tables, chosen
 
 
 def _names(profile: Profile, tables: Sequence[int], only: Sequence[Experiment]) -> list[str]:
@@ -195,7 +186,7 @@ def _halves(profile: Profile, tables: Sequence[int], options: argparse.Namespace
         name, missing = real if path else size.dataset, None
         if crowds and profile.protocol == "released":
             missing = "the authors released no network for several people"
-        elif not path and not is_given(name):
+        elif name in VARIABLES and not path and not os.environ.get(VARIABLES[name]):
             missing = f"no path to {name}; give --{name} PATH"
         if its and missing:
             left_out = f"Tables {' and '.join(map(str, filter(None, its)))} left out: {missing}"

@@ -14,13 +14,7 @@ from workbook.datasets import Source
 from workbook.figures.corrections import Change
 from workbook.figures.people import Picture
 from workbook.inspection import truth_picture
-from workbook.results import PAPER_DATA, run_label, side_by_side, systems_side_by_side
 from workbook.runs import Run
-
-__all__ = [
-    "PAPER_DATA", "changes", "image_gains", "image_scores", "prediction_rows", "run_label", "side_by_side",
-    "spread_images", "systems_side_by_side", "telling_images",
-]  # fmt: skip
 
 
 def image_scores(evaluation: Evaluation | CrowdEvaluation, anatomy: Anatomy, metrics: Sequence[str] = ()) -> np.ndarray:
@@ -58,11 +52,7 @@ def spread_images(gains: pd.Series, each: int) -> dict[str, list[str]]:
     order = list(gains.sort_values(ascending=False, kind="stable").index)
     each = min(each, len(order) // 3) or 1
     middle = (len(order) - each) // 2
-    return {
-        "largest gain": order[:each],
-        "median": order[middle : middle + each],
-        "largest loss": order[len(order) - each :],
-    }
+    return {"largest gain": order[:each], "median": order[middle:][:each], "largest loss": order[-each:]}
 
 
 def prediction_rows(source: Source, names: Sequence[str], runs: Sequence[Run]) -> list[list[Picture]]:
@@ -89,12 +79,10 @@ def prediction_rows(source: Source, names: Sequence[str], runs: Sequence[Run]) -
 
 def changes(source: Source, names: Sequence[str], before: Run, after: Run) -> list[Change]:
     """What ``after`` predicts otherwise than ``before`` on the validation images ``names``, of one person each."""
-    pictures = prediction_rows(source, names, [before, after])
-    counts = [run.evaluation() for run in (before, after)]
-    found = []
-    for name, (_, truth, first, second) in zip(names, pictures, strict=True):
+    counts, found = [run.evaluation() for run in (before, after)], []
+    for name, (_, *pictures) in zip(names, prediction_rows(source, names, [before, after]), strict=True):
         was, now = (each.hits[each.names.index(name)] for each in counts)
-        found.append(Change(truth, first, second, corrected=(was == 0) & (now == 1), lost=(was == 1) & (now == 0)))
+        found.append(Change(*pictures, corrected=(was == 0) & (now == 1), lost=(was == 1) & (now == 0)))
     return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 from dataclasses import dataclass
 from functools import cached_property
@@ -31,7 +32,6 @@ VARIABLES = {"lip": "MULA_LIP", "pascal": "MULA_PASCAL"}  # environment variable
 SINGLE = ("fixture", "people", "people-256", "lip")
 CROWDS = ("crowd-fixture", "crowds", "crowds-256", "pascal")
 RECIPE_FILE = "people.json"
-_FIX = "delete the folder and render it again"
 
 
 @dataclass(frozen=True)
@@ -58,21 +58,13 @@ class Source:
     @property
     def examples(self) -> LipSplit | PascalSplit:
         """Pictures to show: the training split, or the validation split while the other one is not rendered."""
-        if self.rendered and self.other_train is None and "train" not in self.__dict__:
-            complete = read_json(self.root / RECIPE_FILE, "the recipe of rendered people", fix=_FIX)["complete"]
-            if not (complete if isinstance(complete, bool) else complete["train"]):
-                return self.val
-        return self.train
+        complete = not self.rendered or _rendered_by(self.root)["complete"]
+        return self.train if complete is True or complete["train"] else self.val
 
     def __str__(self) -> str:
         skipped = len(getattr(self.val, "skipped", ()))
         without = f" ({skipped} ids without annotations skipped)" if skipped else ""
         return f"{self.name}, {len(self.val)} validation images{without}"
-
-
-def is_given(name: str) -> bool:
-    """Whether the data set can be opened by its name alone: it is rendered here, or its environment variable is set."""
-    return name not in VARIABLES or bool(os.environ.get(VARIABLES[name]))
 
 
 def open_source(name: str, *, path: Path | str | None = None) -> Source:
@@ -90,11 +82,12 @@ def open_source(name: str, *, path: Path | str | None = None) -> Source:
     """
     if not isinstance(name, str) or name not in SINGLE + CROWDS:  # a notebook may be given anything
         raise ConfigError(f"unknown data set {name!r:.80}; known: {', '.join(SINGLE + CROWDS)}")
-    rendered = name in RENDERED and path is None
-    if not path and not is_given(name):
+    path = path or os.environ.get(VARIABLES.get(name, ""))
+    rendered = name in RENDERED and not path
+    if path:
+        root = Path(path).expanduser()
+    elif name in VARIABLES:
         raise DataError(f"data set {name!r}: no path given; pass one, or set {VARIABLES[name]} to its folder")
-    if path or name in VARIABLES:
-        root = Path(path or os.environ[VARIABLES[name]]).expanduser()
     elif rendered:
         root = ensure_people(RENDERED[name], REPOSITORY / "data", splits=("val",))
     else:
@@ -104,32 +97,35 @@ def open_source(name: str, *, path: Path | str | None = None) -> Source:
         raise DataError(f"{root}: no such folder; data set {name!r} is read from there{of_checkout}")
     reader, anatomy = (lip, LIP) if name in SINGLE else (pascal, PASCAL)
     val = reader.read_split(root, "val")
-    recipe = root / RECIPE_FILE
-    if recipe.is_file():
-        found = read_json(recipe, "the recipe of rendered people", ("fingerprint", "complete"), fix=_FIX)
-        return Source(name, root, anatomy, val, str(found["fingerprint"])[:16], rendered)
+    if (root / RECIPE_FILE).is_file():
+        return Source(name, root, anatomy, val, _rendered_by(root)["fingerprint"][:16], rendered)
     train = reader.read_split(root, "train")
     return Source(name, root, anatomy, val, _digest(train, val), other_train=train)
 
 
+def _rendered_by(root: Path) -> dict:
+    fix = "delete the folder and render it again"
+    return read_json(root / RECIPE_FILE, "the recipe of rendered people", ("fingerprint", "complete"), fix=fix)
+
+
 def of_one_person(source: Source) -> Source:
     """``source`` itself, whose images show one person each; ConfigError where they show several."""
-    if source.name not in SINGLE:
-        raise ConfigError(f"dataset={source.name!r}: this needs images of one person: {', '.join(SINGLE)}")
-    return source
+    return _of(source, SINGLE, "one person")
 
 
 def of_crowds(source: Source) -> Source:
     """``source`` itself, whose images show several people; ConfigError where they show one."""
-    if source.name not in CROWDS:
-        raise ConfigError(f"dataset={source.name!r}: this needs images of several people: {', '.join(CROWDS)}")
+    return _of(source, CROWDS, "several people")
+
+
+def _of(source: Source, names: tuple[str, ...], people: str) -> Source:
+    if source.name not in names:
+        raise ConfigError(f"dataset={source.name!r}: this needs images of {people}: {', '.join(names)}")
     return source
 
 
 def _digest(*splits: LipSplit | PascalSplit) -> str:
     digest = hashlib.sha256()
-    for split in splits:
-        for record in split.records:
-            digest.update(record.name.encode())
-            digest.update(record.joints.tobytes())
+    for record in itertools.chain.from_iterable(split.records for split in splits):
+        digest.update(record.name.encode() + record.joints.tobytes())
     return digest.hexdigest()[:16]

@@ -35,7 +35,6 @@ class Profile:
     vgg_kernel_size: int = 3
     hourglass_kernel_size: int = 3
     vgg_batch_norm: bool = True
-    vgg_context: int = 6  # 3×3 convolutions among the VGG trunk's last six
     residual: bool = False  # F(t) is added to F(t+1)
     vgg_learning_rate: float | None = None  # where it is not the recipe's
     testing: Testing = field(default_factory=lambda: Testing(scales=(0.8, 1.0, 1.25), mirror=True))
@@ -117,22 +116,14 @@ GPU_192 = replace(GPU, name="gpu-192", crop=192)  # fits 24 GiB
 def rehearsal(profile: Profile) -> Profile:
     """``profile`` made so small that all of it runs in minutes: finds out what would fail after days."""
     return replace(
-        profile,
-        name=f"{profile.name}-rehearsal",
-        crop=64,
-        recipe=replace(profile.recipe, epochs=2, batch=8),
-        vgg_width=16,
-        hourglass_width=16,
-        needs_gpu=False,
-        watch=min(profile.watch, 4),
-        cell_timeout=600,
-    )
+        profile, name=f"{profile.name}-rehearsal", crop=64, recipe=replace(profile.recipe, epochs=2, batch=8),
+        vgg_width=16, hourglass_width=16, needs_gpu=False, watch=min(profile.watch, 4), cell_timeout=600,
+    )  # fmt: skip
 
 
 def bf16(profile: Profile) -> Profile:
     """``profile`` trained in bf16 where the hardware has it."""
-    crowds = {name: replace(value, bf16=True) if name == "recipe" else value for name, value in profile.crowds.items()}
-    return replace(profile, name=f"{profile.name}-bf16", recipe=replace(profile.recipe, bf16=True), crowds=crowds)
+    return replace(profile, name=f"{profile.name}-bf16", recipe=replace(profile.recipe, bf16=True))
 
 
 _LARGE = (GPU, GPU_192, PAPER, PAPER_RELEASED)
@@ -180,7 +171,6 @@ class Experiment:
             joints=len(anatomy.joints),
             shared_encoder=self.shared_encoder,
             batch_norm=profile.vgg_batch_norm and vgg,
-            context=profile.vgg_context if vgg else 6,
             residual=profile.residual and not vgg,
             adaptation=released_adaptation(kernel_size, vgg=vgg) if released else AdaptationConfig(kernel_size),
             offsets=anatomy.crowds,
@@ -208,21 +198,20 @@ class Experiment:
         return next((each for each in alike if training(each) == training(self)), self)
 
 
-def _experiment(line: dict[str, str]) -> Experiment:
-    numbers = {name: float(line[name]) for name in ("width_factor", "rate") if line[name]}
-    words = {name: line[name] for name in ("name", "backbone", "idea", "controls")}
-    stages, shared = tuple(line["interactions"].split()), bool(line["shared_encoder"])
-    return Experiment(**words, **numbers, interactions=stages, shared_encoder=shared, system=line["system"] or None)
-
-
 with open(Path(__file__).with_name("networks.csv"), encoding="utf-8", newline="") as _file:
-    EXPERIMENTS: tuple[Experiment, ...] = tuple(map(_experiment, csv.DictReader(_file)))
+    EXPERIMENTS = tuple(
+        Experiment(
+            _line["name"], _line["backbone"], tuple(_line["interactions"].split()), _line["idea"],
+            bool(_line["shared_encoder"]), _line["system"] or None, float(_line["width_factor"] or 1),
+            float(_line["rate"]) if _line["rate"] else None, _line["controls"],
+        )
+        for _line in csv.DictReader(_file)
+    )  # fmt: skip
 
 
 def find_experiment(name: str) -> Experiment:
     """The experiment called ``name`` (the paper's name or its slug); ConfigError lists the known ones."""
-    for experiment in EXPERIMENTS:
-        if name in (experiment.name, experiment.slug):
-            return experiment
-    known = ", ".join(experiment.name for experiment in EXPERIMENTS)
-    raise ConfigError(f"unknown experiment {name!r}; known: {known}")
+    found = next((each for each in EXPERIMENTS if name in (each.name, each.slug)), None)
+    if found is None:
+        raise ConfigError(f"unknown experiment {name!r}; known: {', '.join(each.name for each in EXPERIMENTS)}")
+    return found

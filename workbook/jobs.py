@@ -37,7 +37,12 @@ def do_all(runs: Sequence[Run], jobs: int = 1, **how: bool | int) -> list[Run]:
     A run that fails costs no other its work: ``failed.txt`` in its folder says why. Returns those that failed. A file
     that cannot be written ends everything.
     """
-    ordered = sorted(runs, key=_cost, reverse=True)
+
+    def cost(run: Run) -> int:
+        images = len(run.source.val) * (1 if run.trained else 300)
+        return images * run.profile.crop**2 * len(run.experiment.interactions)
+
+    ordered = sorted(runs, key=cost, reverse=True)
     if jobs == 1 or len(runs) == 1:
         found = ((index, _attempt(run, how)) for index, run in enumerate(ordered))
     else:
@@ -46,14 +51,10 @@ def do_all(runs: Sequence[Run], jobs: int = 1, **how: bool | int) -> list[Run]:
         run = ordered[index]
         run.__dict__["metrics"] = metrics
         if processes.rank() == 0:
-            what = f"{run.experiment.name} ({run.source.name}), seed {run.seed}"
-            tqdm.write(f"[{number}/{len(runs)}] {what}: {_news(run)}")
+            names = (run.source.anatomy.pose_metric, "mIoU") if metrics else ()
+            scores = ", ".join(f"{name} {run.scores[name]:.1f}" for name in names if not math.isnan(run.scores[name]))
+            tqdm.write(f"[{number}/{len(runs)}] {run}: {'; '.join(filter(None, (scores, run.note)))}")
     return [run for run in runs if run.metrics is None]
-
-
-def _cost(run: Run) -> int:
-    images = len(run.source.val) if run.trained else 300 * len(run.source.val)
-    return images * run.profile.crop**2 * len(run.experiment.interactions)
 
 
 def _attempt(run: Run, how: dict) -> dict | None:
@@ -73,13 +74,6 @@ def _attempt(run: Run, how: dict) -> dict | None:
         torch.cuda.empty_cache()
 
 
-def _news(run: Run) -> str:
-    if run.metrics is None:
-        return run.note
-    names = [name for name in (run.source.anatomy.pose_metric, "mIoU") if not math.isnan(run.scores[name])]
-    return "; ".join(filter(None, (", ".join(f"{name} {run.scores[name]:.1f}" for name in names), run.note)))
-
-
 def in_processes(function: Callable, arguments: Sequence[tuple], workers: int) -> Iterator[tuple[int, object]]:
     """Call ``function(*arguments[i])`` for every i in worker processes; yields (i, result) as each is done.
 
@@ -91,7 +85,7 @@ def in_processes(function: Callable, arguments: Sequence[tuple], workers: int) -
     for number in range(workers):
         numbers.put(number)
     given = os.environ.get("CUDA_VISIBLE_DEVICES")
-    gpus = given.split(",") if given else [str(number) for number in range(torch.cuda.device_count())]
+    gpus = given.split(",") if given else list(map(str, range(torch.cuda.device_count())))
     with ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(numbers, gpus)) as pool:
         with interrupts_waiting():  # submitting starts the workers
             futures = {pool.submit(function, *each): index for index, each in enumerate(arguments)}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tqdm.auto import tqdm
 
-from mula_lib.files import ConfigError, MulaError, atomic_path
+from mula_lib.files import ConfigError, MulaError
 from workbook.datasets import CROWDS, REPOSITORY, VARIABLES, Source
 from workbook.experiments import Profile
 from workbook.jobs import in_processes
@@ -37,14 +37,13 @@ def execute_notebooks(
         source = next((each for each in sources if each.anatomy.crowds == crowds), None)
         if source is None:
             continue
-        # rendered people in their usual place are found, and rendered, by name
-        path = None if source.rendered or source.name not in VARIABLES else str(source.root.resolve())
+        # all but the real data sets are found by name
+        path = str(source.root.resolve()) if source.name in VARIABLES else None
         given = {"profile": profile.name, "dataset": source.name, "data_path": path, "seeds": list(seeds)}
         missing = ", ".join(sorted(given.keys() - known.keys()))
         if missing:  # papermill only warns
             raise ConfigError(f"{notebook}: no parameter {missing}; add it to the cell tagged 'parameters'")
-        if "train" in known:
-            given["train"] = False
+        given |= {"train": False} if "train" in known else {}
         chosen.append((notebook, EXECUTED / profile.name / notebook.name, given, profile.cell_timeout))
     failed = []
     with tqdm(total=len(chosen), desc="notebooks", unit="notebook") as bar:
@@ -68,26 +67,16 @@ def _execute(notebook: Path, output: Path, given: dict[str, object], cell_timeou
     from nbclient.exceptions import CellTimeoutError, DeadKernelError
     from papermill.exceptions import PapermillExecutionError
 
-    where, why = notebook.name, None
-    with atomic_path(output) as unfinished:  # papermill writes after every cell
-        written = unfinished.with_suffix(".ipynb")
-        try:
-            papermill.execute_notebook(
-                str(notebook),
-                str(written),
-                parameters=given,
-                kernel_name="python3",
-                cwd=str(NOTEBOOKS),
-                execution_timeout=cell_timeout,
-                progress_bar=False,
-                # ipykernel warns of unencrypted loopback traffic at every start
-                extra_arguments=["--IPKernelApp.log_level=ERROR"],
-            )
-        except PapermillExecutionError as error:
-            why = f"{where}, cell {error.exec_count}: {error.ename}: {error.evalue}"
-        except CellTimeoutError:
-            why = f"{where}: a cell took more than {cell_timeout} s"
-        except DeadKernelError:
-            why = f"{where}: its kernel was killed, perhaps for memory; run again: it resumes"
-        written.rename(unfinished)
-    return why and f"{why} (executed copy: {output})"
+    output.parent.mkdir(parents=True, exist_ok=True)
+    how = {"kernel_name": "python3", "cwd": str(NOTEBOOKS), "execution_timeout": cell_timeout, "progress_bar": False}
+    how["extra_arguments"] = ["--IPKernelApp.log_level=ERROR"]  # ipykernel warns of unencrypted loopback traffic
+    try:
+        papermill.execute_notebook(str(notebook), str(output), given, **how)  # writes after every cell
+        return None
+    except PapermillExecutionError as error:
+        why = f", cell {error.exec_count}: {error.ename}: {error.evalue}"
+    except CellTimeoutError:
+        why = f": a cell took more than {cell_timeout} s"
+    except DeadKernelError:
+        why = ": its kernel was killed, perhaps for memory; run again: it resumes"
+    return f"{notebook.name}{why} (executed copy: {output})"

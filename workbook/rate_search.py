@@ -15,12 +15,11 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from mula_lib.files import DataError, MulaError, exit_status, usable_cores, write_text
+from mula_lib.files import MulaError, exit_status, usable_cores, write_text
 from mula_lib.inference import Testing
 from workbook.datasets import Source, open_source
 from workbook.experiments import EXPERIMENTS, PROFILES, Experiment, Profile, find_experiment, find_profile
 from workbook.jobs import do_all
-from workbook.results import read_table
 from workbook.runs import RESULTS, RUNS, Run, results_folder
 
 RATES = (0.5, 1.0, 2.0)  # times the profile's learning rate
@@ -28,28 +27,23 @@ EPOCHS = 2
 HELD_OUT = 10  # every tenth training image
 
 
-def searched_experiments() -> tuple[Experiment, ...]:
-    """The systems whose rate is searched for; a control has its system's."""
-    return tuple(each for each in EXPERIMENTS if each.rate is not None and not each.controls)
+# a control has the rate of its system
+SEARCHED = tuple(each for each in EXPERIMENTS if each.rate is not None and not each.controls)
 
 
 def held_out(source: Source) -> Source:
     """``source`` with its training images taken apart: every tenth one to test on, the others to train with."""
-    every = source.train.records
-
-    def part(wanted: bool) -> object:
-        records = [each for index, each in enumerate(every) if (index % HELD_OUT == 0) == wanted]
-        return replace(source.train, records=type(every)(records))
-
-    return replace(
-        source, other_train=part(False), val=part(True), fingerprint=f"{source.fingerprint} without a tenth"
-    )
+    every, split = source.train.records, source.train
+    tenth = every[::HELD_OUT]
+    rest = type(every)(each for index, each in enumerate(every) if index % HELD_OUT)
+    fingerprint = f"{source.fingerprint} without a tenth"
+    return replace(source, other_train=replace(split, records=rest), val=replace(split, records=tenth),
+                   fingerprint=fingerprint)  # fmt: skip
 
 
 def search_runs(experiment: Experiment, profile: Profile, source: Source) -> list[Run]:
     """A short run at each of :data:`RATES`; ``source`` is that of :func:`held_out`."""
-    recipe = replace(profile.recipe, epochs=EPOCHS)
-    testing = Testing(scales=(1.0,), mirror=False)
+    recipe, testing = replace(profile.recipe, epochs=EPOCHS), Testing(mirror=False)
     short = replace(profile, name=f"{profile.name}-search", recipe=recipe, testing=testing, watch=0)
     base = RUNS / "rate-search"
     return [Run(replace(experiment, rate=rate), short, source, base=base / f"rate-{rate}") for rate in RATES]
@@ -77,10 +71,7 @@ def search_table(runs: Sequence[Run]) -> pd.DataFrame:
 
 def searched_rates(names: Sequence[str], profile: str = "demo") -> pd.DataFrame:
     """The committed trials of these systems, a row each: mean score on held-out training images at each rate, %."""
-    path = RESULTS / profile / "learning_rates.csv"
-    trials = read_table(path, ("method", "rate", "mean", "chosen"))
-    if trials is None:
-        raise DataError(f"{path}: no such table; restore it from git, or python -m workbook.rate_search makes it")
+    trials = pd.read_csv(RESULTS / profile / "learning_rates.csv")
     trials = trials[trials["method"].isin(names)]
     scores = trials.pivot(index="method", columns="rate", values="mean").add_prefix("rate × ")
     chosen = trials[trials["chosen"]].set_index("method")["rate"].rename("chosen")
@@ -102,14 +93,14 @@ def _search(options: argparse.Namespace) -> None:
     profile = find_profile(options.profile)
     source = open_source("lip" if options.lip else profile.dataset, path=options.lip)
     apart = held_out(source)
-    searched = [find_experiment(name) for name in options.only or ()] or searched_experiments()
+    searched = [find_experiment(name) for name in options.only or ()] or SEARCHED
     runs = [run for experiment in searched for run in search_runs(experiment, profile, apart)]
     failed = do_all(runs, options.jobs, retrain=True)
     if failed:
-        raise MulaError("; ".join(f"{run.experiment.name}, rate {run.experiment.rate}, {run.note}" for run in failed))
+        raise MulaError("; ".join(f"{run}, rate {run.experiment.rate}, {run.note}" for run in failed))
     path, table = results_folder(profile, source) / "learning_rates.csv", search_table(runs)
-    kept = read_table(path, table.columns)
-    if kept is not None:
+    if path.is_file():
+        kept = pd.read_csv(path)
         table = pd.concat([kept[~kept["method"].isin(table["method"])], table], ignore_index=True)
     write_text(path, table.to_csv(index=False))
     print(table.to_string(index=False))

@@ -20,10 +20,9 @@ from PIL import Image
 
 from mula_lib.files import DataError, exit_status, write_text
 from workbook import claims
-from workbook.comparison import side_by_side, systems_side_by_side
 from workbook.datasets import REPOSITORY, VARIABLES
 from workbook.figures.output import CAPTION, shown_path
-from workbook.results import COLUMNS, read_table
+from workbook.results import COLUMNS, read_table, side_by_side, systems_side_by_side
 from workbook.tables import BASELINES, COMPARED_TABLES, CONTEXT, TABLES
 
 TITLES = ("what happens between two VGG16 networks", "stages of hourglass networks", "pose, compared systems",

@@ -1,15 +1,10 @@
-"""The tables of ``results/<profile>/``: the paper's number beside ours, and where each came from.
-
-``python -m workbook.results`` writes the README's table of results from the CSVs.
-"""
+"""The tables of ``results/<profile>/``: the paper's number beside ours, and where each came from."""
 
 from __future__ import annotations
 
-import argparse
 import importlib.metadata
 import platform
 import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,12 +12,12 @@ import numpy as np
 import pandas as pd
 import torch
 
-from mula_lib.files import LOCK, ConfigError, DataError, exit_status, locked, write_json, write_text
+from mula_lib.files import LOCK, ConfigError, DataError, locked, write_json, write_text
 from workbook.datasets import CROWDS, REPOSITORY, Source
 from workbook.experiments import Profile
 from workbook.jobs import to_train
-from workbook.runs import RESULTS, Run, results_folder
-from workbook.tables import METRICS, Row, table_rows
+from workbook.runs import Run, results_folder
+from workbook.tables import METRICS, table_rows
 
 COLUMNS = (
     "method", "metric", "paper", "ours", "std", "seeds", "delta_vs_baseline", "paper_delta_vs_baseline", "source",
@@ -62,10 +57,10 @@ def table_runs(
     for row in table_rows(table):
         runs = [Run(row.experiment, profile, source, seed) for seed in seeds] if row.experiment else []
         if runs:
-            stem = runs[0].shipped_counts.stem.rpartition("-")[0]
-            paths = (results_folder(profile, source) / "counts").glob(f"{stem}-*.json")
-            others = (int(path.stem.rpartition("-")[2]) for path in paths)
-            more = [Run(row.experiment, profile, source, seed) for seed in others if seed not in seeds]
+            counts = runs[0].shipped_counts
+            paths = counts.parent.glob(f"{counts.stem.rpartition('-')[0]}-*.json")
+            others = {int(path.stem.rpartition("-")[2]) for path in paths} - set(seeds)
+            more = [Run(row.experiment, profile, source, seed) for seed in others]
             runs += [run for run in more if run.metrics is not None]
         found[row.name] = sorted((known.setdefault(run.folder, run) for run in runs), key=lambda run: run.seed)
     return found
@@ -87,8 +82,7 @@ def do_table(
     every = [run for each in runs.values() for run in each]
     core = to_train(every) if train else []
     for run in every:
-        run.do(train=run in core)
-        if run.metrics is None:
+        if run.do(train=run in core).metrics is None:
             print(f"{run.experiment.name}, seed {run.seed}: {run.note}")
     return _finished(runs)
 
@@ -109,28 +103,40 @@ def build_table(
     """
     runs = table_runs(table, profile, source, seeds) if runs is None else runs
     finished, rows = _finished(runs), {row.name: row for row in table_rows(table)}
+
+    def mean(values: Sequence[float], digits: int = 2) -> float | None:
+        return round(float(np.mean(values)), digits) if values else None
+
+    def difference(value: float | None, baseline: float | None) -> float | None:
+        return None if value is None or baseline is None else round(value - baseline, 2)
+
     lines = []
     for method, row in rows.items():
+        done = finished[method]
+        missing = runs[method] if not done else ()  # with some seeds there, a missing one is no news
+        notes = [f"seed {run.seed}: {run.note}" for run in (*done, *missing) if run.note]
         for metric in METRICS[table] if row.experiment else row.paper:
-            quoted = row.paper.get(metric)
-            scores = {name: [run.scores[metric] for run in finished[name]] for name in (method, row.baseline)}
-            mean = {name: round(float(np.mean(each)), 2) if each else None for name, each in scores.items()}
-            ours = scores[method]
+            quoted, scores = row.paper.get(metric), [run.scores[metric] for run in done]
+            ours, base = mean(scores), mean([run.scores[metric] for run in finished[row.baseline]])
             facts = {
                 "method": method,
                 "metric": metric,
                 "paper": quoted,
-                "ours": mean[method],
-                "std": round(float(np.std(ours, ddof=1)), 2) if len(ours) > 1 else None,
-                "seeds": " ".join(str(run.seed) for run in finished[method]),
-                "delta_vs_baseline": _difference(mean[method], mean[row.baseline]),
-                "paper_delta_vs_baseline": _difference(quoted, rows[row.baseline].paper.get(metric)),
-                "source": "ran" if ours else "quoted",
+                "ours": ours,
+                "std": round(float(np.std(scores, ddof=1)), 2) if len(scores) > 1 else None,
+                "seeds": " ".join(str(run.seed) for run in done),
+                "delta_vs_baseline": difference(ours, base),
+                "paper_delta_vs_baseline": difference(quoted, rows[row.baseline].paper.get(metric)),
+                "source": "ran" if done else "quoted",
+                "params": done[0].metrics["params"] if done else None,
+                "gflops": done[0].metrics["gflops"] if done else None,
+                "train_seconds": mean([run.metrics["train_seconds"] for run in done], 1),
+                "images_per_second": mean([run.metrics["images_per_second"] for run in done], 1),
                 "dataset": source.name,
                 "profile": profile.name,
-                "note": _note(row, runs[method]),
+                "note": "; ".join(filter(None, (row.note, *notes))),
             }
-            lines.append(facts | _costs(finished[method]))
+            lines.append(facts)
     return pd.DataFrame(lines, columns=list(COLUMNS))
 
 
@@ -153,10 +159,10 @@ def read_table(path: Path, columns: Sequence[str] = ()) -> pd.DataFrame | None:
     try:
         table = pd.read_csv(path, keep_default_na=False, na_values=[""], dtype={"seeds": str})
         absent = [name for name in columns if name not in table]
+        if absent:
+            raise ValueError(f"without {', '.join(absent)}")
     except ValueError as error:  # of pandas, and of text that is not UTF-8
         raise DataError(f"{path}: not a whole table ({error}); run ./run_all.sh again") from error
-    if absent:
-        raise DataError(f"{path}: a table without the columns {', '.join(absent)}; run ./run_all.sh again")
     return table
 
 
@@ -180,35 +186,15 @@ def provenance(profile: Profile, source: Source, seeds: Sequence[int]) -> dict:
     }
 
 
-def _note(row: Row, runs: Sequence[Run]) -> str:
-    some = any(run.metrics is not None for run in runs)  # with some seeds there, a missing one is no news
-    notes = {run.seed: run.note for run in runs if run.note and (run.metrics is not None or not some)}
-    return "; ".join(filter(None, (row.note, *(f"seed {seed}: {note}" for seed, note in notes.items()))))
-
-
-def _difference(value: float | None, baseline: float | None) -> float | None:
-    return None if value is None or baseline is None else round(value - baseline, 2)
-
-
-def _costs(runs: Sequence[Run]) -> dict:
-    names = ("params", "gflops", "train_seconds", "images_per_second")
-    if not runs:
-        return dict.fromkeys(names)
-    means = {name: round(float(np.mean([run.metrics[name] for run in runs])), 1) for name in names[2:]}
-    return {name: runs[0].metrics[name] for name in names[:2]} | means
-
-
 def _git_commit() -> str:
-    """The commit checked out, with ``+changes`` where tracked files differ; ``unknown`` outside a repository."""
+    """The commit checked out, with ``+changes`` where tracked files differ from it; ``unknown`` outside a repository.
 
-    def git(*arguments: str) -> str:
-        command = ["git", *arguments]
-        return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout.strip()
-
+    Results are written by the very run that asks, so they do not count as changes.
+    """
+    git = ("git", "-C", str(REPOSITORY))
     try:
-        commit = git("rev-parse", "HEAD")
-        # results are written by the very run that asks, so they do not count as changes
-        changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!results", ":!notebooks")
+        commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+        changed = subprocess.run([*git, "diff", "--quiet", "HEAD", "--", ".", ":!results", ":!notebooks"]).returncode
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
     return commit + ("+changes" if changed else "")
@@ -223,17 +209,14 @@ def side_by_side(table: pd.DataFrame) -> pd.DataFrame:
 
     Our columns carry profile and data set in their heading; a row that was not run has a dash.
     """
-    headings = {"paper": f"paper ({PAPER_DATA[table['dataset'].iloc[0] in CROWDS]})", "ours": _ours(table)}
-    headings |= {"paper_delta_vs_baseline": "paper Δ", "delta_vs_baseline": "ours Δ"}
-    columns = {}
-    for metric, lines in _by_metric(table).items():
-        for name, heading in headings.items():
-            form = "{:+.1f}" if "delta" in name else "{:.1f}"
-            columns[metric, heading] = [_shown(value, form) for value in lines[name]]
-    return pd.DataFrame(columns, index=lines.index)
-
-
-COSTS = {"params": ("parameters", "{:,.0f}"), "gflops": ("GFLOPs", "{:.3f}"), "train_seconds": ("train s", "{:,.0f}")}
+    of, ours = f"paper ({PAPER_DATA[table['dataset'].iloc[0] in CROWDS]})", _ours(table)
+    headings = {"paper": of, "ours": ours, "paper_delta_vs_baseline": "paper Δ", "delta_vs_baseline": "ours Δ"}
+    columns = {
+        (metric, heading): _readable(lines[name], "{:+.1f}" if "delta" in name else "{:.1f}")
+        for metric, lines in _by_metric(table).items()
+        for name, heading in headings.items()
+    }
+    return pd.DataFrame(columns)
 
 
 def systems_side_by_side(table: pd.DataFrame) -> pd.DataFrame:
@@ -242,20 +225,15 @@ def systems_side_by_side(table: pd.DataFrame) -> pd.DataFrame:
     A column of the paper stands only where it reports the metric of some row. A dash is a system that was not run, or
     does not have the task.
     """
-    by_metric = _by_metric(table)
-    columns = {
-        (f"paper ({PAPER_DATA[False]})", metric): [_shown(value, "{:.1f}") for value in lines["paper"]]
-        for metric, lines in by_metric.items()
-        if lines["paper"].notna().any()
-    }
-    columns |= {
-        (_ours(table), metric): [_shown(value, "{:.1f}") for value in lines["ours"]]
-        for metric, lines in by_metric.items()
-    }
-    first = table.drop_duplicates("method").set_index("method")
-    for name, (title, form) in COSTS.items():
-        columns["cost", title] = ["–" if pd.isna(value) else form.format(value) for value in first[name]]
-    return pd.DataFrame(columns, index=first.index)
+    by_metric, of = _by_metric(table), f"paper ({PAPER_DATA[False]})"
+    columns = {(of, name): lines["paper"] for name, lines in by_metric.items() if lines["paper"].notna().any()}
+    columns |= {(_ours(table), name): lines["ours"] for name, lines in by_metric.items()}
+    columns = {heading: _readable(values, "{:.1f}") for heading, values in columns.items()}
+    costs = table.drop_duplicates("method").set_index("method")
+    columns["cost", "parameters"] = _readable(costs["params"], "{:,.0f}")
+    columns["cost", "GFLOPs"] = _readable(costs["gflops"], "{:.3f}", digits=3)
+    columns["cost", "train s"] = _readable(costs["train_seconds"], "{:,.0f}")
+    return pd.DataFrame(columns)
 
 
 def _ours(table: pd.DataFrame) -> str:
@@ -268,62 +246,6 @@ def _by_metric(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
     return {metric: table[table["metric"] == metric].set_index("method").reindex(methods) for metric in metrics}
 
 
-def _shown(value: float | None, form: str) -> str:
-    return "–" if pd.isna(value) else form.format(round(value, 1) + 0.0)  # + 0.0: no minus sign before a zero
-
-
-# The README's table
-
-BEGIN, END = "<!-- results: begin -->\n", "<!-- results: end -->\n"
-# Which tables stand together, and the metrics that a reader looks for first.
-PARTS = (
-    ("Tables 1 and 2: MuLA and its ablations", (1, 2), ("PCK", "mIoU")),
-    ("Tables 3 and 4: compared systems, one person", (3, 4), ("PCK", "mIoU")),
-    ("Tables 5 and 6: several people", (5, 6), ("mAP", "mIoU")),
-)
-
-
-def summary(folder: Path) -> str:
-    """Markdown: the paper's numbers beside ours for every row, from ``table<n>.csv``; DataError if one is missing."""
-    text = ""
-    for title, numbers, metrics in PARTS:
-        paths = [folder / f"table{number}.csv" for number in numbers]
-        for path in paths:
-            if not path.is_file():
-                raise DataError(f"{path}: no such table; ./run_all.sh writes it")
-        lines = pd.concat([read_table(path, COLUMNS) for path in paths])
-        heads = "".join(f" {metric}, paper | ours |" for metric in metrics)
-        of = f"{lines['profile'].iloc[0]} profile, {lines['dataset'].iloc[0]} data"
-        text += f"**{title}** (ours: {of})\n\n| |{heads}\n|---|{'---:|---:|' * len(metrics)}\n"
-        for method, rows in lines.groupby("method", sort=False):
-            text += f"| {method} |{''.join(_cells(rows, metric) for metric in metrics)}\n"
-        text += "\n"
-    return text
-
-
-def _cells(rows: pd.DataFrame, metric: str) -> str:
-    """The paper's number and ours ± spread; a row of two tables has the same of ours in both."""
-    found = rows[rows["metric"] == metric].ffill().bfill()[["paper", "ours", "std"]].head(1)
-    paper, ours, std = found.iloc[0] if len(found) else (None, None, None)
-    return f" {_shown(paper, '{:.1f}')} | {_shown(ours, '{:.1f}')}{'' if pd.isna(std) else f' ± {std:.1f}'} |"
-
-
-def update(readme: Path, folder: Path) -> None:
-    """Put the summary of ``folder`` between the marks in ``readme``; DataError where they are missing."""
-    page = readme.read_text(encoding="utf-8")
-    if BEGIN not in page or END not in page:
-        raise DataError(f"{readme}: no lines {BEGIN.strip()} and {END.strip()} to write between")
-    start, end = page.index(BEGIN) + len(BEGIN), page.index(END)
-    write_text(readme, page[:start] + "\n" + summary(folder) + page[end:])
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit status: 0 done, 2 user error, 130 interrupted."""
-    parser = argparse.ArgumentParser(prog="python -m workbook.results", description="Update the README's results.")
-    parser.add_argument("folder", nargs="?", type=Path, default=RESULTS / "demo", help="default: the demo's")
-    options = parser.parse_args(arguments)
-    return exit_status(lambda: update(REPOSITORY / "README.md", options.folder), kept="nothing was written")
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+def _readable(values: pd.Series, form: str, digits: int = 1) -> pd.Series:
+    # + 0.0: no minus sign before a zero
+    return values.map(lambda value: "–" if pd.isna(value) else form.format(round(value, digits) + 0.0))

@@ -21,7 +21,6 @@ import json
 import math
 import platform
 import time
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -32,18 +31,18 @@ from mula_lib import distributed as processes
 from mula_lib.checkpoint import load_model, read_facts, save_weights
 from mula_lib.data.samples import TrainingSamples
 from mula_lib.evaluation import CrowdEvaluation, Evaluation, evaluate, load_evaluation
-from mula_lib.files import LOCK, CheckpointError, ConfigError, locked, read_json, remove_partials, write_json
+from mula_lib.files import LOCK, CheckpointError, locked, read_json, remove_partials, write_json
 from mula_lib.inference import Testing
 from mula_lib.models.network import ModelConfig, Network, build_model
 from mula_lib.training import Job, Recipe, fit
 from workbook.costs import forward_gflops, parameter_count
 from workbook.datasets import REPOSITORY, Source
-from workbook.experiments import Experiment, Profile, find_profile
+from workbook.experiments import Experiment, Profile
 
 RUNS = REPOSITORY / "runs"
 WEIGHTS = REPOSITORY / "weights"
 RESULTS = REPOSITORY / "results"
-METRICS = ("testing_fingerprint", "trained_as", "scores", "images", "params", "gflops", "train_seconds", "log")
+OF_TRAINING = ("train_seconds", "trained_on", "log")  # what a result says of its training
 RECIPE_VERSION = 2  # raise it when a change of code changes what a training gives
 
 
@@ -72,9 +71,8 @@ class Run:
     seed: int = 0
     base: Path = RUNS
 
-    def __post_init__(self) -> None:
-        if isinstance(self.seed, bool) or not isinstance(self.seed, int) or self.seed < 0:
-            raise ConfigError(f"seed {self.seed!r}: a seed is a whole number from 0")
+    def __str__(self) -> str:
+        return f"{self.experiment.name} ({self.source.name}), seed {self.seed}"
 
     # What decides it
 
@@ -110,6 +108,11 @@ class Run:
     def testing_fingerprint(self) -> str:
         """Of the training and the testing protocol."""
         return _digest({"training": self.fingerprint, "testing": asdict(self.profile.testing)})
+
+    @property
+    def _names(self) -> dict:
+        names = {"experiment": self.first.name, "profile": self.profile.name, "dataset": self.source.name}
+        return names | {"seed": self.seed, "fingerprint": self.fingerprint}
 
     # Where it lies
 
@@ -158,10 +161,10 @@ class Run:
 
         Where the run itself is absent, they are those committed beside its counts.
         """
+        fix = "delete it: the network is tested again"
         for path in (self.folder / "metrics.json", self.shipped_counts.with_suffix(".json")):
             if path.is_file():
-                fix = "delete it: the network is tested again"
-                found = read_json(path, "the result of a run", METRICS, fix=fix, error=CheckpointError)
+                found = read_json(path, "the result of a run", ("testing_fingerprint",), fix=fix, error=CheckpointError)
                 if found["testing_fingerprint"] == self.testing_fingerprint:
                     return found
         return None
@@ -210,55 +213,44 @@ class Run:
         believed; otherwise committed weights are tested again. ``retrain`` ignores both; ``save_memory`` recomputes
         stages. While another process is at work on the same run, this one waits.
 
-        Raises:
-            CheckpointError: a file of the run is damaged, or its folder holds another configuration.
-            BusyError: another process is at work on it, and this is one of several that train it together.
-            StorageError: its folder cannot be written.
+        Raises :class:`CheckpointError` if a file of the run is damaged or its folder holds another configuration, and
+        :class:`BusyError` if another process is at work on it and this is one of several that train it together.
         """
-        if processes.count() == 1 and (self._enough(train, retrain) or not (train or self.trained)):
+
+        def enough() -> bool:
+            if self.metrics is None or "weights" in self.metrics:
+                return self.metrics is not None and (not retrain or self.weights == self.own_weights)
+            return not retrain and not (train and self.shipped)  # committed counts
+
+        if processes.count() == 1 and (enough() or not (train or self.trained)):
             return self
-        with self._alone():
+        first = processes.rank() == 0  # of those that train it together; it holds the run against all others
+        with locked(self.folder / LOCK, str(self), wait=processes.count() == 1) if first else contextlib.nullcontext():
+            if first:
+                self._claim()
+            processes.wait()
             self.__dict__.pop("metrics", None)  # another process may have finished it meanwhile
-            if self._enough(train, retrain):
+            if enough():
                 return self
             weights = self.shipped_weights if self.shipped and not retrain else self.own_weights
             if weights == self.own_weights and not weights.is_file():
                 self._train(workers, save_memory)
-            if processes.rank() == 0:
-                self.test(weights)
+            if first:
+                self._test(weights)
             processes.wait()
-            if processes.rank() > 0:
+            if not first:
                 self.__dict__.pop("metrics", None)
         return self
 
-    def _enough(self, train: bool, retrain: bool) -> bool:
-        if self.metrics is None:
-            return False
-        if "weights" not in self.metrics:  # committed counts
-            return not retrain and not (train and self.shipped)
-        return not retrain or self.weights == self.own_weights
-
-    @contextlib.contextmanager
-    def _alone(self) -> Iterator[None]:
-        """Hold the run against other processes, except those that train it together with this one; claim its folder."""
-        if processes.rank() > 0:
-            processes.wait()
-            yield
-            return
-        what = f"{self.experiment.name} ({self.source.name}), seed {self.seed}"
-        with locked(self.folder / LOCK, what, wait=processes.count() == 1):
-            remove_partials(self.folder)
-            path, wanted = self.folder / "config.json", json.loads(json.dumps(self.training_spec))
-            if path.is_file():
-                fix = f"delete {self.folder} to start over"
-                found = read_json(path, "a run's configuration", ("training",), fix=fix, error=CheckpointError)
-                if found["training"] != wanted:
-                    raise CheckpointError(f"{self.folder}: holds a run of another configuration; {fix}, or move it")
-            else:
-                about = {"experiment": self.experiment.name, "profile": self.profile.name, "dataset": self.source.name}
-                write_json(path, {**about, "fingerprint": self.fingerprint, "training": wanted})
-            processes.wait()
-            yield
+    def _claim(self) -> None:
+        """Make the folder this run's own; CheckpointError if it is another one's."""
+        remove_partials(self.folder)
+        path, fix = self.folder / "config.json", f"delete {self.folder} to start over"
+        if not path.is_file():
+            write_json(path, {**self._names, "training": self.training_spec})
+        found = read_json(path, "a run's configuration", ("fingerprint",), fix=fix, error=CheckpointError)
+        if found["fingerprint"] != self.fingerprint:
+            raise CheckpointError(f"{self.folder}: holds a run of another configuration; {fix}, or move it")
 
     def _train(self, workers: int, save_memory: bool) -> None:
         """Train the network, from its last checkpoint if there is one."""
@@ -266,42 +258,34 @@ class Run:
         model = build_model(self.model_config, self.seed).to(device())
         model.recompute_stages = save_memory
         samples = TrainingSamples(source.train, profile.crop, profile.augmentation, anatomy, self.seed)
-        quick = Testing(scales=(1.0,), mirror=False)
 
         def watch(network: Network) -> dict[str, float]:
-            few = replace(source.val, records=source.val.records[: profile.watch])
+            few, quick = replace(source.val, records=source.val.records[: profile.watch]), Testing(mirror=False)
             scores = evaluate(network, few, profile.crop, quick, anatomy).scores(anatomy)
             return {name: scores[name] for name in (anatomy.pose_metric, "mIoU") if not math.isnan(scores[name])}
 
-        watched = watch if profile.watch else None
-        job = Job(self.folder, self.fingerprint, self.experiment.name, workers, watched)
+        job = Job(self.folder, self.fingerprint, self.experiment.name, workers, watch if profile.watch else None)
         result = fit(model, samples, self.recipe, job)
         facts = {
-            "experiment": self.first.name,
-            "profile": profile.name,
-            "dataset": source.name,
-            "seed": self.seed,
-            "fingerprint": self.fingerprint,
+            **self._names,
             "train_seconds": round(result.seconds, 1),
             "trained_on": f"{platform.machine()}, {device().type}, torch {torch.__version__}",
             "precision": result.precision,
             "log": result.log,
-            **({"trouble": result.trouble} if result.trouble else {}),
+            "trouble": result.trouble,
         }
         if processes.rank() == 0:
             save_weights(self.own_weights, model, facts)
 
-    def test(self, weights: Path) -> None:
+    def _test(self, weights: Path) -> None:
         """Test the network in ``weights`` on the validation images; write ``evaluation.npz``, then ``metrics.json``."""
         model = load_model(weights, self.model_config).to(device())
-        _, facts = read_facts(weights, "fingerprint", "train_seconds", "trained_on", "log")
-        how = (self.profile.crop, self.profile.testing, self.source.anatomy)
-        started = time.perf_counter()
-        evaluation = evaluate(model, self.source.val, *how, progress=f"testing {self.experiment.name}")
+        facts, title = read_facts(weights, "fingerprint", *OF_TRAINING)[1], f"testing {self.experiment.name}"
+        profile, anatomy, started = self.profile, self.source.anatomy, time.perf_counter()
+        evaluation = evaluate(model, self.source.val, profile.crop, profile.testing, anatomy, progress=title)
         seconds = time.perf_counter() - started
         (self.folder / "metrics.json").unlink(missing_ok=True)  # so that counts and scores are always of one test
         evaluation.save(self.folder / "evaluation.npz")
-        scores = evaluation.scores(self.source.anatomy)
         metrics = {
             "experiment": self.experiment.name,
             "testing_fingerprint": self.testing_fingerprint,
@@ -309,20 +293,18 @@ class Run:
             # relative, so that a checkout may be moved
             "weights": str(weights.relative_to(REPOSITORY) if weights.is_relative_to(REPOSITORY) else weights),
             # JSON has no nan, the score of a task that the network does not have or of nothing annotated
-            "scores": {name: None if math.isnan(value) else round(value, 4) for name, value in scores.items()},
+            "scores": {n: None if math.isnan(v) else round(v, 4) for n, v in evaluation.scores(anatomy).items()},
             "images": len(evaluation.names),
             "params": parameter_count(model),
-            "gflops": forward_gflops(model, self.profile.crop),
-            "train_seconds": facts["train_seconds"],
+            "gflops": forward_gflops(model, profile.crop),
             "images_per_second": round(len(evaluation.names) / seconds, 2),
-            "trained_on": facts["trained_on"],
-            "log": facts["log"],
+            **{name: facts[name] for name in OF_TRAINING},
             "trouble": facts.get("trouble"),
         }
         write_json(self.folder / "metrics.json", metrics)
+        self.__dict__["metrics"] = metrics
         for name in ("last.ckpt", "failed.txt"):
             (self.folder / name).unlink(missing_ok=True)
-        self.__dict__["metrics"] = metrics
 
     def ship(self) -> None:
         """Store what is committed of a finished run: its counts and metrics, and for seed 0 its network in fp16."""
@@ -333,27 +315,6 @@ class Run:
         write_json(self.shipped_counts.with_suffix(".json"), metrics)
         if self.seed == 0:
             save_weights(self.shipped_weights, self.model(), read_facts(self.weights)[1], half=True)
-
-
-def shipped_result(experiment: Experiment, source: Source) -> Run:
-    """The demo's committed network of ``experiment``, tested on ``source`` whatever it was trained on.
-
-    On the demo's own data this is the demo's run; elsewhere the result lives in ``runs/elsewhere``. Raises
-    :class:`CheckpointError` if no weights of it are committed.
-    """
-    profile = find_profile("demo")
-    run = Run(experiment, profile.for_crowds() if source.anatomy.crowds else profile, source)
-    if not run.shipped_weights.is_file():
-        fix = "name a checkout of the repository (MULA_HOME), or make them: ./run_all.sh --only ROW --ship"
-        raise CheckpointError(f"{run.shipped_weights}: no such weights; {fix}")
-    if run.shipped:
-        return run.do(train=False)
-    elsewhere = replace(run, base=RUNS / "elsewhere")
-    trained_as = read_facts(run.shipped_weights, "fingerprint")[1]["fingerprint"]
-    with locked(elsewhere.folder / LOCK, f"{experiment.name} ({source.name})"):
-        if elsewhere.metrics is None or elsewhere.metrics["trained_as"] != trained_as:
-            elsewhere.test(run.shipped_weights)
-    return elsewhere
 
 
 def _digest(value: dict) -> str:

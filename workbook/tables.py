@@ -59,15 +59,18 @@ class Row:
     note: str = ""
 
 
-def _row(line: dict[str, str]) -> Row:
-    table = int(line["table"])
-    paper = {metric: float(line[metric]) for metric in METRICS[table] if line.get(metric)}
-    experiment = find_experiment(line["network"]) if line["network"] else None
-    return Row(table, line["method"], paper, experiment, line["baseline"] or BASELINES[table], line["note"])
-
-
 with open(Path(__file__).with_name("paper_tables.csv"), encoding="utf-8", newline="") as _file:
-    ROWS = tuple(map(_row, csv.DictReader(_file)))
+    ROWS = tuple(
+        Row(
+            table := int(line["table"]),
+            line["method"],
+            {metric: float(line[metric]) for metric in METRICS[table] if line.get(metric)},
+            find_experiment(line["network"]) if line["network"] else None,
+            line["baseline"] or BASELINES[table],
+            line["note"],
+        )
+        for line in csv.DictReader(_file)
+    )
 _OF_TABLES = {row.experiment.name for row in ROWS if row.experiment}
 OF_CLAIMS = 0  # in place of a table's number: networks of a claim that are in no table
 ROWS += tuple(Row(OF_CLAIMS, each.name, {}, each, each.name) for each in EXPERIMENTS if each.name not in _OF_TABLES)
