@@ -36,13 +36,13 @@ class Side(NamedTuple):
 
 def find_side(paths: Sequence[Path], split: str) -> Side:
     """What ``paths`` hold together; DataError for one that is neither a CSV nor a folder with part PNGs or both."""
-    found = []
-    for each in zip(*(_side(path, split) for path in paths), strict=True):
-        given = [part for part in each if part]
-        if len(given) > 1:
-            raise DataError(f"{' and '.join(map(str, given))}: joints or masks twice; give them once")
-        found += given or [None]
-    return Side(*found)
+    found = Side()
+    for path in paths:
+        given = {name: value for name, value in _side(path, split)._asdict().items() if value}
+        if twice := [name for name in given if getattr(found, name)]:
+            raise DataError(f"{path}: {twice[0]}, which were given already; give them once")
+        found = found._replace(**given)
+    return found
 
 
 def _side(path: Path, split: str) -> Side:
@@ -60,7 +60,9 @@ def _side(path: Path, split: str) -> Side:
 
 
 def _masks_in(folder: Path) -> tuple[str, ...]:
-    return tuple(sorted(path.stem for path in folder.glob("[!.]*.png")))
+    """The stems of the masks in a folder, without the colored ``<stem>_vis.png`` that some tools write beside them."""
+    stems = {path.stem for path in folder.glob("[!.]*.png")}
+    return tuple(sorted(stem for stem in stems if stem.removesuffix("_vis") == stem or stem[:-4] not in stems))
 
 
 def score_joints(truth: Side, predicted: Side) -> pd.Series:
@@ -95,15 +97,10 @@ def score_parts(truth: Side, predicted: Side) -> tuple[pd.Series, pd.Series]:
 
 
 def _require_same(what: str, wanted: Collection[str], found: Collection[str], where: Path) -> None:
-    missing, extra = sorted(set(wanted) - set(found)), sorted(set(found) - set(wanted))
-    if missing:
-        raise DataError(f"{where}: no {what} for {_some(missing)}, which the truth has; every image is scored")
-    if extra:
-        raise DataError(f"{where}: a {what} for {_some(extra)}, which the truth does not have; is it of another split?")
-
-
-def _some(names: Sequence[str], most: int = 3) -> str:
-    return f"{len(names)} images ({', '.join(names[:most])}{', …' if len(names) > most else ''})"
+    if missing := sorted(set(wanted) - set(found)):
+        raise DataError(f"{where}: no {what} for {len(missing)} images of the truth, {missing[0]} the first")
+    if extra := sorted(set(found) - set(wanted)):
+        raise DataError(f"{where}: a {what} for {len(extra)} images that the truth lacks, {extra[0]} the first")
 
 
 def _score(options: argparse.Namespace) -> None:
