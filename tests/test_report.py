@@ -10,7 +10,6 @@ import pytest
 from conftest import REPOSITORY
 
 from mula_lib.anatomy import LIP
-from mula_lib.files import DataError
 from workbook import claims, figures
 from workbook.report import main, write_report
 from workbook.results import COLUMNS
@@ -69,12 +68,9 @@ def test_a_caption_goes_with_its_figure_to_its_file(folder, capsys):
     assert 'alt="Said once"' in write_report(folder).read_text()
 
 
-def test_a_folder_without_tables_or_with_a_damaged_picture_is_an_error_in_a_line(folder, tmp_path_factory, capsys):
-    assert main([str(tmp_path_factory.mktemp("empty"))]) == 2
-    assert capsys.readouterr().err.count("\n") == 1
-    (folder / "parts.png").write_bytes(b"\x89PNG")
-    with pytest.raises(DataError, match=r"parts.png: not a whole picture"):
-        write_report(folder)
+def test_a_folder_without_tables_is_an_error_in_a_line(tmp_path, capsys):
+    assert main([str(tmp_path)]) == 2
+    assert "no tables to report" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("path", sorted((REPOSITORY / "results").glob("*/report.html")), ids=str)

@@ -2,7 +2,8 @@
 
 Each PATH is a CSV of joints, a folder of part PNGs, or a folder that holds both: a LIP tree for the truth, and what
 ``python -m workbook.submission`` writes for the predictions. What both sides have is scored, joints by PCKh, parts by
-mIoU. Images are matched by name.
+mIoU. Images are matched by name. A joint that was not found (nan) is a miss, and a negative coordinate is taken as it
+stands; the authors' script counts both as pixel 1.
 """
 
 from __future__ import annotations
@@ -86,10 +87,8 @@ def score_parts(truth: Side, predicted: Side) -> tuple[pd.Series, pd.Series]:
         files = truth.masks / f"{name}.png", predicted.masks / f"{name}.png"
         true, found = (load_mask(file) for file in files)
         if true.shape != found.shape:
-            raise DataError(
-                f"{files[1]}: {found.shape[1]}×{found.shape[0]} pixels, but {files[0]} has "
-                f"{true.shape[1]}×{true.shape[0]}; predict at the image's own size"
-            )
+            sizes = "{1}×{0} pixels, but the truth has {3}×{2}".format(*found.shape, *true.shape)
+            raise DataError(f"{files[1]}: {sizes}; predict at the image's own size")
         if found.max() >= classes:
             raise DataError(f"{files[1]}: {found.max()} in a prediction; parts are 0 to {classes - 1}")
         confusion += confusion_matrix(found, true, classes)
@@ -113,9 +112,7 @@ def _score(options: argparse.Namespace) -> None:
     if not tables:
         raise DataError("nothing to score: give joints on both sides, or part masks on both")
     for title, scores in tables.items():
-        # the few scores of a table side by side, the many parts one below the other
-        text = scores.round(2).to_string() if title == "IoU, %" else scores.to_frame().T.round(2).to_string(index=False)
-        print(f"{title}\n{text}\n")
+        print(f"{title}\n{scores.round(2).to_string()}\n")
     if options.csv:
         lines = [{"metric": name, "percent": value} for scores in tables.values() for name, value in scores.items()]
         write_text(options.csv, pd.DataFrame(lines).to_csv(index=False))
