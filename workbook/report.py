@@ -36,7 +36,7 @@ def write_report(folder: Path) -> Path:
     tables = {number: table for number, table in tables.items() if table is not None}
     if not tables:
         raise DataError(f"{folder}: no tables to report; ./run_all.sh writes them")
-    figures = sorted(path for path in folder.glob("*.png") if not path.name.startswith("."))
+    figures = sorted(folder.glob("[!.]*.png"))
     sections = []
 
     def add(id_: str, title: str, frames: dict[str, pd.DataFrame], pattern: str) -> None:
@@ -70,11 +70,9 @@ def write_report(folder: Path) -> Path:
     origins: dict[str, list[str]] = {}  # the facts of every provenance file, and the tables that share them
     for path in sorted(folder.glob("*.provenance.json")):
         origins.setdefault(path.read_text(encoding="utf-8"), []).append(path.name.removesuffix(".provenance.json"))
-    loader = jinja2.FileSystemLoader(Path(__file__).parent)
-    pages = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    text = pages.get_template("report.html.jinja").render(
-        label=label, full_size=full, sections=sections, origins=origins
-    )
+    page = Path(__file__).with_name("report.html.jinja").read_text(encoding="utf-8")
+    template = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(page)
+    text = template.render(label=label, full_size=full, sections=sections, origins=origins)
     write_text(folder / "report.html", text)
     return folder / "report.html"
 
