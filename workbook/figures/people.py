@@ -13,7 +13,7 @@ from matplotlib.patches import Patch
 from matplotlib.patheffects import withStroke
 
 from mula_lib.anatomy import IGNORE, Anatomy
-from workbook.figures.style import BLUE, GREEN, ORANGE, PURPLE, RED, SKY, YELLOW, bare, in_house_style
+from workbook.figures.style import BLUE, GREEN, ORANGE, PURPLE, RED, SKY, YELLOW, bare, in_house_style, label_grid
 
 MASK_STRENGTH = 0.7  # share of the part's color in the blend
 IGNORED_GREY = 90  # of mask pixels that no loss or metric looks at
@@ -112,10 +112,7 @@ def picture_grid(
             bare(axes)
         for axes, picture in zip(line, pictures, strict=False):
             draw_picture(axes, picture, anatomy)
-    for axes, title in zip(grid[:, 0], row_titles, strict=False):
-        axes.set_ylabel(title, fontsize=10)
-    for axes, title in zip(grid[0], column_titles, strict=False):
-        axes.set_title(f"{title}\n{axes.get_title()}".strip(), fontsize=10)
+    label_grid(grid, row_titles, column_titles)
     masks = [p.mask for row in rows for p in row if p.mask is not None] if legend else []
     lines = sum(any(p.title for p in row) for row in rows) + bool(column_titles)
     lines += -(-part_legend(figure, masks, anatomy) // 7)

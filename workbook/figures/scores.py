@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from workbook.figures.style import BLUE, DASHES, GREY, LINES, MARKERS, OURS_BAR, PAPER_BAR, VERDICTS, in_house_style
+from workbook.figures.style import BLUE, GREY, LINES, MARKERS, OURS_BAR, PAPER_BAR, VERDICTS, in_house_style
 
 CURVES = {"loss": "training loss, logarithmic", "PCK": "PCK, %", "mAP": "mAP, %", "mIoU": "mIoU, %"}
 PAPER_MARK = {"marker": "D", "markerfacecolor": "none", "markeredgecolor": "#222222", "linestyle": "none"}
@@ -26,22 +26,18 @@ def training_curves(logs: Mapping[str, Sequence[Mapping[str, float]]], label: st
 
     ``logs`` maps a run's name to the lines of its ``log.jsonl``: epoch, loss and, where watched, scores.
     """
-    table = pd.DataFrame([{"run": name, **line} for name, log in logs.items() for line in log])
-    watched = [key for key in CURVES if key in table and table[key].notna().any()]
-    looks = {"palette": LINES, "markers": MARKERS, "dashes": DASHES}
-    looks = {name: [look[n % len(look)] for n in range(len(logs))] for name, look in looks.items()}
+    tables = {name: pd.DataFrame(log, columns=["epoch", *CURVES]).astype(float) for name, log in logs.items()}
+    watched = [key for key in CURVES if any(table[key].notna().any() for table in tables.values())]
     figure, grid = plt.subplots(1, len(watched), figsize=(12.4, 3.9), squeeze=False, layout="constrained")
     for axes, key in zip(grid[0], watched, strict=True):
-        sns.lineplot(
-            table.astype({key: float}), x="epoch", y=key, hue="run", style="run", **looks, ax=axes, linewidth=1.4,
-            markersize=5.5, markeredgewidth=0.4, errorbar=None, legend="brief" if axes is grid[0, 0] else False,
-        )  # fmt: skip
-        axes.set(xlabel="epoch", ylabel="", title=CURVES[key], yscale="log" if key == "loss" else "linear")
+        for (name, table), color, marker in zip(tables.items(), cycle(LINES), cycle(MARKERS), strict=False):
+            known = table.dropna(subset=[key])
+            look = {"color": color, "marker": marker, "markersize": 5, "markeredgecolor": "white", "linewidth": 1.4}
+            axes.plot(known["epoch"], known[key], **look, markeredgewidth=0.4, label=name)
+        axes.set(xlabel="epoch", title=CURVES[key], yscale="log" if key == "loss" else "linear")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid()
-    handles, names = grid[0, 0].get_legend_handles_labels()
-    grid[0, 0].get_legend().remove()
-    figure.legend(handles, names, loc="outside right center", frameon=False, fontsize=9)
+    figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside right center", frameon=False, fontsize=9)
     figure.suptitle(label, fontsize=10, color=GREY)
     return figure
 
@@ -71,17 +67,16 @@ def paper_beside_ours(table: pd.DataFrame, label: str, *, paper_data: str = "LIP
 
 
 def _bars(axes: Axes, paper: pd.Series, ours: pd.Series, spread: pd.Series | None) -> None:
-    both = pd.concat({"paper": paper, "ours": ours}, names=["whose"]).astype(float).rename("value").reset_index()
-    sns.barplot(both.fillna(0), y="method", x="value", hue="whose", width=0.76, ax=axes, legend=False, errorbar=None)
-    for bars, look in zip(axes.containers, (PAPER_BAR, OURS_BAR), strict=True):
-        plt.setp(bars.patches, linewidth=0.8, **look)
     rows = np.arange(len(ours)) + 0.19
+    for places, values, look in ((rows - 0.38, paper, PAPER_BAR), (rows, ours, OURS_BAR)):
+        axes.barh(places, values.astype(float).fillna(0), 0.38, linewidth=0.8, **look)
     if spread is not None and spread.notna().any():
         axes.errorbar(ours, rows, xerr=spread.astype(float), fmt="none", ecolor="black", capsize=2.5)
     for row in rows[ours.isna()]:  # at the left edge of the panel, because zero may lie in the middle of it
         at = axes.get_yaxis_transform()
         axes.text(0.01, row, "not run", transform=at, va="center", fontsize=8.5, style="italic", color=GREY)
-    axes.set(xlabel="", ylabel="")
+    axes.set_yticks(range(len(ours)), ours.index)
+    axes.set_ylim(len(ours) - 0.5, -0.5)
     axes.grid(axis="x")
 
 
