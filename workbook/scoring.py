@@ -39,25 +39,18 @@ def find_side(paths: Sequence[Path], split: str) -> Side:
     """What ``paths`` hold together; DataError for one that is neither a CSV nor a folder with part PNGs or both."""
     found = Side()
     for path in paths:
-        given = {name: value for name, value in _side(path, split)._asdict().items() if value}
-        if twice := [name for name in given if getattr(found, name)]:
-            raise DataError(f"{path}: {twice[0]}, which were given already; give them once")
-        found = found._replace(**given)
+        if path.is_file():
+            found = found._replace(joints=path)
+        elif layout := find_layout(path, split):  # raises where there is no such folder
+            found = Side(layout.poses, layout.masks, tuple(read_ids(layout.ids)))
+        else:
+            masks = path / PARTS if (path / PARTS).is_dir() else path
+            given = {"joints": path / KEYPOINTS} if (path / KEYPOINTS).is_file() else {}
+            given |= {"masks": masks} if _masks_in(masks) else {}
+            if not given:
+                raise DataError(f"{path}: no {split}_id.txt of LIP, no {KEYPOINTS}, no {PARTS} folder and no PNGs in it")
+            found = found._replace(**given)
     return found
-
-
-def _side(path: Path, split: str) -> Side:
-    if path.is_file():
-        return Side(joints=path)
-    layout = find_layout(path, split)  # raises where there is no such folder
-    if layout is not None:
-        return Side(layout.poses, layout.masks, tuple(read_ids(layout.ids)))
-    joints, masks = path / KEYPOINTS, path / PARTS
-    if joints.is_file() or masks.is_dir():
-        return Side(joints if joints.is_file() else None, masks if masks.is_dir() else None)
-    if _masks_in(path):
-        return Side(masks=path)
-    raise DataError(f"{path}: no {split}_id.txt of LIP, no {KEYPOINTS}, no {PARTS} folder and no PNGs in it")
 
 
 def _masks_in(folder: Path) -> tuple[str, ...]:

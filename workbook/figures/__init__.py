@@ -1,3 +1,4 @@
+# ruff: noqa: F401
 """Every picture of the workbook. Each function takes arrays or tables and returns a matplotlib ``Figure``.
 
 Nothing here trains or reads a data set. Diagrams of networks are files: ``notebooks/figures/*.svg``.
@@ -9,10 +10,3 @@ from workbook.figures.model import embeddings, kernel_rows, map_grid, offset_tar
 from workbook.figures.output import png_bytes, save_all, save_figure, show, show_source, shown_path
 from workbook.figures.people import Picture, picture_grid
 from workbook.figures.scores import claim_intervals, paper_beside_ours, scores_by_stages, training_curves
-
-__all__ = [
-    "Change", "Picture", "claim_intervals", "corrections", "embeddings", "joint_states",
-    "kernel_rows", "map_grid", "offset_targets", "paper_beside_ours", "part_frequencies", "picture_grid", "png_bytes",
-    "save_all", "save_figure", "scores_by_stages", "show", "show_source", "shown_path", "stage_outputs",
-    "training_curves",
-]  # fmt: skip
