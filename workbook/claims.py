@@ -64,12 +64,10 @@ class Claim:
     effects: tuple[Effect, ...]
 
 
-def _read_claims() -> tuple[Claim, ...]:
-    found = json.loads(Path(__file__).with_name("paper_claims.json").read_text(encoding="utf-8"))
-    return tuple(Claim(**{**each, "effects": tuple(Effect(**effect) for effect in each["effects"])}) for each in found)
-
-
-CLAIMS = _read_claims()
+CLAIMS = tuple(
+    Claim(**{**claim, "effects": tuple(Effect(**effect) for effect in claim["effects"])})
+    for claim in json.loads(Path(__file__).with_name("paper_claims.json").read_text(encoding="utf-8"))
+)
 
 
 def measure(counts: Counts, seeds: Sequence[int] = (0, 1, 2)) -> pd.DataFrame:

@@ -48,7 +48,7 @@ def find_side(paths: Sequence[Path], split: str) -> Side:
             given = {"joints": path / KEYPOINTS} if (path / KEYPOINTS).is_file() else {}
             given |= {"masks": masks} if _masks_in(masks) else {}
             if not given:
-                raise DataError(f"{path}: no {split}_id.txt of LIP, no {KEYPOINTS}, no {PARTS} folder and no PNGs in it")
+                raise DataError(f"{path}: no {split}_id.txt of LIP, no {KEYPOINTS} and no PNGs, in {PARTS} or in it")
             found = found._replace(**given)
     return found
 
