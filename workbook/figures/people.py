@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import cycle
 from typing import NamedTuple
 
 import matplotlib.pyplot as plt
@@ -73,12 +74,11 @@ def draw_picture(axes: Axes, picture: Picture, anatomy: Anatomy) -> None:
     photo = picture.image if picture.mask is None else blend(picture.image, picture.mask, anatomy)
     axes.imshow(photo, interpolation="nearest")
     if picture.joints is not None:
-        hidden = picture.occluded if picture.occluded is not None else np.zeros(picture.joints.shape[:-1], bool)
-        if picture.joints.ndim == 2:
-            draw_joints(axes, picture.joints, anatomy, hidden)
-        else:
-            for number, person in enumerate(picture.joints):
-                draw_joints(axes, person, anatomy, hidden[number], PEOPLE[number % len(PEOPLE)])
+        people = picture.joints.reshape(-1, len(anatomy.joints), 2)
+        occluded = np.broadcast_to(False if picture.occluded is None else picture.occluded, people.shape[:2])
+        colors = cycle(PEOPLE) if picture.joints.ndim == 3 else [None]
+        for joints, hidden, color in zip(people, occluded, colors, strict=False):
+            draw_joints(axes, joints, anatomy, hidden, color)
     axes.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
     bare(axes)
     if picture.title:
