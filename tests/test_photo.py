@@ -64,6 +64,15 @@ def test_joints_that_were_not_found_are_zeros_in_cocos_form():
     assert coco(PERSON, (9, 9), nobody, PASCAL)["annotations"] == []
 
 
+def test_a_joint_beyond_the_photo_is_not_found(predictor, monkeypatch):
+    joints = np.full((16, 2), 5.0, np.float32)
+    joints[3, 1] = -2
+    said = Prediction(np.zeros((9, 9), np.uint8), joints, np.ones(16, np.float32))
+    monkeypatch.setattr("workbook.photo.predict", lambda *given: [said])
+    found = predictor(np.zeros((9, 9, 3), np.uint8)).joints
+    assert np.flatnonzero(np.isnan(found).any(axis=1)).tolist() == [3]
+
+
 def test_a_large_photo_gets_the_answers_of_a_small_one_at_its_own_size(predictor):
     photo = load_image(PERSON)
     share = LONGEST / max(photo.shape[:2])

@@ -41,11 +41,6 @@ def submitted(weights, tmp_path_factory):
     return out
 
 
-@pytest.fixture
-def copied(submitted, tmp_path):
-    return shutil.copytree(submitted, tmp_path / "copied")
-
-
 def test_a_submission_has_33_columns_of_whole_pixels_and_masks_at_the_images_size(submitted, source):
     lines = (submitted / KEYPOINTS).read_text().splitlines()
     assert [line.split(",")[0] for line in lines] == [f"{record.name}.jpg" for record in source.val.records]
@@ -127,7 +122,8 @@ def change_a_mask(change):
         (change_a_mask(lambda mask: mask * 0 + 255), "255 in a prediction; parts are 0 to 19"),
     ],
 )
-def test_missing_extra_and_broken_files_are_a_line_that_names_them(copied, capsys, spoil, said):
+def test_missing_extra_and_broken_files_are_a_line_that_names_them(submitted, tmp_path, capsys, spoil, said):
+    copied = shutil.copytree(submitted, tmp_path / "copied")
     spoil(copied)
     assert score(["--gt", str(TREE), "--pred", str(copied)]) == 2
     complaint = capsys.readouterr().err

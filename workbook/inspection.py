@@ -29,8 +29,7 @@ def truth_picture(record: LipRecord | PascalRecord, anatomy: Anatomy, *, title: 
 
 def testing_crop(record: LipRecord | PascalRecord, crop: int, anatomy: Anatomy) -> Picture:
     """The same on the (crop, crop) square that a network is tested on."""
-    truth = truth_picture(record, anatomy)
-    image, mask, joints = augment_sample(truth.image, truth.mask, truth.joints, crop, Draw(), anatomy)
+    image, mask, joints = augment_sample(*truth_picture(record, anatomy)[:3], crop, Draw(), anatomy)
     return Picture(image, mask, joints, record.occluded)
 
 
@@ -77,8 +76,8 @@ def crowd_joint_targets(picture: Picture, stride: int, anatomy: Anatomy) -> tupl
     """Targets of the M people on a crop at a network's stride, a batch of one, and (M, 2) centroids in crop pixels."""
     joints, present, where = _on_grid(picture, stride)
     centers = centroids(picture.joints, np.full((len(picture.joints), 4), np.nan), anatomy)
-    centroid = torch.from_numpy(centers)[None]
-    return crowd_targets(joints, present, centroid, **where, crop=picture.image.shape[0]), centers
+    crop = picture.image.shape[0]
+    return crowd_targets(joints, present, torch.from_numpy(centers)[None], **where, crop=crop), centers
 
 
 def perfect_candidates(picture: Picture, stride: int, anatomy: Anatomy) -> Candidates:

@@ -123,10 +123,8 @@ def offset_targets(
     crop, stride = image.shape[0], image.shape[0] / heatmap.shape[0]
     figure, (left, right) = plt.subplots(1, 2, figsize=(9.6, 4.9), layout="constrained")
     _grey(left, image)
-    left.imshow(
-        np.ma.masked_where(heatmap == 0, heatmap), extent=(-0.5, crop - 0.5, crop - 0.5, -0.5), cmap="viridis", vmin=0,
-        vmax=1, alpha=0.85, interpolation="nearest",
-    )  # fmt: skip
+    look = {"cmap": "viridis", "vmin": 0, "vmax": 1, "alpha": 0.85 * (heatmap > 0), "interpolation": "nearest"}
+    left.imshow(heatmap, extent=(-0.5, crop - 0.5, crop - 0.5, -0.5), **look)
     left.set_title(f"heatmap of the {joint}, all people added up")
     _grey(right, image)
     rows, columns = np.nonzero(discs)
