@@ -1,6 +1,5 @@
 """Every figure function draws the numbers it is given, and the committed diagrams show the networks that run."""
 
-import io
 import re
 
 import matplotlib.pyplot as plt
@@ -58,8 +57,6 @@ def test_a_grid_has_a_panel_for_every_picture_and_a_legend_of_the_parts_in_it():
     assert [axes.get_title() for axes in figure.axes] == ["left\none", "right", "", ""]
     assert [axes.get_ylabel() for axes in figure.axes[::2]] == ["a", "b"]
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["coat"]
-    plain = figures.picture_grid([[picture(mask=None, joints=None)]], LIP)
-    assert plain.legends == list(plain.axes[0].lines) == []
 
 
 def test_joints_are_drawn_where_they_are_by_side_and_hollow_if_occluded():
@@ -110,7 +107,6 @@ def test_kernels_are_drawn_row_by_row_and_differences_on_a_scale_of_their_own():
     for line, (_, values) in zip(panels, rows, strict=True):
         np.testing.assert_allclose([axes.images[0].get_array() for axes in line], values[[4, 1]])
     assert panels[0, 0].images[0].get_clim() != panels[1, 0].images[0].get_clim() == panels[2, 1].images[0].get_clim()
-    assert figures.kernel_rows([("a", 0 * mean), ("b", 0 * mean)], [0], LIP, split=1)  # equal kernels
 
 
 def test_training_curves_draw_every_run_in_every_panel_it_has():
@@ -121,7 +117,6 @@ def test_training_curves_draw_every_run_in_every_panel_it_has():
     assert list(pck.lines[0].get_ydata()) == [1.0, 5.0]
     assert [y for y in miou.lines[0].get_ydata() if not np.isnan(y)] == [2.0]
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["one", "two"]
-    assert len({line.get_color() for line in loss.lines}) == 2
     assert len(figures.training_curves({"one": [{"epoch": 1, "loss": 3.0}]}, "smoke").axes) == 1
 
 
@@ -133,7 +128,6 @@ def test_bars_are_the_papers_and_our_numbers_and_a_row_that_was_not_run_says_so(
     assert bar_lengths(gains) == pytest.approx([0, 1, 2, 0, 0, 5])
     assert [text.get_text() for text in scores.texts] == ["not run"]
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["paper: full size, LIP val", "ours: smoke"]
-    assert scores.patches[0].get_hatch() != scores.patches[3].get_hatch()
     with_spread = figures.paper_beside_ours(table([10.0, 12.0, 15.0]).assign(std=1.5), "smoke").axes
     assert [len(axes.containers) for axes in with_spread[:2]] == [3, 2]
 
@@ -186,9 +180,7 @@ def test_drawing_changes_no_global_setting_and_a_saved_figure_is_a_small_png(tmp
     path = figures.save_figure(figure, tmp_path / "deep" / "people.png")
     assert [each.name for each in path.parent.iterdir()] == ["people.png"]  # no temporary file is left
     assert path.stat().st_size < 200_000
-    with Image.open(io.BytesIO(path.read_bytes())) as image:
-        assert image.format == "PNG"
-        assert image.width > 300
+    assert Image.open(path).width > 300
 
 
 def drawn_texts(name):

@@ -64,17 +64,16 @@ class Claim:
     effects: tuple[Effect, ...]
 
 
-def _read_claims() -> tuple[Claim, ...]:
-    found = json.loads(Path(__file__).with_name("paper_claims.json").read_text(encoding="utf-8"))
-    return tuple(Claim(**{**each, "effects": tuple(Effect(**effect) for effect in each["effects"])}) for each in found)
-
-
-CLAIMS = _read_claims()
+CLAIMS = tuple(
+    Claim(**{**claim, "effects": tuple(Effect(**effect) for effect in claim["effects"])})
+    for claim in json.loads(Path(__file__).with_name("paper_claims.json").read_text(encoding="utf-8"))
+)
 
 
 def measure(counts: Counts, seeds: Sequence[int] = (0, 1, 2)) -> pd.DataFrame:
     """A line for each effect of each claim: ``paper``, ``ours``, its 95 % interval (``low``, ``high``), ``by_seed``, ….
 
+    ``worse`` and ``better`` say how far the interval's ends lie on the claimed side of the limit.
     Each draw takes seeds with replacement, and pictures with replacement: the same ones for all systems and seeds,
     because all were tested on the same pictures. Raises :class:`DataError` where counts are of different pictures.
     """
@@ -98,27 +97,25 @@ def measure(counts: Counts, seeds: Sequence[int] = (0, 1, 2)) -> pd.DataFrame:
         if len(pictures) > 1:
             raise DataError(f"counts of {', '.join(effect.weights)} are of different pictures; test them again")
         line = {"id": id_, "effect": effect, "metric": effect.metric, "paper": effect.paper, "missing": missing}
-        line |= {"seeds": len(common), "n": 0, "by_seed": [], "ours": np.nan, "low": np.nan, "high": np.nan}
+        line |= {"seeds": len(common), "n": 0, "by_seed": []}
+        line |= dict.fromkeys(("ours", "low", "high", "worse", "better"), np.nan)
         if common:
             all_draws = np.stack([drawn(effect, seed) for seed in common])
             line["ours"], line["low"], line["high"] = interval(all_draws)
+            ends = sorted((line[end] - effect.limit) * (-1 if effect.below else 1) for end in ("low", "high"))
+            line["worse"], line["better"] = ends
             line |= {"n": len(common) * len(pictures.pop()), "by_seed": all_draws[:, 0].round(2).tolist()}
         lines.append(line)
     return pd.DataFrame(lines)
-
-
-def sides(line: pd.Series) -> tuple[float, float]:
-    """How far the worse and the better end of an effect's interval lie on the claimed side of its limit."""
-    low, high = line["low"] - line["effect"].limit, line["high"] - line["effect"].limit
-    return (-high, -low) if line["effect"].below else (low, high)
 
 
 def verdict(lines: pd.DataFrame) -> str:
     """``supported``, ``not supported`` or ``undecided``: what the effects of one claim amount to."""
     if lines["ours"].isna().any() or lines["seeds"].min() < ENOUGH_SEEDS:
         return "undecided"
-    worse, better = np.array([sides(line) for _, line in lines.iterrows()]).T
-    return "supported" if (worse > 0).all() else "not supported" if (better < 0).any() else "undecided"
+    if (lines["worse"] > 0).all():
+        return "supported"
+    return "not supported" if (lines["better"] < 0).any() else "undecided"
 
 
 def judge(effects: pd.DataFrame, measured: Measured) -> pd.DataFrame:
@@ -130,15 +127,15 @@ def judge(effects: pd.DataFrame, measured: Measured) -> pd.DataFrame:
     rows = []
     for claim in CLAIMS:
         lines = effects[effects["id"] == claim.id]
-        known = [line for _, line in lines[lines["ours"].notna()].iterrows()]
+        known = lines[lines["ours"].notna()]
         missing = ", ".join(sorted({name for names in lines["missing"] for name in names}))
         ours, low, high, n = np.nan, np.nan, np.nan, 0
         found, meaning = "undecided", f"Not run: {missing or 'no measurement was asked for'}."
         if claim.id in measured:
             ours, low, high, n, found = measured[claim.id]
             meaning = "Of untrained networks of this profile's size, on this machine."
-        elif known:
-            line = min(known, key=lambda line: (sides(line)[1] >= 0, sides(line)[0]))
+        elif not known.empty:
+            line = known.assign(open=known["better"] >= 0).sort_values(["open", "worse"]).iloc[0]
             ours, low, high, n, found = (*line[["ours", "low", "high", "n"]], verdict(lines))
             meaning = meaning if missing else _meaning(found, line)
         numbers = (round(value, 2) for value in (ours, low, high))

@@ -6,8 +6,9 @@ hold with another image's kernels, or with one mean kernel for all, then the net
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -24,7 +25,7 @@ from mula_lib.models.adaptation import ParameterAdapter
 from mula_lib.models.network import Network, hooked
 from workbook.runs import Run, results_folder
 
-# One view of each image, so that "the image before" is another image and not the same one at another scale.
+# Of each image, so that "the image before" is another image and not the same one at another scale.
 ONE_VIEW = Testing(scales=(1.0,), mirror=False)
 MOST = 500  # images
 KERNELS = ("its own", "another image's", "mean", "zero")
@@ -37,29 +38,22 @@ def adapters_of(model: nn.Module) -> list[ParameterAdapter]:
     return [module for module in model.modules() if isinstance(module, ParameterAdapter)]
 
 
-@contextmanager
-def exchanged_kernels(model: nn.Module, exchange: Exchange) -> Iterator[None]:
-    """Within this context every adapter's kernels go through ``exchange``, in copies of the model too."""
+def exchanged_kernels(model: nn.Module, exchange: Exchange) -> AbstractContextManager[None]:
+    """Within this context every adapter's kernels go through ``exchange``."""
 
-    def hook(adapter: nn.Module) -> Callable:
-        return lambda copy, given, kernels: exchange(adapter, kernels)
+    def hook(adapter: nn.Module, given: object, kernels: Tensor) -> Tensor:
+        return exchange(adapter, kernels)
 
-    with hooked((adapter, hook(adapter)) for adapter in adapters_of(model)):
-        yield
+    return hooked((adapter, hook) for adapter in adapters_of(model))
 
 
 @dataclass
 class ImageBefore:
-    """Each image gets the kernels of the one before it, the very first one those of the last of its batch.
-
-    Raises ``ValueError`` where there is no other image: a first batch of one.
-    """
+    """Each image gets the kernels of the one before it, the very first one those of the last of its batch."""
 
     last: dict[nn.Module, Tensor] = field(default_factory=dict)
 
     def __call__(self, adapter: nn.Module, kernels: Tensor) -> Tensor:
-        if adapter not in self.last and len(kernels) == 1:
-            raise ValueError("another image's kernels need another image: test at least two")
         before = self.last.get(adapter, kernels[-1:])
         self.last[adapter] = kernels[-1:]
         return torch.cat([before, kernels[:-1]])
@@ -70,18 +64,19 @@ class Mean:
     """Adds kernels up while it hands them on; once ``fixed``, hands out their mean."""
 
     sums: dict[nn.Module, Tensor] = field(default_factory=dict)
-    images: dict[nn.Module, int] = field(default_factory=dict)
+    images: Counter[nn.Module] = field(default_factory=Counter)
     fixed: bool = False
 
     def __call__(self, adapter: nn.Module, kernels: Tensor) -> Tensor:
         if self.fixed:
             return (self.sums[adapter] / self.images[adapter]).expand_as(kernels)
         self.sums[adapter] = self.sums.get(adapter, 0) + kernels.sum(dim=0)
-        self.images[adapter] = self.images.get(adapter, 0) + len(kernels)
+        self.images[adapter] += len(kernels)
         return kernels
 
+
 def zero(adapter: nn.Module, kernels: Tensor) -> Tensor:
-    """No kernels at all: R* is what U's bias and the closing normalisation make of nothing."""
+    """No kernels at all: R* is what U's bias and the closing normalization make of nothing."""
     return torch.zeros_like(kernels)
 
 
@@ -90,17 +85,14 @@ def kernel_evaluations(run: Run) -> dict[str, Evaluation]:
 
     The mean is over these images, whose annotations take no part in it.
     """
-    model, mean = run.model(), Mean()
+    model, mean, found = run.model(), Mean(), {}
     few = replace(run.source.val, records=run.source.val.records[:MOST])
-
-    def tested(exchange: Exchange) -> Evaluation:
+    # The mean at first hands on each image's own kernels.
+    for kernels, exchange in zip(KERNELS, (mean, ImageBefore(), mean, zero), strict=True):
         with exchanged_kernels(model, exchange):
-            return evaluate(model, few, run.profile.crop, ONE_VIEW, run.source.anatomy)
-
-    found = [tested(mean)]  # hands on each image's own kernels
-    mean.fixed = True
-    found += [tested(exchange) for exchange in (ImageBefore(), mean, zero)]
-    return dict(zip(KERNELS, found, strict=True))
+            found[kernels] = evaluate(model, few, run.profile.crop, ONE_VIEW, run.source.anatomy)
+        mean.fixed = True
+    return found
 
 
 def kernel_diagnostics(evaluations: dict[str, Evaluation], anatomy: Anatomy) -> pd.DataFrame:
@@ -115,17 +107,16 @@ def write_kernel_diagnostics(runs: Sequence[Run]) -> pd.DataFrame:
 
     The counts with its own and another image's kernels are kept beside those of runs: a claim rests on them.
     """
-    tables, folder = [], results_folder(runs[0].profile, runs[0].source)
+    tables, folder = {}, results_folder(runs[0].profile, runs[0].source)
     for run in runs:
         evaluations = kernel_evaluations(run)
         for kernels in KERNELS[:2]:
             name = replace(run.experiment, name=f"{run.experiment.name} ({kernels} kernels)")
             evaluations[kernels].save(folder / "counts" / f"{name.slug}-seed-{run.seed}.npz")
-        table = kernel_diagnostics(evaluations, run.source.anatomy).reset_index()
-        table.insert(0, "method", run.experiment.name)
-        facts = {"seed": run.seed, "images": len(evaluations[KERNELS[0]].names), "dataset": run.source.name}
-        tables.append(table.assign(**facts, profile=run.profile.name))
-    whole = pd.concat(tables, ignore_index=True)
+        facts = {"seed": run.seed, "images": len(evaluations[kernels].names), "dataset": run.source.name}
+        table = kernel_diagnostics(evaluations, run.source.anatomy)
+        tables[run.experiment.name] = table.assign(**facts, profile=run.profile.name)
+    whole = pd.concat(tables, names=["method"]).reset_index()
     write_text(folder / "kernel_diagnostics.csv", whole.to_csv(index=False))
     return whole
 
@@ -157,15 +148,12 @@ def from_low_to_raised_arms(records: Sequence[LipRecord], anatomy: Anatomy, coun
     The height is that of the wrists above the shoulders as a share of the person's own height. Where fewer are fully
     annotated, all of these.
     """
-    whole = [record for record in records if not np.isnan(record.joints).any()]
-    wrists, shoulders = (
-        [anatomy.joint(f"{side}_{name}") for side in ("left", "right")] for name in ("wrist", "shoulder")
-    )
 
     def raised(record: LipRecord) -> float:
-        rows = record.joints[:, 1]
-        return (rows[shoulders].mean() - rows[wrists].mean()) / max(np.ptp(rows), 1.0)
+        row = dict(zip(anatomy.joints, record.joints[:, 1], strict=True))
+        above = sum(row[f"{side}_shoulder"] - row[f"{side}_wrist"] for side in ("left", "right"))
+        return above / np.ptp(record.joints[:, 1])
 
-    ordered = sorted(whole, key=raised)
+    ordered = sorted((record for record in records if not np.isnan(record.joints).any()), key=raised)
     places = np.linspace(0, len(ordered) - 1, min(count, len(ordered))).round().astype(int)
     return [ordered[place] for place in places]

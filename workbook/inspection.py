@@ -29,8 +29,7 @@ def truth_picture(record: LipRecord | PascalRecord, anatomy: Anatomy, *, title: 
 
 def testing_crop(record: LipRecord | PascalRecord, crop: int, anatomy: Anatomy) -> Picture:
     """The same on the (crop, crop) square that a network is tested on."""
-    truth = truth_picture(record, anatomy)
-    image, mask, joints = augment_sample(truth.image, truth.mask, truth.joints, crop, Draw(), anatomy)
+    image, mask, joints = augment_sample(*truth_picture(record, anatomy)[:3], crop, Draw(), anatomy)
     return Picture(image, mask, joints, record.occluded)
 
 
@@ -61,27 +60,28 @@ def stage_predictions(model: JointModel, picture: Picture) -> tuple[list[np.ndar
 
 def joint_targets(picture: Picture, stride: int) -> np.ndarray:
     """(N, h, w) target maps of a crop's joints at a network's stride."""
+    joints, present, where = _on_grid(picture, stride)
+    return gaussian_heatmaps(joints, present, **where)[0].numpy()
+
+
+def _on_grid(picture: Picture, stride: int) -> tuple[Tensor, Tensor, dict]:
+    """A crop's joints as a batch of one, which of them lie on it, and the grid of its targets."""
     crop = picture.image.shape[0]
-    joints = torch.from_numpy(picture.joints)[None].float()
+    joints = torch.from_numpy(np.asarray(picture.joints, np.float32))[None]
     present = ((joints >= -0.5) & (joints < crop - 0.5)).all(dim=-1)
-    grid = (crop // stride, crop // stride)
-    sigma = heatmap_sigma(crop, stride)
-    return gaussian_heatmaps(joints, present, grid=grid, stride=stride, sigma=sigma)[0].numpy()
+    return joints, present, {"grid": (crop // stride,) * 2, "stride": stride, "sigma": heatmap_sigma(crop, stride)}
 
 
 def crowd_joint_targets(picture: Picture, stride: int, anatomy: Anatomy) -> tuple[CrowdTargets, np.ndarray]:
     """Targets of the M people on a crop at a network's stride, a batch of one, and (M, 2) centroids in crop pixels."""
+    joints, present, where = _on_grid(picture, stride)
+    centers = centroids(picture.joints, np.full((len(picture.joints), 4), np.nan), anatomy)
     crop = picture.image.shape[0]
-    centres = centroids(picture.joints, np.full((len(picture.joints), 4), np.nan), anatomy)
-    joints = torch.from_numpy(np.asarray(picture.joints, np.float32))[None]
-    present = ((joints >= -0.5) & (joints < crop - 0.5)).all(dim=-1)
-    where = {"grid": (crop // stride, crop // stride), "stride": stride, "sigma": heatmap_sigma(crop, stride)}
-    return crowd_targets(joints, present, torch.from_numpy(centres)[None], **where, crop=crop), centres
+    return crowd_targets(joints, present, torch.from_numpy(centers)[None], **where, crop=crop), centers
 
 
-def perfect_maps(picture: Picture, stride: int, anatomy: Anatomy) -> tuple[Tensor, Tensor]:
-    """What a perfect network predicts for a crop of several people, on its pixels: (N, crop, crop) confidence and
-    (2N, crop, crop) offsets, x of each joint and then y, in pixels."""
+def perfect_candidates(picture: Picture, stride: int, anatomy: Anatomy) -> Candidates:
+    """The joint candidates of a network that predicts the targets of a crop of several people."""
     targets, _ = crowd_joint_targets(picture, stride, anatomy)
     crop = picture.image.shape[0]
     confidence = F.interpolate(targets.heatmaps, size=(crop, crop), mode="bilinear", align_corners=False)[0]
@@ -90,23 +90,18 @@ def perfect_maps(picture: Picture, stride: int, anatomy: Anatomy) -> tuple[Tenso
     pixels = torch.arange(crop)
     beside = (stride - 1) / 2 + stride * (pixels // stride) - pixels
     across, down = torch.broadcast_tensors(beside[None], beside[:, None])
-    return confidence, (offsets + torch.stack([across, down])[:, None]).flatten(0, 1)
-
-
-def perfect_candidates(picture: Picture, stride: int, anatomy: Anatomy) -> Candidates:
-    """The joint candidates of :func:`perfect_maps`."""
-    confidence, offsets = perfect_maps(picture, stride, anatomy)
-    return find_candidates(confidence.numpy(), offsets.unflatten(0, (2, -1)).transpose(0, 1).numpy())
+    offsets = offsets + torch.stack([across, down])[:, None]
+    return find_candidates(confidence.numpy(), offsets.transpose(0, 1).numpy())
 
 
 @torch.inference_mode()
 def output_shapes(model: JointModel, images: Tensor, modules: Mapping[str, nn.Module]) -> pd.DataFrame:
     """The shape that leaves each of the named ``modules`` in one forward pass of ``images``."""
-    shapes: dict[str, str] = {}
+    shapes: dict[nn.Module, str] = {}
 
-    def note(name: str) -> object:
-        return lambda module, given, output: shapes.__setitem__(name, "×".join(map(str, output.shape)))
+    def note(module: nn.Module, given: object, output: Tensor) -> None:
+        shapes[module] = "×".join(map(str, output.shape))
 
-    with hooked((module, note(name)) for name, module in modules.items()):
+    with hooked((module, note) for module in modules.values()):
         model.eval()(images)
-    return pd.DataFrame({"output (B×C×H×W)": shapes})
+    return pd.DataFrame({"output (B×C×H×W)": {name: shapes[module] for name, module in modules.items()}})

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from tqdm.auto import tqdm
 
 from mula_lib.anatomy import LIP, PASCAL, Anatomy
 from mula_lib.checkpoint import load_model, read_facts
-from mula_lib.data.images import load_image
+from mula_lib.data.images import SUFFIXES, UNREADABLE, load_image
 from mula_lib.files import USER_ERROR, CheckpointError, DataError, atomic_path, exit_status, write_bytes, write_json
 from mula_lib.inference import Prediction, predict
 from mula_lib.models.network import Network
@@ -31,7 +32,6 @@ from workbook.figures.style import in_house_style
 from workbook.runs import device, weights_file
 
 SHIPPED = {False: "VGG16-FCN-MuLA", True: "HG-2s-1u-MuLA"}  # which network is asked; by: several people?
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 LONGEST = 1024  # pixels of a photo's longer edge beyond which the answers are enlarged instead: the networks see less
 CLEAREST = 512  # an overlay's longer edge at least: lines on fewer pixels hide what they are drawn on
 DPI = 100
@@ -48,18 +48,16 @@ class Predictor:
     trained_on: str = "rendered people, not on photographs"
 
     def __call__(self, photo: np.ndarray) -> Prediction:
-        """Parts and joints of one (H, W, 3) uint8 RGB photo, at its own size."""
+        """Parts and joints of one (H, W, 3) uint8 RGB photo, at its own size; nan for a joint beyond the photo."""
         height, width = photo.shape[:2]
         share = min(1.0, LONGEST / max(height, width))
         size_wh = max(1, round(width * share)), max(1, round(height * share))
         small = photo if share == 1 else cv2.resize(photo, size_wh, interpolation=cv2.INTER_AREA)
         (found,) = predict(self.network, [small], self.profile.crop, self.profile.testing, self.anatomy)
-        if share == 1:
-            return found
-        factor = np.array([width, height]) / size_wh
-        joints = (found.joints + 0.5) * factor - 0.5  # pixel centres are integers
         mask = cv2.resize(found.mask, (width, height), interpolation=cv2.INTER_NEAREST)
-        return Prediction(mask, joints.astype(np.float32), found.scores)
+        joints = (found.joints + 0.5) * (np.array([width, height]) / size_wh) - 0.5  # pixel centers are integers
+        inside = ((joints >= -0.5) & (joints < np.array([width, height]) - 0.5)).all(axis=-1, keepdims=True)
+        return Prediction(mask, np.where(inside, joints, np.nan).astype(np.float32), found.scores)
 
 
 def shipped_weights(name: str, *, crowd: bool = False) -> Path:
@@ -75,35 +73,28 @@ def load_predictor(weights: Path | None = None, *, crowd: bool = False) -> Predi
     """
     path = weights or shipped_weights(SHIPPED[crowd], crowd=crowd)
     if weights is None and not path.is_file():
-        raise CheckpointError(
-            f"{path}: no such weights; name a file (--weights), or a checkout of the repository (MULA_HOME)"
-        )
+        raise CheckpointError(f"{path}: no such weights; name a file (--weights), or a checkout (MULA_HOME)")
     config, facts = read_facts(path, "profile", "experiment")
-    profile, size = find_profile(facts["profile"]), (config.joints, config.parts)
+    profile = find_profile(facts["profile"])
     profile = profile.for_crowds() if config.offsets else profile
-    anatomy = next((each for each in (LIP, PASCAL) if (len(each.joints), len(each.parts)) == size), None)
-    if anatomy is None:
-        found = f"{config.joints} joints and {config.parts} parts"
-        raise CheckpointError(f"{path}: a network for {found}, unlike those of LIP and PASCAL")
+    anatomy = PASCAL if config.joints == len(PASCAL.joints) else LIP
     predictor = Predictor(load_model(path), profile, anatomy, str(facts["experiment"]))
-    blank = predictor(np.full((8, 8, 3), 128, np.uint8))
+    (blank,) = predict(predictor.network, [np.zeros((8, 8, 3), np.uint8)], profile.crop, profile.testing, anatomy)
     if blank.mask is None or blank.joints is None:
         raise DataError(f"{path}: {predictor.name} has one of the two tasks only; take a joint network's weights")
     return replace(predictor, trained_on=facts["dataset"]) if facts.get("dataset") in VARIABLES else predictor
 
 
-def photos_of(paths: Sequence[Path]) -> list[Path]:
-    """The photographs among files and folders (not folders within), in order; DataError where there is none."""
-    found: list[Path] = []
+def find_photos(paths: Sequence[Path]) -> Iterator[tuple[Path, str | None]]:
+    """Each file of ``paths`` and of the folders among them (not folders within), and why it is passed over, or None."""
     for path in paths:
-        if not path.exists():
-            raise DataError(f"{path}: no such file or folder")
-        inside = sorted(path.glob("[!.]*")) if path.is_dir() else []
-        inside = [each for each in inside if each.suffix.lower() in SUFFIXES and each.is_file()]
-        if path.is_dir() and not inside:
-            raise DataError(f"{path}: no photographs in this folder; it is searched for {', '.join(SUFFIXES)}")
-        found += inside or [path]
-    return list(dict.fromkeys(found))
+        if not path.is_dir():
+            yield path, None
+            continue
+        for each in sorted(path.glob("[!.]*")):
+            suffix = each.suffix.lower()
+            reason = "a folder" if each.is_dir() else UNREADABLE.get(suffix, "not a photograph")
+            yield each, None if suffix in SUFFIXES and each.is_file() else reason
 
 
 @in_house_style
@@ -114,7 +105,7 @@ def overlay(photo: np.ndarray, found: Prediction, anatomy: Anatomy) -> plt.Figur
     size_wh = [max(1, round(side * share)) for side in photo.shape[1::-1]]
     small = cv2.resize(photo, size_wh, interpolation=cv2.INTER_AREA if share < 1 else cv2.INTER_LINEAR)
     mask = cv2.resize(found.mask, size_wh, interpolation=cv2.INTER_NEAREST)
-    figure = plt.figure(figsize=[max(side, 40) / DPI for side in size_wh])
+    figure = plt.figure(figsize=[side / DPI for side in size_wh])
     axes = figure.add_axes((0, 0, 1, 1))
     draw_picture(axes, Picture(small, mask, (found.joints + 0.5) * share - 0.5), anatomy)
     return figure
@@ -122,8 +113,7 @@ def overlay(photo: np.ndarray, found: Prediction, anatomy: Anatomy) -> plt.Figur
 
 def coco(photo: Path, size_wh: tuple[int, int], found: Prediction, anatomy: Anatomy) -> dict:
     """Keypoints in COCO's form: a list of x, y, v a person, v 2 where a joint was found and 0 where not."""
-    people = found.joints if found.joints.ndim == 3 else found.joints[None]
-    scores = found.scores if found.scores.ndim == 2 else found.scores[None]
+    people, scores = found.joints.reshape(-1, len(anatomy.joints), 2), found.scores.reshape(-1, len(anatomy.joints))
     annotations = []
     for number, (joints, heights) in enumerate(zip(people, scores, strict=True), start=1):
         seen = ~np.isnan(joints).any(axis=1)
@@ -166,14 +156,9 @@ def write_answers(photo: Path, out: Path, name: str, predictor: Predictor) -> li
 
 
 def _names(photos: Sequence[Path]) -> list[str]:
-    """A name for each photo's answers: its stem, and where another has the same its suffix and a number."""
-    names: list[str] = []
-    for photo in photos:
-        alone = [other.stem for other in photos].count(photo.stem) == 1
-        name = photo.stem if alone else f"{photo.stem}_{photo.suffix[1:]}"
-        again = sum(each == name or each.startswith(f"{name}_#") for each in names)
-        names.append(f"{name}_#{again + 1}" if again else name)
-    return names
+    """A name for each photo's answers: its stem, or where others have the same, its path."""
+    stems = Counter(photo.stem for photo in photos)
+    return [photo.stem if stems[photo.stem] == 1 else str(photo).replace("/", "_") for photo in photos]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -188,12 +173,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _answer(options: argparse.Namespace) -> int:
-    photos = photos_of(options.photos)
+    found = dict(find_photos(options.photos))
+    for path, reason in found.items():
+        if reason:
+            print(f"passed over: {path} ({reason})")
+    photos = [path for path, reason in found.items() if not reason]
+    if not photos:
+        raise DataError(f"{options.photos[0]}: no photographs; folders are searched for {', '.join(SUFFIXES)}")
     predictor = load_predictor(options.weights, crowd=options.crowd)
     predictor.network.to(device())
     print(f"{predictor.name}, {predictor.profile.name} profile: trained on {predictor.trained_on}")
     status = 0
-    for photo, name in zip(tqdm(photos, disable=len(photos) == 1 or None, unit="photo"), _names(photos), strict=True):
+    for photo, name in zip(tqdm(photos, disable=None, unit="photo"), _names(photos), strict=True):
         try:
             paths = write_answers(photo, options.out, name, predictor)
             tqdm.write(f"{photo}: {', '.join(path.name for path in paths)}")

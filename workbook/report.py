@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import argparse
 import base64
-import io
-import json
 import re
 import sys
 from collections.abc import Sequence
@@ -37,7 +35,7 @@ def write_report(folder: Path) -> Path:
     tables = {number: table for number, table in tables.items() if table is not None}
     if not tables:
         raise DataError(f"{folder}: no tables to report; ./run_all.sh writes them")
-    figures = sorted(path for path in folder.glob("*.png") if not path.name.startswith("."))
+    figures = sorted(folder.glob("[!.]*.png"))
     sections = []
 
     def add(id_: str, title: str, frames: dict[str, pd.DataFrame], pattern: str) -> None:
@@ -68,31 +66,20 @@ def write_report(folder: Path) -> Path:
     seeds = sorted({int(seed) for text in lines["seeds"].dropna() for seed in text.split()})
     label = f"{lines['profile'].iloc[0]} profile; data: {', '.join(dict.fromkeys(lines['dataset']))}; seeds: {seeds}"
     full = set(lines["profile"]) <= {"paper", "paper-released"} and set(lines["dataset"]) <= set(VARIABLES)
+    origins: dict[str, list[str]] = {}  # the facts of every provenance file, and the tables that share them
+    for path in sorted(folder.glob("*.provenance.json")):
+        origins.setdefault(path.read_text(encoding="utf-8"), []).append(path.name.removesuffix(".provenance.json"))
     page = Path(__file__).with_name("report.html.jinja").read_text(encoding="utf-8")
     template = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(page)
-    text = template.render(label=label, full_size=full, sections=sections, origins=_origins(folder))
+    text = template.render(label=label, full_size=full, sections=sections, origins=origins)
     write_text(folder / "report.html", text)
     return folder / "report.html"
 
 
 def _figure(path: Path) -> dict:
-    content = path.read_bytes()
-    try:
-        with Image.open(io.BytesIO(content)) as picture:
-            caption, size = str(picture.info.get(CAPTION, path.stem.replace("_", " "))), picture.size
-            picture.verify()
-    except (OSError, SyntaxError, ValueError) as error:  # of damaged files
-        raise DataError(f"{path}: not a whole picture; delete it and run ./run_all.sh again") from error
-    return {"caption": caption, "size": size, "png": base64.b64encode(content).decode()}
-
-
-def _origins(folder: Path) -> dict[str, list[str]]:
-    """The facts of every provenance file, as JSON, and the tables that share them."""
-    found: dict[str, list[str]] = {}
-    for path in sorted(folder.glob("*.provenance.json")):
-        facts = json.dumps(json.loads(path.read_text(encoding="utf-8")), indent=1, sort_keys=True)
-        found.setdefault(facts, []).append(path.name.removesuffix(".provenance.json"))
-    return found
+    with Image.open(path) as picture:
+        caption = picture.info.get(CAPTION, path.stem.replace("_", " "))
+        return {"caption": caption, "size": picture.size, "png": base64.b64encode(path.read_bytes()).decode()}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -2,7 +2,8 @@
 
 Each PATH is a CSV of joints, a folder of part PNGs, or a folder that holds both: a LIP tree for the truth, and what
 ``python -m workbook.submission`` writes for the predictions. What both sides have is scored, joints by PCKh, parts by
-mIoU. Images are matched by name.
+mIoU. Images are matched by name. A joint that was not found (nan) is a miss, and a negative coordinate is taken as it
+stands; the authors' script counts both as pixel 1.
 """
 
 from __future__ import annotations
@@ -36,31 +37,26 @@ class Side(NamedTuple):
 
 def find_side(paths: Sequence[Path], split: str) -> Side:
     """What ``paths`` hold together; DataError for one that is neither a CSV nor a folder with part PNGs or both."""
-    found = []
-    for each in zip(*(_side(path, split) for path in paths), strict=True):
-        given = [part for part in each if part]
-        if len(given) > 1:
-            raise DataError(f"{' and '.join(map(str, given))}: joints or masks twice; give them once")
-        found += given or [None]
-    return Side(*found)
-
-
-def _side(path: Path, split: str) -> Side:
-    if path.is_file():
-        return Side(joints=path)
-    layout = find_layout(path, split)  # raises where there is no such folder
-    if layout is not None:
-        return Side(layout.poses, layout.masks, tuple(read_ids(layout.ids)))
-    joints, masks = path / KEYPOINTS, path / PARTS
-    if joints.is_file() or masks.is_dir():
-        return Side(joints if joints.is_file() else None, masks if masks.is_dir() else None)
-    if _masks_in(path):
-        return Side(masks=path)
-    raise DataError(f"{path}: no {split}_id.txt of LIP, no {KEYPOINTS}, no {PARTS} folder and no PNGs in it")
+    found = Side()
+    for path in paths:
+        if path.is_file():
+            found = found._replace(joints=path)
+        elif layout := find_layout(path, split):  # raises where there is no such folder
+            found = Side(layout.poses, layout.masks, tuple(read_ids(layout.ids)))
+        else:
+            masks = path / PARTS if (path / PARTS).is_dir() else path
+            given = {"joints": path / KEYPOINTS} if (path / KEYPOINTS).is_file() else {}
+            given |= {"masks": masks} if _masks_in(masks) else {}
+            if not given:
+                raise DataError(f"{path}: no {split}_id.txt of LIP, no {KEYPOINTS} and no PNGs, in {PARTS} or in it")
+            found = found._replace(**given)
+    return found
 
 
 def _masks_in(folder: Path) -> tuple[str, ...]:
-    return tuple(sorted(path.stem for path in folder.glob("[!.]*.png")))
+    """The stems of the masks in a folder, without the colored ``<stem>_vis.png`` that some tools write beside them."""
+    stems = {path.stem for path in folder.glob("[!.]*.png")}
+    return tuple(sorted(stem for stem in stems if stem.removesuffix("_vis") == stem or stem[:-4] not in stems))
 
 
 def score_joints(truth: Side, predicted: Side) -> pd.Series:
@@ -84,10 +80,8 @@ def score_parts(truth: Side, predicted: Side) -> tuple[pd.Series, pd.Series]:
         files = truth.masks / f"{name}.png", predicted.masks / f"{name}.png"
         true, found = (load_mask(file) for file in files)
         if true.shape != found.shape:
-            raise DataError(
-                f"{files[1]}: {found.shape[1]}×{found.shape[0]} pixels, but {files[0]} has "
-                f"{true.shape[1]}×{true.shape[0]}; predict at the image's own size"
-            )
+            sizes = "{1}×{0} pixels, but the truth has {3}×{2}".format(*found.shape, *true.shape)
+            raise DataError(f"{files[1]}: {sizes}; predict at the image's own size")
         if found.max() >= classes:
             raise DataError(f"{files[1]}: {found.max()} in a prediction; parts are 0 to {classes - 1}")
         confusion += confusion_matrix(found, true, classes)
@@ -95,15 +89,10 @@ def score_parts(truth: Side, predicted: Side) -> tuple[pd.Series, pd.Series]:
 
 
 def _require_same(what: str, wanted: Collection[str], found: Collection[str], where: Path) -> None:
-    missing, extra = sorted(set(wanted) - set(found)), sorted(set(found) - set(wanted))
-    if missing:
-        raise DataError(f"{where}: no {what} for {_some(missing)}, which the truth has; every image is scored")
-    if extra:
-        raise DataError(f"{where}: a {what} for {_some(extra)}, which the truth does not have; is it of another split?")
-
-
-def _some(names: Sequence[str], most: int = 3) -> str:
-    return f"{len(names)} images ({', '.join(names[:most])}{', …' if len(names) > most else ''})"
+    if missing := sorted(set(wanted) - set(found)):
+        raise DataError(f"{where}: no {what} for {len(missing)} images of the truth, {missing[0]} the first")
+    if extra := sorted(set(found) - set(wanted)):
+        raise DataError(f"{where}: a {what} for {len(extra)} images that the truth lacks, {extra[0]} the first")
 
 
 def _score(options: argparse.Namespace) -> None:
@@ -116,9 +105,7 @@ def _score(options: argparse.Namespace) -> None:
     if not tables:
         raise DataError("nothing to score: give joints on both sides, or part masks on both")
     for title, scores in tables.items():
-        # the few scores of a table side by side, the many parts one below the other
-        text = scores.round(2).to_string() if title == "IoU, %" else scores.to_frame().T.round(2).to_string(index=False)
-        print(f"{title}\n{text}\n")
+        print(f"{title}\n{scores.round(2).to_string()}\n")
     if options.csv:
         lines = [{"metric": name, "percent": value} for scores in tables.values() for name, value in scores.items()]
         write_text(options.csv, pd.DataFrame(lines).to_csv(index=False))

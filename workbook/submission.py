@@ -31,8 +31,7 @@ KEYPOINTS, PARTS = "pred_keypoints.csv", "parts"
 def read_predictions(path: str | Path) -> dict[str, np.ndarray]:
     """Read predicted joints into ``{stem: (16, 2) float64}``, image pixels; ``nan`` is a joint that was not found.
 
-    Raises :class:`DataError`, naming file and line, for a file that cannot be read, a row without 33 columns, a cell
-    that is not a number, or a second row for one image.
+    Raises :class:`DataError` as :func:`mula_lib.data.lip.read_rows` does.
     """
     rows = read_rows(path, COLUMNS, f"image, then x,y of {JOINTS} joints")
     return {name: row.reshape(JOINTS, 2) for name, row in rows.items()}
@@ -47,29 +46,25 @@ def write_predictions(path: Path, predicted: Mapping[str, np.ndarray]) -> None:
     write_text(path, "".join(lines))
 
 
-def make_submission(
-    weights: Path, root: Path, split: str, out: Path, *, limit: int | None = None, progress: bool = True
-) -> None:
+def make_submission(weights: Path, root: Path, split: str, out: Path) -> None:
     """Predict a split of the LIP tree at ``root`` and write what the challenge takes into ``out``; the CSV comes last.
 
     Raises :class:`CheckpointError` for a file that is not a network's, :class:`DataError` for a network of crowds.
     """
-    records = read_split(root, split, limit=limit).records
+    records = read_split(root, split).records
     predictor = load_predictor(weights)
     if predictor.anatomy is not LIP:
         raise DataError(f"{weights}: a network for several people; LIP shows one person an image")
     network, profile = predictor.network.to(device()), predictor.profile
     batch, joints = profile.testing.batch, {}
-    with tqdm(total=len(records), unit="image", disable=not progress) as bar:
-        for start in range(0, len(records), batch):
-            some = records[start : start + batch]
-            images = [load_image(each.image) for each in some]
-            found = predict(network, images, profile.crop, profile.testing, predictor.anatomy)
-            for record, each in zip(some, found, strict=True):
-                content = cv2.imencode(".png", each.mask)[1].tobytes()
-                write_bytes(out / PARTS / f"{record.name}.png", content, durable=False)
-                joints[record.name] = each.joints
-            bar.update(len(some))
+    for start in tqdm(range(0, len(records), batch), unit="batch", disable=None):
+        some = records[start : start + batch]
+        images = [load_image(each.image) for each in some]
+        for record, found in zip(some, predict(network, images, profile.crop, profile.testing, LIP), strict=True):
+            content = cv2.imencode(".png", found.mask)[1].tobytes()
+            write_bytes(out / PARTS / f"{record.name}.png", content, durable=False)
+            # Within the image, because the authors' script counts a negative coordinate as pixel 1.
+            joints[record.name] = found.joints.clip(0, np.array(found.mask.shape[::-1]) - 1)
     write_predictions(out / KEYPOINTS, joints)
 
 
@@ -80,11 +75,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--lip", type=Path, required=True, metavar="PATH", help="the LIP tree")
     parser.add_argument("--split", choices=SPLITS, default="test", help="default: test")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write to")
-    parser.add_argument("--limit", type=int, metavar="N", help="the first N images only")
     options = parser.parse_args(arguments)
 
     def command() -> None:
-        make_submission(options.weights, options.lip, options.split, options.out, limit=options.limit)
+        make_submission(options.weights, options.lip, options.split, options.out)
         print(f"{options.out / KEYPOINTS} and {options.out / PARTS}/: what LIP's challenge takes")
 
     return exit_status(command, kept=f"{options.out} is incomplete; run the same command again")

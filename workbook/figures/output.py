@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from PIL import Image as Pillow
 from PIL.PngImagePlugin import PngInfo
 
-from mula_lib.files import atomic_path, write_text
+from mula_lib.files import write_bytes, write_text
 from workbook.datasets import REPOSITORY
 from workbook.figures.style import DPI
 
@@ -36,8 +36,7 @@ def png_bytes(figure: Figure, *, dpi: int = DPI, whole: bool = False) -> bytes:
 
 def save_figure(figure: Figure, path: Path) -> Path:
     """Write the figure to ``path`` as PNG, atomically; returns ``path``."""
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(png_bytes(figure))
+    write_bytes(path, png_bytes(figure))
     return path
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import cycle
 from typing import NamedTuple
 
 import matplotlib.pyplot as plt
@@ -13,7 +14,7 @@ from matplotlib.patches import Patch
 from matplotlib.patheffects import withStroke
 
 from mula_lib.anatomy import IGNORE, Anatomy
-from workbook.figures.style import BLUE, GREEN, ORANGE, PURPLE, RED, SKY, YELLOW, bare, in_house_style
+from workbook.figures.style import BLUE, GREEN, ORANGE, PURPLE, RED, SKY, YELLOW, bare, in_house_style, label_grid
 
 MASK_STRENGTH = 0.7  # share of the part's color in the blend
 IGNORED_GREY = 90  # of mask pixels that no loss or metric looks at
@@ -73,12 +74,11 @@ def draw_picture(axes: Axes, picture: Picture, anatomy: Anatomy) -> None:
     photo = picture.image if picture.mask is None else blend(picture.image, picture.mask, anatomy)
     axes.imshow(photo, interpolation="nearest")
     if picture.joints is not None:
-        hidden = picture.occluded if picture.occluded is not None else np.zeros(picture.joints.shape[:-1], bool)
-        if picture.joints.ndim == 2:
-            draw_joints(axes, picture.joints, anatomy, hidden)
-        else:
-            for number, person in enumerate(picture.joints):
-                draw_joints(axes, person, anatomy, hidden[number], PEOPLE[number % len(PEOPLE)])
+        people = picture.joints.reshape(-1, len(anatomy.joints), 2)
+        occluded = np.broadcast_to(False if picture.occluded is None else picture.occluded, people.shape[:2])
+        colors = cycle(PEOPLE) if picture.joints.ndim == 3 else [None]
+        for joints, hidden, color in zip(people, occluded, colors, strict=False):
+            draw_joints(axes, joints, anatomy, hidden, color)
     axes.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
     bare(axes)
     if picture.title:
@@ -112,10 +112,7 @@ def picture_grid(
             bare(axes)
         for axes, picture in zip(line, pictures, strict=False):
             draw_picture(axes, picture, anatomy)
-    for axes, title in zip(grid[:, 0], row_titles, strict=False):
-        axes.set_ylabel(title, fontsize=10)
-    for axes, title in zip(grid[0], column_titles, strict=False):
-        axes.set_title(f"{title}\n{axes.get_title()}".strip(), fontsize=10)
+    label_grid(grid, row_titles, column_titles)
     masks = [p.mask for row in rows for p in row if p.mask is not None] if legend else []
     lines = sum(any(p.title for p in row) for row in rows) + bool(column_titles)
     lines += -(-part_legend(figure, masks, anatomy) // 7)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import matplotlib.pyplot as plt
+import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -46,6 +47,14 @@ def in_house_style(draw: Callable[..., Figure]) -> Callable[..., Figure]:
         return figure
 
     return styled
+
+
+def label_grid(grid: np.ndarray, rows: Sequence[str], columns: Sequence[str] = ()) -> None:
+    """Name a grid's rows at the left and its columns above, over a panel's own title if it has one."""
+    for axes, name in zip(grid[:, 0], rows, strict=False):
+        axes.set_ylabel(name, fontsize=10)
+    for axes, name in zip(grid[0], columns, strict=False):
+        axes.set_title(f"{name}\n{axes.get_title()}".strip(), fontsize=10)
 
 
 def bare(axes: Axes) -> None:
