@@ -54,7 +54,6 @@ def atomic_path(path: Path, *, durable: bool = True) -> Iterator[Path]:
     ``durable`` waits until the content is on the disk, so that not even a power cut leaves an empty file.
     Raises :class:`StorageError` if it cannot be written; the old file is untouched.
     """
-    path = Path(path)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{PARTIAL}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -143,20 +142,17 @@ def exit_status(command: Callable[[], int | None], *, kept: str) -> int:
     ``kept`` says, after an interruption, what was saved and how to resume.
     """
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")  # a terminal may be unable to print a name
+        stream.reconfigure(errors="backslashreplace")  # a terminal may be unable to print a name
     try:
         return command() or 0
     except MulaError as error:
         print(f"error: {error}", file=sys.stderr)
     except OSError as error:
-        if error.strerror is None:  # not of the file system
-            raise
-        print(f"error: {error.filename or 'a file'} cannot be used: {error.strerror}", file=sys.stderr)
+        print(f"error: {error.filename or 'a file'} cannot be used: {error.strerror or error}", file=sys.stderr)
     except RuntimeError as error:
         if "shared memory" not in str(error):
             raise
-        fix = "use --workers 0, or give the container more: docker run --shm-size=8g or --ipc=host"
+        fix = "use --workers 0, or docker run --shm-size=8g"
         print(f"error: /dev/shm is too small for the workers that load data; {fix}", file=sys.stderr)
     except KeyboardInterrupt:
         print(f"\ninterrupted: {kept}", file=sys.stderr)

@@ -1,7 +1,7 @@
 """Decodes images and masks of part ids: the right pixels, or one line that names the file and the fix.
 
 What OpenCV or Pillow loads without an error is an image, whatever its name says. OpenCV comes first, because it decodes
-a JPEG three times as fast; Pillow reads what OpenCV cannot, and a TIFF's colors without its transparency.
+a JPEG three times as fast; Pillow reads what OpenCV cannot.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import contextlib
 import ctypes
 import io
 import os
-import stat
 import sys
 import threading
 import warnings
@@ -44,16 +43,16 @@ class _Unreadable(Exception):
 def load_image(path: str | Path, *, upright: bool = False) -> np.ndarray:
     """Decode an image file to (H, W, 3) uint8 **RGB**, in the order in which its pixels are stored.
 
-    Grey and CMYK images become RGB, 16 bits become 8, transparency is dropped, an animation is its first picture. An
+    Grey and CMYK images become RGB, 16 bits become 8, transparency is dropped (a TIFF's is black), an animation is its first picture. An
     EXIF orientation is ignored, because LIP's masks and joints follow the stored pixels; ``upright`` follows it, as a
     photograph should. Raises :class:`DataError` for a file that is missing, cut off, or that no decoder reads.
     """
     flags = cv2.IMREAD_COLOR_RGB | (0 if upright else cv2.IMREAD_IGNORE_ORIENTATION)
     with _errors_named(path, "image"), quiet_decoders():
-        content = _content(path)
+        content = Path(path).read_bytes()
         if content.startswith(_JPEG) and not content.endswith(_END):
             content = _with_end(content)
-        image = None if content.startswith(_TIFF) else _opencv(content, flags)
+        image = _opencv(content, flags)
         return _pillow(content, upright) if image is None else image
 
 
@@ -65,12 +64,6 @@ def _errors_named(path: str | Path, what: str) -> Iterator[None]:
         raise DataError(f"{path}: the {what} cannot be opened ({error.strerror})") from None
     except _Unreadable as reason:
         raise DataError(f"{path}: the {what} cannot be decoded ({reason})") from None
-
-
-def _content(path: str | Path) -> bytes:
-    if not stat.S_ISREG(os.stat(path).st_mode):  # to open a pipe would wait for its writer
-        raise OSError(0, "not a regular file")
-    return Path(path).read_bytes()
 
 
 def _opencv(content: bytes, flags: int) -> np.ndarray | None:
@@ -86,8 +79,6 @@ def _pillow(content: bytes, upright: bool) -> np.ndarray:
             warnings.simplefilter("ignore")
             if upright:
                 picture = ImageOps.exif_transpose(picture)
-            if picture.mode.startswith("I;16"):
-                picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
             return np.array(picture.convert("RGB"))
     except Exception:  # Pillow raises nearly anything for damaged files
         raise _Unreadable(_reason(content)) from None
@@ -124,8 +115,7 @@ def load_mask(path: str | Path, *, classes: int = len(LIP.parts)) -> np.ndarray:
     Raises :class:`DataError` for a missing or unreadable file, a picture in colors, or any other id.
     """
     mask = decode_mask(path)
-    stray = stray_ids(mask, classes)
-    if stray:
+    if stray := stray_ids(mask, classes):
         raise DataError(f"{path}: ids {some(stray)} in a mask of parts 0 to {classes - 1}; is it a mask of this data set?")
     return mask.astype(np.uint8, copy=False)
 
@@ -137,7 +127,7 @@ def decode_mask(path: str | Path) -> np.ndarray:
     which decoders stretch.
     """
     with _errors_named(path, "mask"), quiet_decoders():
-        content = _content(path)
+        content = Path(path).read_bytes()
         if not content.startswith(_PNG) or len(content) < 33:
             raise _Unreadable("not a PNG; use the data set's own")
         depth, colors = content[24:26]  # of the header, which comes first

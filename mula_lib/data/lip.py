@@ -18,6 +18,7 @@ from __future__ import annotations
 import codecs
 import csv
 import re
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,10 +30,8 @@ from mula_lib.files import DataError
 
 SPLITS = ("train", "val", "test")
 JOINTS = len(LIP.joints)
-CSV_COLUMNS = 1 + 3 * JOINTS
 OCCLUDED = 1  # the visibility flag of a joint that was annotated although it cannot be seen
 _IMAGE_SUFFIX = re.compile(f"({'|'.join(map(re.escape, SUFFIXES))})$", re.IGNORECASE)
-_NOT_IN_NAMES = re.compile(r"^\.|[/\\\x00-\x1f\x7f]")
 
 
 @dataclass(frozen=True)
@@ -123,42 +122,27 @@ def read_split(root: str | Path, split: str, *, limit: int | None = None) -> Lip
             raise DataError(f"{root}: no {piece} of {split}; unzip their archive there")
 
     names = read_ids(layout.ids)[:limit]
-    poses = read_pose_csv(layout.poses) if layout.poses else None
+    poses = read_pose_csv(layout.poses) if layout.poses else dict.fromkeys(names, np.full((JOINTS, 3), np.nan))
     images, masks = images_in(layout.images), images_in(layout.masks) if layout.masks else {}
-    unannotated = np.full((JOINTS, 3), np.nan)
     records = []
     for name in names:
-        if poses is not None and name not in poses:
+        if name not in poses:
             raise DataError(f"{layout.poses}: no row for {name}.jpg, which {layout.ids} lists; unzip both again")
-        pose = unannotated if poses is None else poses[name]
-        image, joints = images.get(name) or layout.images / f"{name}.jpg", pose[:, :2].astype(np.float32)
-        records.append(LipRecord(name, image, masks.get(name), joints, pose[:, 2] == OCCLUDED))
+        image, pose = images.get(name) or layout.images / f"{name}.jpg", poses[name]
+        records.append(LipRecord(name, image, masks.get(name), pose[:, :2].astype(np.float32), pose[:, 2] == OCCLUDED))
     return LipSplit(Path(root), split, tuple(records))
 
 
 def read_ids(path: str | Path) -> list[str]:
     """Read an id file: one stem a line, with or without an image's suffix; blank lines are skipped.
 
-    Raises :class:`DataError` if it cannot be read, is empty, or lists an id twice or what is no file's name.
+    Raises :class:`DataError` if it cannot be read, is empty, or lists an id twice.
     """
-    line_of: dict[str, int] = {}
-    for number, line in enumerate(_read_lines(path), start=1):
-        if not line.strip():
-            continue
-        name = _stem(line, f"{path}, line {number}")
-        if name in line_of:
-            raise DataError(f"{path}, line {number}: {name} was already listed in line {line_of[name]}; remove one")
-        line_of[name] = number
-    if not line_of:
-        raise DataError(f"{path}: the file lists no ids; unzip or copy it again")
-    return list(line_of)
-
-
-def _stem(text: str, where: str) -> str:
-    name = _IMAGE_SUFFIX.sub("", text.strip())
-    if not name or _NOT_IN_NAMES.search(name):
-        raise DataError(f"{where}: {name[:60]!r} is no name of an image; write the stem of its file")
-    return name
+    names = [_IMAGE_SUFFIX.sub("", line.strip()) for line in _read_lines(path) if line.strip()]
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice or not names:
+        raise DataError(f"{path}: {f'{twice[0]} is listed twice' if twice else 'no ids'}; unzip or copy it again")
+    return names
 
 
 def _read_lines(path: str | Path) -> list[str]:
@@ -168,24 +152,17 @@ def _read_lines(path: str | Path) -> list[str]:
         utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
         return content.decode("utf-16" if utf16 else "utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or f"{error.reason}; save it as UTF-8"
-        raise DataError(f"{path}: cannot be read as text: {reason}") from None
+        raise DataError(f"{path}: cannot be read as UTF-8 ({error})") from None
 
 
 def read_pose_csv(path: str | Path) -> dict[str, np.ndarray]:
     """Read a LIP pose CSV into ``{stem: (16, 3) float64}`` of x, y (image pixels) and v (0 visible, 1 occluded).
 
     A joint without both coordinates is missing and all nan; one without v counts as visible. Raises
-    :class:`DataError` as :func:`read_rows` does, and for a v that is not 0, 1 or missing.
+    :class:`DataError` as :func:`read_rows` does.
     """
-    rows = read_rows(path, CSV_COLUMNS, f"image, then x,y,v of {JOINTS} joints")
+    rows = read_rows(path, 1 + 3 * JOINTS, f"image, then x,y,v of {JOINTS} joints")
     poses = np.array(list(rows.values())).reshape(len(rows), JOINTS, 3)
-    flags = poses[:, :, 2]
-    strange = ~(np.isin(flags, (0, OCCLUDED)) | np.isnan(flags))
-    if strange.any():
-        row, joint = np.argwhere(strange)[0]
-        found = f"v of {LIP.joints[joint]} is {flags[row, joint]:g}"
-        raise DataError(f"{path}: {list(rows)[row]}: {found}; write 0 (visible), 1 (occluded) or nan")
     poses[np.isnan(poses[:, :, :2]).any(axis=2)] = np.nan
     return dict(zip(rows, poses, strict=True))
 
@@ -208,7 +185,7 @@ def read_rows(path: str | Path, columns: int, what: str) -> dict[str, np.ndarray
             if not rows and not any(cell[:1].isdigit() for cell in cells):
                 continue  # a header
             raise DataError(f"{where}: {str(error)[:80]}; write nan if it is missing") from None
-        name = _stem(file_name, where)
+        name = _IMAGE_SUFFIX.sub("", file_name.strip())
         if name in rows:
             raise DataError(f"{where}: {name} already has a row; remove one")
         rows[name] = numbers

@@ -37,18 +37,6 @@ JOINTS = len(PASCAL.joints)
 OTHER_PARTS = ("background", "lower_arm", "head", "upper_leg", "torso", "lower_leg", "upper_arm")
 OTHER_LOOKUP = np.arange(256, dtype=np.uint8)
 OTHER_LOOKUP[: len(OTHER_PARTS)] = [PASCAL.part(name) for name in OTHER_PARTS]
-OTHER_RELEASE = (
-    "its parts are numbered like the other release of PASCAL-Person-Part (1 lower arm, 2 head, …); write all masks "
-    "again as cv2.LUT(mask, mula_lib.data.pascal.OTHER_LOOKUP)"
-)
-# Places on people where a part is certain: in the middle of these joints.
-_PLACES = [("head", ["forehead"]), ("torso", ["neck", "left_hip", "right_hip"])] + [
-    (f"{upper_lower}_{limb}", [f"{side}_{joint}" for joint in joints])
-    for side in ("left", "right")
-    for limb, chain in (("arm", ("shoulder", "elbow", "wrist")), ("leg", ("hip", "knee", "ankle")))
-    for upper_lower, joints in (("upper", chain[:2]), ("lower", chain[1:]))
-]
-_TELLING = 3  # votes that decide about a single mask
 
 
 @dataclass(frozen=True)
@@ -134,8 +122,6 @@ def read_people(path: str | Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         content = loadmat(io.BytesIO(Path(path).read_bytes()))
         boxes = np.array([box.ravel() for box in content["boxes"].ravel()], np.float64).reshape(-1, 4)
         rows = np.array(content["joints"].ravel().tolist(), np.float64).reshape(-1, JOINTS, 3)
-    except NotImplementedError:
-        raise DataError(f"{path}: a MATLAB file of version 7.3; save it again with -v7") from None
     except Exception as error:  # SciPy raises nearly anything for damaged files
         what = f"not cell arrays 'boxes' and 'joints' of everybody's 4 and {JOINTS} × 3 numbers"
         raise DataError(f"{path}: {what} ({error}); copy the file again") from None
@@ -145,25 +131,3 @@ def read_people(path: str | Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         raise DataError(f"{path}: {fault}; copy the file again")
     joints = np.where(present[..., None], rows[..., :2] - FIRST_PIXEL, np.nan)
     return joints.astype(np.float32), rows[..., 2] == OCCLUDED, (boxes - FIRST_PIXEL).astype(np.float32)
-
-
-def part_votes(mask: np.ndarray, joints: np.ndarray, occluded: np.ndarray) -> tuple[int, int]:
-    """How many places on people's limbs have the part id of this numbering, and how many that of the other release.
-
-    ``mask`` (H, W) ids; ``joints`` (M, 14, 2) and ``occluded`` (M, 14) as in a record. A limb without visible joints
-    has no vote.
-    """
-    seen = np.where(occluded[..., None], np.nan, joints)
-    points = np.stack([seen[:, [PASCAL.joint(name) for name in names]].mean(axis=1) for _, names in _PLACES])
-    inside = ((points >= -0.5) & (points < np.array(mask.shape[::-1]) - 0.5)).all(axis=2)  # nan is nowhere
-    columns, rows = np.rint(points[inside]).astype(int).T
-    parts = [_PLACES[place][0] for place in np.nonzero(inside)[0]]
-    ours, other = ([numbering.index(part) for part in parts] for numbering in (PASCAL.parts, OTHER_PARTS))
-    found = mask[rows, columns]
-    return int((found == ours).sum()), int((found == other).sum())
-
-
-def numbered_differently(mask: np.ndarray, joints: np.ndarray, occluded: np.ndarray) -> bool:
-    """Whether a mask speaks plainly for the other release's part numbers; see :func:`part_votes`."""
-    ours, other = part_votes(mask, joints, occluded)
-    return other >= _TELLING and other > 2 * ours
