@@ -54,9 +54,9 @@ def atomic_path(path: Path, *, durable: bool = True) -> Iterator[Path]:
     ``durable`` waits until the content is on the disk, so that not even a power cut leaves an empty file.
     Raises :class:`StorageError` if it cannot be written; the old file is untouched.
     """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{PARTIAL}")
+    temporary = Path(path).with_name(f".{Path(path).name}.{secrets.token_hex(4)}{PARTIAL}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         if durable:
             with open(temporary, "rb") as file:
