@@ -201,8 +201,9 @@ SIXTEEN_BITS = b"".join(b"\0" + np.repeat(row, 3).astype(">u2").tobytes() for ro
         (io.BytesIO(png(21, 33, 16, 2, SIXTEEN_BITS)), None, SOME_IDS),
     ],
     ids=[
-        "grey", "grey, packed hard", "palette", "palette with transparency", "palette with two bytes of it", "palette of 2 bits",
-        "palette of 4 bits", "palette of 1 bit", "1 bit", "16 bits", "three equal channels", "grey with transparency", "three channels of 16 bits",
+        "grey", "grey, packed hard", "palette", "palette with transparency", "palette with two bytes of transparency",
+        "palette of 2 bits", "palette of 4 bits", "palette of 1 bit", "1 bit", "16 bits", "three equal channels",
+        "grey with transparency", "three channels of 16 bits",
     ],
 )  # fmt: skip
 def test_a_mask_of_any_kind_is_read_to_the_ids_that_were_written(tmp_path, picture, options, stored):
