@@ -86,16 +86,11 @@ def test_ids_without_a_mat_are_skipped_and_counted(tmp_path):
         read_split(tmp_path, "val")
 
 
-def test_states_0_1_and_2_are_absent_visible_and_occluded(mat):
-    joints, occluded, boxes = read_people(write_people(mat, [rows(), rows(50.5)]))
-    assert (joints.dtype, occluded.dtype, boxes.dtype) == (np.float32, bool, np.float32)
+def test_states_0_1_and_2_are_absent_visible_and_occluded_and_coordinates_are_counted_from_0(mat):
+    joints, occluded, boxes = read_people(write_people(mat, [rows(1), rows(50.5)]))
     states = np.arange(14) % 3
     np.testing.assert_array_equal(np.isnan(joints).any(axis=2), [states == 0] * 2)
     np.testing.assert_array_equal(occluded, [states == 2] * 2)
-
-
-def test_coordinates_are_counted_from_0_although_the_file_counts_from_1(mat):
-    joints, _, boxes = read_people(write_people(mat, [rows(1), rows(50.5)]))
     np.testing.assert_array_equal(joints[0, 1], (1, 2))  # written as (2, 3)
     np.testing.assert_array_equal(joints[1, 2], (51.5, 53.5))
     np.testing.assert_array_equal(boxes, [(0, 1, 8, 18)] * 2)
