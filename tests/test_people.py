@@ -11,7 +11,6 @@ import time
 from functools import partial
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 
@@ -48,10 +47,6 @@ def tree_bytes(root: Path) -> dict[str, bytes]:
     return {str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
 
 
-def complete_splits(root: Path) -> list[str]:
-    return [split for split, done in json.loads((root / "people.json").read_text())["complete"].items() if done]
-
-
 def test_the_fixture_is_what_the_recipe_makes():
     from rendered_people import render_person
 
@@ -76,18 +71,6 @@ def test_every_part_occurs_in_the_fixtures_training_images():
     assert list(table.index) == list(LIP.parts)
     assert (table["images"] > 0).all(), table
     assert table["pixels"].sum() == pytest.approx(1)
-
-
-def test_visible_joints_lie_on_the_person_some_are_occluded_and_some_missing(fixture_people):
-    distances = []
-    for _, mask, joints in fixture_people:
-        away = cv2.distanceTransform((mask == 0).astype(np.uint8), cv2.DIST_L2, 3)
-        distances += [away[int(row), int(column)] for column, row, occluded in joints if occluded == 0]
-    assert len(distances) > 200
-    assert np.mean(np.array(distances) <= 2) > 0.97
-    states = np.concatenate([joints[:, 2] for *_, joints in fixture_people])
-    assert 0.05 < np.mean(states == 1) < 0.45
-    assert 0.02 < np.mean(np.isnan(states)) < 0.45
 
 
 @pytest.mark.parametrize(("joint", "part"), [("wrist", "arm"), ("elbow", "arm"), ("knee", "leg"), ("ankle", "shoe")])
@@ -157,7 +140,7 @@ def test_splits_are_rendered_one_at_a_time_into_the_folder_that_the_fingerprint_
 
     root = ensure_people(SMALL, tmp_path, splits=("val",))
     assert root == tmp_path / f"people-{fingerprint(SMALL)[:12]}"
-    assert complete_splits(root) == ["val"]
+    assert json.loads((root / "people.json").read_text())["complete"] == {"train": False, "val": True}
     assert not list(root.rglob("*train_0*"))
     rendered, real = [], pictures.render_person
     monkeypatch.setattr(pictures, "render_person", lambda *key: rendered.append(key) or real(*key))
