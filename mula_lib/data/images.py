@@ -43,9 +43,9 @@ class _Unreadable(Exception):
 def load_image(path: str | Path, *, upright: bool = False) -> np.ndarray:
     """Decode an image file to (H, W, 3) uint8 **RGB**, in the order in which its pixels are stored.
 
-    Grey and CMYK images become RGB, 16 bits become 8, transparency is dropped (a TIFF's is black), an animation is its first picture. An
-    EXIF orientation is ignored, because LIP's masks and joints follow the stored pixels; ``upright`` follows it, as a
-    photograph should. Raises :class:`DataError` for a file that is missing, cut off, or that no decoder reads.
+    Grey and CMYK images become RGB, 16 bits become 8, transparency is dropped (a TIFF's is black), an animation is its
+    first picture. An EXIF orientation is ignored, because LIP's masks and joints follow the stored pixels; ``upright``
+    follows it, as a photograph should. Raises :class:`DataError` for a file that is missing, cut off, or unreadable.
     """
     flags = cv2.IMREAD_COLOR_RGB | (0 if upright else cv2.IMREAD_IGNORE_ORIENTATION)
     with _errors_named(path, "image"), quiet_decoders():
@@ -133,8 +133,8 @@ def decode_mask(path: str | Path) -> np.ndarray:
         depth, colors = content[24:26]  # of the header, which comes first
         if colors == _GREY and depth in (2, 4):
             raise _Unreadable(f"grey of {depth} bits, whose ids are ambiguous; save it with 8 bits")
-        if colors == _PALETTE:  # as grey OpenCV gives the indices, not the colors
-            header = content[12:25] + bytes([_GREY]) + content[26:29]
+        if colors == _PALETTE and zlib.crc32(content[12:29]) == int.from_bytes(content[29:33], "big"):
+            header = content[12:25] + bytes([_GREY]) + content[26:29]  # so OpenCV gives the indices, not the colors
             content = content[:12] + header + zlib.crc32(header).to_bytes(4, "big") + content[33:]
         stored = _opencv(content, cv2.IMREAD_UNCHANGED)
         if stored is None:
