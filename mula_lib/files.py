@@ -1,24 +1,15 @@
-"""Errors that end in one line, atomic writes, locks, and what the machine lends to a process."""
+"""Errors that end in one line, atomic writes and locks."""
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import errno
 import json
-import multiprocessing
 import os
 import secrets
-import signal
 import sys
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import lru_cache
-from multiprocessing.connection import wait as wait_for
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 if sys.platform == "win32":
     sys.exit("error: this needs Linux or macOS; on Windows, run it in WSL")
@@ -53,8 +44,7 @@ class BusyError(MulaError):
 
 PARTIAL = ".partial"  # ending of files that are being written; they begin with a dot
 LOCK = ".lock"  # name of the lock file in a folder that one process at a time may change
-USER_ERROR, INTERRUPTED = 2, 130  # exit statuses
-_FULL, _IN_PLACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG), (errno.ENOTDIR, errno.EEXIST, errno.EISDIR)
+USER_ERROR = 2  # exit status
 
 
 @contextlib.contextmanager
@@ -64,30 +54,20 @@ def atomic_path(path: Path, *, durable: bool = True) -> Iterator[Path]:
     ``durable`` waits until the content is on the disk, so that not even a power cut leaves an empty file.
     Raises :class:`StorageError` if it cannot be written; the old file is untouched.
     """
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{PARTIAL}")
+    temporary = Path(path).with_name(f".{Path(path).name}.{secrets.token_hex(4)}{PARTIAL}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         if durable:
             with open(temporary, "rb") as file:
                 os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        raise storage_error(path, error) from error
+        fix = "make room, or its folder writable, and run the same command again"
+        raise StorageError(f"{path} cannot be written: {error.strerror or error}; {fix}") from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
-
-
-def storage_error(path: Path, error: OSError) -> StorageError:
-    """``error`` as one line with ``path`` and the fix."""
-    if isinstance(error, StorageError):
-        return error
-    fixes = dict.fromkeys(_FULL, "make room and run the same command again to resume")
-    fixes |= dict.fromkeys(_IN_PLACE, "a file is in the place of one of its folders; move it away")
-    fix = fixes.get(error.errno, "make its folder writable, or work in a copy elsewhere")
-    return StorageError(f"{path} cannot be written: {error.strerror or error}; {fix}")
 
 
 def require_writable(folder: Path) -> None:
@@ -109,9 +89,9 @@ def write_bytes(path: Path, content: bytes | memoryview, *, durable: bool = True
         temporary.write_bytes(content)
 
 
-def write_text(path: Path, text: str, *, durable: bool = True) -> None:
+def write_text(path: Path, text: str) -> None:
     """Write ``text`` as UTF-8, atomically."""
-    write_bytes(path, text.encode(), durable=durable)
+    write_bytes(path, text.encode())
 
 
 def write_json(path: Path, value: object) -> None:
@@ -125,34 +105,12 @@ def read_json(
     """Read a JSON object that has ``keys``; raises ``error``, naming ``what`` it should be and the fix."""
     try:
         found = json.loads(Path(path).read_bytes())
-        absent = [key for key in keys if key not in found]
-        if absent or not isinstance(found, dict):
-            raise ValueError(f"without {', '.join(absent)}" if absent else "no JSON object")
-    except (OSError, ValueError, TypeError, RecursionError) as why:
+        absent = [key for key in keys if key not in found] if isinstance(found, dict) else ["an object"]
+        if absent:
+            raise ValueError(f"without {', '.join(absent)}")
+    except (OSError, ValueError) as why:
         raise error(f"{path}: not {what} ({why}); {fix}") from why
     return found
-
-
-def read_arrays(path: Path, what: str, *, fix: str, error: type[MulaError] = DataError) -> dict[str, np.ndarray]:
-    """Read the arrays of an ``.npz``, never a pickled object; raises ``error``, naming ``what`` it should be."""
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
-    except Exception as why:  # NumPy, zipfile and zlib raise nearly anything for damaged files
-        raise error(f"{path}: not {what} ({type(why).__name__}); {fix}") from why
-
-
-def shown(path: str | Path) -> str:
-    """``path`` for a one-line message: line ends and the like are escaped."""
-    return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in str(path))
-
-
-def visible_names(folder: str | Path) -> list[str]:
-    """The names in ``folder``, sorted, without hidden ones; raises :class:`DataError`."""
-    try:
-        return sorted(name for name in os.listdir(folder) if not name.startswith("."))
-    except OSError as error:
-        raise DataError(f"{folder}: the folder cannot be read ({error.strerror})") from None
 
 
 @contextlib.contextmanager
@@ -163,18 +121,15 @@ def locked(path: Path, what: str, *, wait: bool = True) -> Iterator[None]:
     """
     import filelock  # late: it costs a library import 20 ms
 
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
     lock = filelock.FileLock(path)
     try:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        try:
-            lock.acquire(blocking=False)
-        except filelock.Timeout:
-            if not wait:
-                raise BusyError(f"another process is at work on {what}; run this again when it has ended") from None
-            print(f"another process is at work on {what}; waiting for it to end", file=sys.stderr, flush=True)
-            lock.acquire()
-    except OSError as error:
-        raise storage_error(path, error) from error
+        lock.acquire(blocking=False)
+    except filelock.Timeout:
+        if not wait:
+            raise BusyError(f"another process is at work on {what}; run this again when it has ended") from None
+        print(f"another process is at work on {what}; waiting for it to end", file=sys.stderr, flush=True)
+        lock.acquire()
     try:
         yield
     finally:
@@ -187,70 +142,24 @@ def exit_status(command: Callable[[], int | None], *, kept: str) -> int:
     ``kept`` says, after an interruption, what was saved and how to resume.
     """
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")  # a terminal may be unable to print a name
+        stream.reconfigure(errors="backslashreplace")  # a terminal may be unable to print a name
     try:
         return command() or 0
     except MulaError as error:
         print(f"error: {error}", file=sys.stderr)
     except OSError as error:
-        if error.strerror is None:  # not of the file system
-            raise
-        print(f"error: {error.filename or 'a file'} cannot be used: {error.strerror}", file=sys.stderr)
+        print(f"error: {error.filename or 'a file'} cannot be used: {error.strerror or error}", file=sys.stderr)
     except RuntimeError as error:
         if "shared memory" not in str(error):
             raise
-        fix = "use --workers 0, or give the container more: docker run --shm-size=8g or --ipc=host"
+        fix = "use --workers 0, or docker run --shm-size=8g"
         print(f"error: /dev/shm is too small for the workers that load data; {fix}", file=sys.stderr)
     except KeyboardInterrupt:
         print(f"\ninterrupted: {kept}", file=sys.stderr)
-        return INTERRUPTED
+        return 130
     return USER_ERROR
 
 
 def usable_cores() -> int:
     """Processor cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-@lru_cache
-def keep_freed_memory() -> None:
-    """Ask glibc to keep freed memory for the next allocation; giving it back costs a seventh of a training step."""
-    with contextlib.suppress(AttributeError):  # musl and macOS have no mallopt
-        mallopt = ctypes.CDLL(None).mallopt
-        for option, value in ((-1, -1), (-3, 2**30), (-2, 2**26)):  # trim threshold, mmap threshold, top pad
-            mallopt(option, value)
-
-
-@contextlib.contextmanager
-def environment(variables: Mapping[str, str]) -> Iterator[None]:
-    """Processes started within this context find these environment variables."""
-    before = dict(os.environ)
-    os.environ |= variables
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ |= before
-
-
-@contextlib.contextmanager
-def interrupts_waiting() -> Iterator[None]:
-    """Ctrl-C within this context takes effect at its end, and never in processes that are started within."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def end_with_parent() -> None:
-    """End this worker process as soon as its parent has ended, even if that was killed."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-
-        def watch() -> None:
-            wait_for([parent.sentinel])
-            os._exit(1)
-
-        threading.Thread(target=watch, daemon=True).start()

@@ -1,7 +1,6 @@
 """Decoding images and masks: what a common decoder loads is an image, what is cut off is refused by name."""
 
 import io
-import os
 import struct
 import zlib
 
@@ -113,7 +112,7 @@ def test_jpegs_of_every_kind_are_what_pillow_sees(file, options, mode):
     np.testing.assert_allclose(load_image(file(content)).astype(int), seen, atol=1 if mode == "CMYK" else 0)
 
 
-@pytest.mark.parametrize("form", ["PNG", "TIFF", "WEBP", "BMP"])
+@pytest.mark.parametrize("form", ["PNG", "WEBP", "BMP"])
 def test_transparency_is_dropped_and_colors_stay(file, form):
     picture = SCENE.copy()
     picture.putalpha(Image.fromarray(np.random.default_rng(0).integers(0, 256, SCENE.size[::-1], dtype=np.uint8)))
@@ -162,11 +161,8 @@ def test_what_is_no_image_is_named_with_the_fix(file, content, said):
 def test_a_missing_file_or_a_folder_is_named(tmp_path):
     with pytest.raises(DataError, match=r"a\.jpg: the image cannot be opened \(No such file"):
         load_image(tmp_path / "a.jpg")
-    os.mkfifo(tmp_path / "pipe")
-    for path in (tmp_path, tmp_path / "pipe"):
-        for load in (load_image, load_mask):
-            with pytest.raises(DataError, match=r"cannot be opened \(not a regular file"):
-                load(path)
+    with pytest.raises(DataError, match=r"cannot be opened \(Is a directory"):
+        load_mask(tmp_path)
 
 
 def test_images_are_found_in_a_folder_by_their_stems_whatever_their_suffix(tmp_path):
@@ -194,6 +190,8 @@ SIXTEEN_BITS = b"".join(b"\0" + np.repeat(row, 3).astype(">u2").tobytes() for ro
         (Image.fromarray(SOME_IDS), {"optimize": True}, SOME_IDS),
         (palette_picture(SOME_IDS), {}, SOME_IDS),
         (palette_picture(SOME_IDS), {"transparency": 3}, SOME_IDS),
+        (palette_picture(SOME_IDS), {"transparency": 1}, SOME_IDS),
+        (palette_picture(SOME_IDS % 4), {"bits": 2}, SOME_IDS % 4),
         (palette_picture(SOME_IDS % 16), {"bits": 4}, SOME_IDS % 16),
         (palette_picture(SOME_IDS % 2), {"bits": 1}, SOME_IDS % 2),
         (Image.fromarray(SOME_IDS % 2 == 1), {}, SOME_IDS % 2),
@@ -203,8 +201,9 @@ SIXTEEN_BITS = b"".join(b"\0" + np.repeat(row, 3).astype(">u2").tobytes() for ro
         (io.BytesIO(png(21, 33, 16, 2, SIXTEEN_BITS)), None, SOME_IDS),
     ],
     ids=[
-        "grey", "grey, packed hard", "palette", "palette with transparency", "palette of 4 bits", "palette of 1 bit",
-        "1 bit", "16 bits", "three equal channels", "grey with transparency", "three channels of 16 bits",
+        "grey", "grey, packed hard", "palette", "palette with transparency", "palette with two bytes of transparency",
+        "palette of 2 bits", "palette of 4 bits", "palette of 1 bit", "1 bit", "16 bits", "three equal channels",
+        "grey with transparency", "three channels of 16 bits",
     ],
 )  # fmt: skip
 def test_a_mask_of_any_kind_is_read_to_the_ids_that_were_written(tmp_path, picture, options, stored):
@@ -222,18 +221,6 @@ def test_a_masks_note_to_turn_it_is_not_followed(file):
     note = chunk(b"eXIf", b"MM\0*\0\0\0\x08" + struct.pack(">HHHIHHI", 1, 0x0112, 3, 1, 6, 0, 0))
     rows = b"".join(b"\0" + bytes(row) for row in IDS.tolist())
     np.testing.assert_array_equal(load_mask(file(png(3, 2, 8, 0, rows, note))), IDS)
-
-
-def greys(*values: int) -> bytes:
-    return chunk(b"PLTE", bytes(value for grey in values for value in (grey, grey, grey)))
-
-
-def test_a_palette_of_ids_is_refused_and_one_to_look_at_is_not(file):
-    """A program that makes grey PNGs smaller turns ids 0 and 19 into indices 0 and 1 of the greys 0 and 19."""
-    with pytest.raises(DataError, match=r"a\.jpg: .*greys are other ids than its indices; save it as plain grey"):
-        load_mask(file(png(2, 1, 8, 3, b"\0\0\1", greys(0, 19))))
-    for palette in (greys(0, 1, 2), greys(0, 128, 250), chunk(b"PLTE", bytes([0, 0, 0, 128, 0, 0]))):
-        assert load_mask(file(png(2, 1, 8, 3, b"\0\0\1", palette))).tolist() == [[0, 1]]
 
 
 @pytest.mark.parametrize(
@@ -255,8 +242,9 @@ def test_what_is_no_mask_is_named_with_the_fix(file, content, said):
 
 @settings(max_examples=60, deadline=None)
 @given(at=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
-def test_any_flipped_bit_of_a_grey_mask_is_noticed_or_harmless(tmp_path_factory, at, bit):
-    whole = saved(Image.fromarray(SOME_IDS), "PNG")
+@pytest.mark.parametrize("picture", [Image.fromarray(SOME_IDS), palette_picture(SOME_IDS)], ids=["grey", "palette"])
+def test_any_flipped_bit_of_a_mask_is_noticed_or_harmless(tmp_path_factory, picture, at, bit):
+    whole = saved(picture, "PNG")
     damaged = bytearray(whole)
     damaged[int(at * len(whole))] ^= 1 << bit
     path = tmp_path_factory.mktemp("mask") / "a.png"

@@ -11,11 +11,12 @@ import time
 from functools import partial
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 
 from mula_lib.anatomy import LIP
+from mula_lib.data import lip
+from mula_lib.data.images import load_image, load_mask
 from mula_lib.files import ConfigError, DataError
 from rendered_people import PeopleConfig, ensure_people, fingerprint, part_frequencies, render_dataset
 from rendered_people.__main__ import main
@@ -31,14 +32,10 @@ def small_tree(tmp_path_factory, body_cache) -> Path:
 
 
 def read_split(root: Path, split: str):
-    """(stem, image RGB, mask, joints (16, 3) with nan) of each row of a tree's CSV."""
-    for line in (root / "TrainVal_pose_annotations" / f"lip_{split}_set.csv").read_text().splitlines():
-        name, *cells = line.split(",")
-        stem = name.removesuffix(".jpg")
-        image = cv2.imread(str(root / "TrainVal_images" / f"{split}_images" / name))[..., ::-1]
-        mask_path = root / "TrainVal_parsing_annotations" / f"{split}_segmentations" / f"{stem}.png"
-        mask = cv2.imread(str(mask_path), cv2.IMREAD_UNCHANGED)
-        yield stem, image, mask, np.array(cells, dtype=float).reshape(16, 3)
+    """(image RGB, mask, joints (16, 3) with nan) of each person."""
+    for record in lip.read_split(root, split).records:
+        states = np.where(np.isnan(record.joints[:, 0]), np.nan, record.occluded)
+        yield load_image(record.image), load_mask(record.mask), np.column_stack([record.joints, states])
 
 
 @pytest.fixture(scope="session")
@@ -48,10 +45,6 @@ def fixture_people() -> list:
 
 def tree_bytes(root: Path) -> dict[str, bytes]:
     return {str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
-
-
-def complete_splits(root: Path) -> list[str]:
-    return [split for split, done in json.loads((root / "people.json").read_text())["complete"].items() if done]
 
 
 def test_the_fixture_is_what_the_recipe_makes():
@@ -64,30 +57,13 @@ def test_the_fixture_is_what_the_recipe_makes():
     for split, indices in (("train", (0, 11, 23)), ("val", (0, 11))):
         rows = list(read_split(FIXTURE, split))
         for index in indices:
-            _, image, mask, joints = rows[index]
+            image, mask, joints = rows[index]
             person = render_person(config.seed, split, index, config.size)
             assert person.image.shape == image.shape
             assert np.abs(person.image.astype(int) - image).mean() < 4  # the stored one went through JPEG
             assert (person.mask == mask).mean() > 0.995
             found = np.column_stack([person.joints, np.where(np.isnan(person.joints[:, 0]), np.nan, person.occluded)])
             np.testing.assert_allclose(found, joints, atol=1)
-
-
-def test_the_fixture_is_small_and_has_lips_layout():
-    assert sum(path.stat().st_size for path in FIXTURE.rglob("*") if path.is_file()) < 1_000_000
-    for split, count in (("train", 24), ("val", 12)):
-        stems = (FIXTURE / "TrainVal_images" / f"{split}_id.txt").read_text().split()
-        rows = list(read_split(FIXTURE, split))
-        assert [row[0] for row in rows] == stems
-        assert len(set(stems)) == count
-        for _, image, mask, joints in rows:
-            assert mask.dtype == np.uint8
-            assert mask.shape == image.shape[:2]
-            missing = np.isnan(joints)
-            assert (missing.all(1) == missing.any(1)).all()
-            places, occluded = np.split(joints[~missing[:, 0]], [2], axis=1)
-            assert set(occluded.ravel()) <= {0, 1}
-            assert ((places == np.rint(places)) & (places >= 0) & (places < mask.shape[::-1])).all()
 
 
 def test_every_part_occurs_in_the_fixtures_training_images():
@@ -97,22 +73,10 @@ def test_every_part_occurs_in_the_fixtures_training_images():
     assert table["pixels"].sum() == pytest.approx(1)
 
 
-def test_visible_joints_lie_on_the_person_some_are_occluded_and_some_missing(fixture_people):
-    distances = []
-    for _, _, mask, joints in fixture_people:
-        away = cv2.distanceTransform((mask == 0).astype(np.uint8), cv2.DIST_L2, 3)
-        distances += [away[int(row), int(column)] for column, row, occluded in joints if occluded == 0]
-    assert len(distances) > 200
-    assert np.mean(np.array(distances) <= 2) > 0.97
-    states = np.concatenate([joints[:, 2] for *_, joints in fixture_people])
-    assert 0.05 < np.mean(states == 1) < 0.45
-    assert 0.02 < np.mean(np.isnan(states)) < 0.45
-
-
 @pytest.mark.parametrize(("joint", "part"), [("wrist", "arm"), ("elbow", "arm"), ("knee", "leg"), ("ankle", "shoe")])
 def test_pixels_around_a_visible_joint_are_of_its_side(fixture_people, joint, part):
     right_side = wrong_side = 0
-    for _, _, mask, joints in fixture_people:
+    for _, mask, joints in fixture_people:
         for side, other in (("left", "right"), ("right", "left")):
             column, row, occluded = joints[LIP.joint(f"{side}_{joint}")]
             if occluded != 0:
@@ -158,35 +122,6 @@ def test_a_joint_behind_something_is_occluded():
     assert (behind.people == 1).sum() < 0.7 * (alone.people == 1).sum()
 
 
-def test_colour_alone_does_not_find_the_person(fixture_people):
-    """A table from colour to the most likely part, fitted on the training images, must do badly on the others."""
-
-    def bins(image: np.ndarray) -> np.ndarray:
-        return (image.astype(int) // 32) @ [64, 8, 1]
-
-    parts = len(LIP.parts)
-    counts = np.zeros((512, parts))
-    for _, image, mask, _ in fixture_people[:24]:
-        np.add.at(counts, (bins(image).ravel(), mask.ravel()), 1)
-    # the prior of each part is taken out: else everything would be called background
-    table = (counts / np.maximum(counts.sum(0), 1)).argmax(1)
-    person = counts[:, 1:].sum(1) / counts[:, 1:].sum() > counts[:, 0] / counts[:, 0].sum()
-    confusion, hit, either = np.zeros((parts, parts)), 0, 0
-    for _, image, mask, _ in fixture_people[24:]:
-        guess = bins(image)
-        np.add.at(confusion, (mask.ravel(), table[guess].ravel()), 1)
-        hit += (person[guess] & (mask > 0)).sum()
-        either += (person[guess] | (mask > 0)).sum()
-    union = confusion.sum(0) + confusion.sum(1) - np.diag(confusion)
-    assert np.mean(np.diag(confusion) / np.maximum(union, 1)) < 0.10
-    assert hit / either < 0.50
-
-
-def test_the_pictures_do_not_depend_on_the_number_of_processes(small_tree, tmp_path):
-    other = render_dataset(tmp_path / "two", SMALL, workers=2, progress=False)
-    assert tree_bytes(other) == tree_bytes(small_tree)
-
-
 def test_a_picture_depends_on_seed_split_and_index_only(small_tree, tmp_path):
     from rendered_people import render_person
 
@@ -205,7 +140,7 @@ def test_splits_are_rendered_one_at_a_time_into_the_folder_that_the_fingerprint_
 
     root = ensure_people(SMALL, tmp_path, splits=("val",))
     assert root == tmp_path / f"people-{fingerprint(SMALL)[:12]}"
-    assert complete_splits(root) == ["val"]
+    assert json.loads((root / "people.json").read_text())["complete"] == {"train": False, "val": True}
     assert not list(root.rglob("*train_0*"))
     rendered, real = [], pictures.render_person
     monkeypatch.setattr(pictures, "render_person", lambda *key: rendered.append(key) or real(*key))
@@ -240,41 +175,19 @@ def test_only_damaged_pictures_are_rendered_again(small_tree, tmp_path):
     assert {path: path.stat().st_mtime_ns for path in untouched} == untouched
 
 
-def test_an_interrupted_run_goes_on_where_it_stopped(small_tree, tmp_path, monkeypatch, capsys):
-    from rendered_people import pictures
-
-    real, calls = pictures.render_person, []
-
-    def interrupted(*arguments):
-        calls.append(arguments)
-        if len(calls) == 6:
-            raise KeyboardInterrupt
-        return real(*arguments)
-
-    root = tmp_path / "stopped"
-    command = [str(root), "--train", "5", "--val", "3", "--size", "48", "--seed", "7", "--workers", "1"]
-    monkeypatch.setattr(pictures, "render_person", interrupted)
-    assert main(command) == 130
-    assert str(root) in capsys.readouterr().err
-    assert complete_splits(root) == []
-    assert main(command) == 0
-    assert len(calls) == 6 + 3  # five were whole; the sixth again and the two after it
-    assert tree_bytes(root) == tree_bytes(small_tree)
-    assert "sunglasses" in capsys.readouterr().out
-
-
-def test_a_killed_rendering_ends_its_workers_and_the_next_continues(small_tree, tmp_path):
+def test_a_killed_rendering_ends_its_workers_and_the_next_continues(small_tree, tmp_path, capsys):
     root = tmp_path / "killed"
-    command = [sys.executable, "-m", "rendered_people", str(root), "--train", "5", "--val", "3", "--size", "48"]
-    with subprocess.Popen([*command, "--seed", "7", "--workers", "2"], stderr=subprocess.PIPE) as first:
+    options = [str(root), "--train", "5", "--val", "3", "--size", "48", "--seed", "7", "--workers", "2"]
+    with subprocess.Popen([sys.executable, "-m", "rendered_people", *options], stderr=subprocess.PIPE) as first:
         deadline = time.monotonic() + 60
         while not list(root.rglob("*.jpg")):
             assert time.monotonic() < deadline
             time.sleep(0.01)
         first.kill()
         first.stderr.read()  # ends when the last worker has let go of it
-    render_dataset(root, SMALL, workers=2, progress=False)
+    assert main(options) == 0
     assert tree_bytes(root) == tree_bytes(small_tree)
+    assert "sunglasses" in capsys.readouterr().out
     assert sorted(path.name for path in tmp_path.iterdir()) == [".killed.lock", "killed"]
 
 

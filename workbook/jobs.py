@@ -6,6 +6,7 @@ import gc
 import math
 import multiprocessing
 import os
+import signal
 import sys
 import threading
 import traceback
@@ -18,7 +19,7 @@ from tqdm.auto import tqdm
 
 from mula_lib import distributed as processes
 from mula_lib import training
-from mula_lib.files import MulaError, StorageError, end_with_parent, interrupts_waiting, write_text
+from mula_lib.files import MulaError, StorageError, write_text
 from workbook.runs import Run
 
 
@@ -87,8 +88,7 @@ def in_processes(function: Callable, arguments: Sequence[tuple], workers: int) -
     given = os.environ.get("CUDA_VISIBLE_DEVICES")
     gpus = given.split(",") if given else list(map(str, range(torch.cuda.device_count())))
     with ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(numbers, gpus)) as pool:
-        with interrupts_waiting():  # submitting starts the workers
-            futures = {pool.submit(function, *each): index for index, each in enumerate(arguments)}
+        futures = {pool.submit(function, *each): index for index, each in enumerate(arguments)}
         try:
             for future in as_completed(futures):
                 yield futures[future], future.result()
@@ -102,7 +102,9 @@ def in_processes(function: Callable, arguments: Sequence[tuple], workers: int) -
 
 
 def _start_worker(numbers: multiprocessing.Queue, gpus: Sequence[str]) -> None:
-    end_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends Ctrl-C to all; the parent answers it
+    parent = multiprocessing.parent_process()  # if it is killed, a worker would wait for its next job for ever
+    threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
     number = numbers.get()
     if gpus:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpus[number % len(gpus)]

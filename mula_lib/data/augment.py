@@ -105,10 +105,9 @@ def warp_image(image: np.ndarray, matrix: np.ndarray, crop: int) -> np.ndarray:
     shrink = 1.0 / np.sqrt(abs(np.linalg.det(matrix[:, :2])))
     if shrink > 1.5:
         image = cv2.GaussianBlur(image, (0, 0), sigmaX=(shrink - 1) / 2, borderType=cv2.BORDER_REPLICATE)
-    padding = {"borderMode": cv2.BORDER_CONSTANT, "borderValue": (PAD_VALUE,) * 4}
     # OpenCV warps four channels twice as fast as three, to the same values; there and back is the smaller cost.
     four = cv2.cvtColor(image, cv2.COLOR_RGB2RGBA)
-    warped = cv2.warpAffine(four, matrix, (crop, crop), flags=cv2.INTER_LINEAR, **padding)
+    warped = cv2.warpAffine(four, matrix, (crop, crop), flags=cv2.INTER_LINEAR, borderValue=(PAD_VALUE,) * 4)
     return cv2.cvtColor(warped, cv2.COLOR_RGBA2RGB)
 
 
@@ -117,8 +116,7 @@ def warp_mask(mask: np.ndarray, matrix: np.ndarray, crop: int, *, outside: int =
 
     The authors' released code pads with background, 0, which teaches that beyond the photo there is nobody.
     """
-    padding = {"borderMode": cv2.BORDER_CONSTANT, "borderValue": outside}
-    return cv2.warpAffine(mask, matrix, (crop, crop), flags=cv2.INTER_NEAREST, **padding)
+    return cv2.warpAffine(mask, matrix, (crop, crop), flags=cv2.INTER_NEAREST, borderValue=outside)
 
 
 def augment_sample(

@@ -1,8 +1,7 @@
 """Decodes images and masks of part ids: the right pixels, or one line that names the file and the fix.
 
 What OpenCV or Pillow loads without an error is an image, whatever its name says. OpenCV comes first, because it decodes
-a JPEG three times as fast; Pillow reads what OpenCV cannot, a TIFF's colors without its transparency, and a palette
-PNG's indices.
+a JPEG three times as fast; Pillow reads what OpenCV cannot.
 """
 
 from __future__ import annotations
@@ -11,10 +10,10 @@ import contextlib
 import ctypes
 import io
 import os
-import stat
 import sys
 import threading
 import warnings
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,16 +22,13 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from mula_lib.anatomy import IGNORE, LIP
-from mula_lib.files import DataError, visible_names
+from mula_lib.files import DataError
 
 # Extensions that are looked for in folders.
 SUFFIXES = (
     ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".bmp", ".dib", ".webp", ".tif", ".tiff", ".gif", ".avif",
     ".jp2", ".ppm", ".pgm", ".pbm",
 )  # fmt: skip
-UNREADABLE = {suffix: "HEIC; save it as JPEG" for suffix in (".heic", ".heif")} | {
-    suffix: "a camera's raw file; save it as JPEG" for suffix in (".cr2", ".cr3", ".nef", ".arw", ".dng", ".orf")
-}  # extensions of images that cannot be read, and why
 _JPEG, _PNG, _TIFF = b"\xff\xd8", b"\x89PNG\r\n\x1a\n", (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _SCAN, _PROGRESSIVE, _END = b"\xff\xda", b"\xff\xc2", b"\xff\xd9"  # a JPEG's markers
 _GREY, _PALETTE = 0, 3  # a PNG's color types
@@ -47,16 +43,16 @@ class _Unreadable(Exception):
 def load_image(path: str | Path, *, upright: bool = False) -> np.ndarray:
     """Decode an image file to (H, W, 3) uint8 **RGB**, in the order in which its pixels are stored.
 
-    Grey and CMYK images become RGB, 16 bits become 8, transparency is dropped, an animation is its first picture. An
-    EXIF orientation is ignored, because LIP's masks and joints follow the stored pixels; ``upright`` follows it, as a
-    photograph should. Raises :class:`DataError` for a file that is missing, cut off, or that no decoder reads.
+    Grey and CMYK images become RGB, 16 bits become 8, transparency is dropped (a TIFF's is black), an animation is its
+    first picture. An EXIF orientation is ignored, because LIP's masks and joints follow the stored pixels; ``upright``
+    follows it, as a photograph should. Raises :class:`DataError` for a file that is missing, cut off, or unreadable.
     """
     flags = cv2.IMREAD_COLOR_RGB | (0 if upright else cv2.IMREAD_IGNORE_ORIENTATION)
     with _errors_named(path, "image"), quiet_decoders():
-        content = _content(path)
+        content = Path(path).read_bytes()
         if content.startswith(_JPEG) and not content.endswith(_END):
             content = _with_end(content)
-        image = None if content.startswith(_TIFF) else _opencv(content, flags)
+        image = _opencv(content, flags)
         return _pillow(content, upright) if image is None else image
 
 
@@ -68,12 +64,6 @@ def _errors_named(path: str | Path, what: str) -> Iterator[None]:
         raise DataError(f"{path}: the {what} cannot be opened ({error.strerror})") from None
     except _Unreadable as reason:
         raise DataError(f"{path}: the {what} cannot be decoded ({reason})") from None
-
-
-def _content(path: str | Path) -> bytes:
-    if not stat.S_ISREG(os.stat(path).st_mode):  # to open a pipe would wait for its writer
-        raise OSError(0, "not a regular file")
-    return Path(path).read_bytes()
 
 
 def _opencv(content: bytes, flags: int) -> np.ndarray | None:
@@ -89,8 +79,6 @@ def _pillow(content: bytes, upright: bool) -> np.ndarray:
             warnings.simplefilter("ignore")
             if upright:
                 picture = ImageOps.exif_transpose(picture)
-            if picture.mode.startswith("I;16"):
-                picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
             return np.array(picture.convert("RGB"))
     except Exception:  # Pillow raises nearly anything for damaged files
         raise _Unreadable(_reason(content)) from None
@@ -100,7 +88,7 @@ def _reason(content: bytes) -> str:
     if not content.strip(b"\0"):
         return "an empty file; copy it again"
     if content[4:8] == b"ftyp" and content[8:11] in (b"hei", b"hev", b"mif", b"msf"):
-        return UNREADABLE[".heic"]
+        return "HEIC; save it as JPEG"
     if content.startswith((_JPEG, _PNG, b"BM", b"RIFF", b"GIF", *_TIFF)):
         return "the file is cut off or damaged; unzip or download it again"
     return "of no known image format; save it as PNG or JPEG"
@@ -127,8 +115,7 @@ def load_mask(path: str | Path, *, classes: int = len(LIP.parts)) -> np.ndarray:
     Raises :class:`DataError` for a missing or unreadable file, a picture in colors, or any other id.
     """
     mask = decode_mask(path)
-    stray = stray_ids(mask, classes)
-    if stray:
+    if stray := stray_ids(mask, classes):
         raise DataError(f"{path}: ids {some(stray)} in a mask of parts 0 to {classes - 1}; is it a mask of this data set?")
     return mask.astype(np.uint8, copy=False)
 
@@ -136,18 +123,19 @@ def load_mask(path: str | Path, *, classes: int = len(LIP.parts)) -> np.ndarray:
 def decode_mask(path: str | Path) -> np.ndarray:
     """Decode a mask, which is a PNG, to its stored (H, W) integers, unchecked: a palette gives indices, not colors.
 
-    Raises :class:`DataError` for a missing, unreadable or damaged file, a picture in colors, and ambiguous ids: grey of
-    2 or 4 bits, which decoders stretch, and a palette of ids.
+    Raises :class:`DataError` for a missing, unreadable or damaged file, a picture in colors, and grey of 2 or 4 bits,
+    which decoders stretch.
     """
     with _errors_named(path, "mask"), quiet_decoders():
-        content = _content(path)
+        content = Path(path).read_bytes()
         if not content.startswith(_PNG) or len(content) < 33:
             raise _Unreadable("not a PNG; use the data set's own")
         depth, colors = content[24:26]  # of the header, which comes first
         if colors == _GREY and depth in (2, 4):
             raise _Unreadable(f"grey of {depth} bits, whose ids are ambiguous; save it with 8 bits")
-        if colors == _PALETTE or depth == 1:  # of which OpenCV gives the colors
-            return _indices(content)
+        if colors == _PALETTE and zlib.crc32(content[12:29]) == int.from_bytes(content[29:33], "big"):
+            header = content[12:25] + bytes([_GREY]) + content[26:29]  # so OpenCV gives the indices, not the colors
+            content = content[:12] + header + zlib.crc32(header).to_bytes(4, "big") + content[33:]
         stored = _opencv(content, cv2.IMREAD_UNCHANGED)
         if stored is None:
             raise _Unreadable(_reason(content))
@@ -155,24 +143,9 @@ def decode_mask(path: str | Path) -> np.ndarray:
             if (stored[:, :, :3] != stored[:, :, :1]).any():
                 raise _Unreadable("a picture in colors, not a mask of part ids; use the data set's own PNGs")
             stored = np.ascontiguousarray(stored[:, :, 0])
-        return stored.astype(np.int32) if stored.dtype.itemsize > 1 else stored
-
-
-def _indices(content: bytes) -> np.ndarray:
-    try:
-        with Image.open(io.BytesIO(content)) as picture:
-            ids = np.array(picture).astype(np.uint8, copy=False)
-            palette = np.frombuffer(picture.palette.palette if picture.palette else b"", np.uint8).reshape(-1, 3)
-    except Exception:
-        raise _Unreadable(_reason(content)) from None
-    # A program that makes PNGs smaller may have turned grey ids, say 0 and 19, into indices 0 and 1 of those greys.
-    grey = palette[:, 0].astype(int)
-    is_id = (palette == palette[:, :1]).all(axis=1) & ((grey < len(LIP.parts)) | (grey == IGNORE))
-    if (is_id & (grey != np.arange(len(grey)))).any():
-        used = np.unique(ids)
-        if used[-1] < len(grey) and is_id[used].all() and (grey[used] != used).any():
-            raise _Unreadable("its palette's greys are other ids than its indices; save it as plain grey")
-    return ids
+        if depth < 8:
+            stored //= 255 // (2**depth - 1)  # OpenCV stretched them over the range of a byte
+        return stored.astype(np.int32) if depth > 8 else stored
 
 
 def stray_ids(mask: np.ndarray, classes: int) -> list[int]:
@@ -189,18 +162,15 @@ def some(ids: list[int]) -> str:
 
 
 def images_in(folder: str | Path) -> dict[str, Path]:
-    """``{stem: path}`` of the images in a folder; of several with one stem the ``.jpg``. Raises :class:`DataError`."""
-    split = [os.path.splitext(name) for name in visible_names(folder)]
-    found = {stem: stem + suffix for stem, suffix in split if suffix.lower() in SUFFIXES}
-    found.update((stem, stem + suffix) for stem, suffix in split if suffix == ".jpg")
-    return {stem: Path(folder, name) for stem, name in found.items()}
+    """``{stem: path}`` of the images in a folder; of several with one stem the ``.jpg``."""
+    files = sorted(Path(folder).glob("[!.]*"), key=lambda path: (path.suffix == ".jpg", path))
+    return {path.stem: path for path in files if path.suffix.lower() in SUFFIXES}
 
 
 # Decoders print warnings without the file's name to C's stderr, which Python's own output does not use.
 _LIBC = ctypes.CDLL(None)
 _LIBC.fopen.restype = ctypes.c_void_p
-_SYMBOL = "__stderrp" if sys.platform == "darwin" else "stderr" if hasattr(_LIBC, "gnu_get_libc_version") else None
-_C_STDERR = ctypes.c_void_p.in_dll(_LIBC, _SYMBOL) if _SYMBOL else ctypes.c_void_p()  # in musl it is a constant
+_C_STDERR = ctypes.c_void_p.in_dll(_LIBC, "__stderrp" if sys.platform == "darwin" else "stderr")
 _TERMINAL, _NOWHERE = _C_STDERR.value, _LIBC.fopen(os.devnull.encode(), b"w")
 _blocks, _counting = 0, threading.Lock()
 

@@ -17,8 +17,8 @@ from __future__ import annotations
 
 import codecs
 import csv
-import os
 import re
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,15 +26,12 @@ import numpy as np
 
 from mula_lib.anatomy import LIP
 from mula_lib.data.images import SUFFIXES, images_in, load_image, load_mask  # noqa: F401 (the last two for users)
-from mula_lib.files import DataError, visible_names
+from mula_lib.files import DataError
 
 SPLITS = ("train", "val", "test")
 JOINTS = len(LIP.joints)
-CSV_COLUMNS = 1 + 3 * JOINTS
-LARGEST_COORDINATE = 1e6  # pixels; a joint beyond is a slip
 OCCLUDED = 1  # the visibility flag of a joint that was annotated although it cannot be seen
 _IMAGE_SUFFIX = re.compile(f"({'|'.join(map(re.escape, SUFFIXES))})$", re.IGNORECASE)
-_NOT_IN_NAMES = re.compile(r"^\.|[/\\\x00-\x1f\x7f]")
 
 
 @dataclass(frozen=True)
@@ -74,16 +71,8 @@ class Layout:
 
 
 def find_layout(root: str | Path, split: str) -> Layout | None:
-    """Find the pieces of ``split`` under ``root`` in any of the known nestings; None if there is no id file.
-
-    Raises ``ValueError`` for an unknown split and :class:`DataError` if ``root`` is not a folder or a piece of the tree
-    is a link to nowhere.
-    """
-    if split not in SPLITS:
-        raise ValueError(f"unknown LIP split {split!r}: use one of {', '.join(SPLITS)}")
+    """Find the pieces of ``split`` under ``root`` in any of the known nestings; None if there is no id file."""
     root = Path(root).expanduser()
-    if not root.is_dir():
-        raise DataError(f"{root}: no such folder; give the folder that LIP was unzipped into")
     test = split == "test"
     prefix, archive = ("Test", "Testing_images") if test else ("TrainVal", "TrainVal_images")
     ids = _first(root, (archive, "images", "list", "lists"), f"{split}_id.txt")
@@ -101,26 +90,19 @@ def find_layout(root: str | Path, split: str) -> Layout | None:
 def _first(root: Path, archives: tuple[str, ...], *names: str) -> Path | None:
     """The first of ``names`` that exists in ``root`` itself or in an archive's folder, nested once or twice."""
     folders = [root] + [folder for archive in archives for folder in (root / archive, root / archive / archive)]
-    for path in (folder / name for folder in folders for name in names):
-        if path.exists():
-            return path
-        if path.is_symlink():
-            raise DataError(f"{path}: a link to nowhere, {os.readlink(path)}; link it again")
-    return None
+    return next((path for folder in folders for name in names if (path := folder / name).exists()), None)
 
 
 def missing_tree(root: str | Path, split: str) -> str:
     """Why there is no ``split`` of LIP at ``root``, and what to do, in one line."""
     root, lists = Path(root).expanduser(), f"{split}_id.txt"
-    names = visible_names(root)
-    zips = [name for name in names if name.lower().endswith(".zip")]
+    zips = sorted(path.name for path in root.glob("*.zip"))
     for inside in (*root.glob(f"*/{lists}"), *root.glob(f"*/*/{lists}")):
         return f"{root}: no {lists} here, but {inside}; give {root / inside.relative_to(root).parts[0]}"
     if zips:
         return f"{root}: no {lists} here; unzip {', '.join(zips[:4])} first"
-    if "jsons" in names or "train_images" in names:
-        files = f"{lists} and lip_{split}_set.csv"
-        return f"{root}: no {lists}, as in the layout of the MuLA authors' code; copy LIP's {files} there"
+    if (root / "jsons").exists():
+        return f"{root}: the layout of the MuLA authors' code; copy LIP's {lists} and lip_{split}_set.csv there"
     return f"{root}: no {lists} here or in the unzipped folders; is this a LIP tree?"
 
 
@@ -129,56 +111,38 @@ def read_split(root: str | Path, split: str, *, limit: int | None = None) -> Lip
 
     ``limit`` keeps the first so many ids. The test split's annotations are withheld by the authors: without them its
     masks are None and its joints nan. Raises :class:`DataError` if a folder, the id file or the CSV is missing or
-    malformed, or an id has no row in the CSV; ``ValueError`` for an unknown split or a limit below 1.
+    malformed, or an id has no row in the CSV.
     """
-    if limit is not None and limit < 1:
-        raise ValueError(f"limit is {limit}: keep at least one record, or None for all")
     layout = find_layout(root, split)
     if layout is None:
         raise DataError(missing_tree(root, split))
-    pieces = {"images": layout.images, "parsing_annotations": layout.masks, "pose_annotations": layout.poses}
-    for piece, path in pieces.items():
-        if path is None and (split != "test" or piece == "images"):
-            archive = "Testing_images" if split == "test" else f"TrainVal_{piece}"
-            raise DataError(f"{root}: no {piece} of {split}; unzip {archive}.zip there")
+    annotations = {"parsing_annotations": layout.masks, "pose_annotations": layout.poses} if split != "test" else {}
+    for piece, path in {"images": layout.images, **annotations}.items():
+        if path is None:
+            raise DataError(f"{root}: no {piece} of {split}; unzip their archive there")
 
     names = read_ids(layout.ids)[:limit]
-    poses = read_pose_csv(layout.poses) if layout.poses else None
+    poses = read_pose_csv(layout.poses) if layout.poses else dict.fromkeys(names, np.full((JOINTS, 3), np.nan))
     images, masks = images_in(layout.images), images_in(layout.masks) if layout.masks else {}
-    unannotated = np.full((JOINTS, 3), np.nan)
     records = []
     for name in names:
-        if poses is not None and name not in poses:
+        if name not in poses:
             raise DataError(f"{layout.poses}: no row for {name}.jpg, which {layout.ids} lists; unzip both again")
-        pose = unannotated if poses is None else poses[name]
-        image, joints = images.get(name) or layout.images / f"{name}.jpg", pose[:, :2].astype(np.float32)
-        records.append(LipRecord(name, image, masks.get(name), joints, pose[:, 2] == OCCLUDED))
+        image, pose = images.get(name) or layout.images / f"{name}.jpg", poses[name]
+        records.append(LipRecord(name, image, masks.get(name), pose[:, :2].astype(np.float32), pose[:, 2] == OCCLUDED))
     return LipSplit(Path(root), split, tuple(records))
 
 
 def read_ids(path: str | Path) -> list[str]:
     """Read an id file: one stem a line, with or without an image's suffix; blank lines are skipped.
 
-    Raises :class:`DataError` if it cannot be read, is empty, or lists an id twice or what is no file's name.
+    Raises :class:`DataError` if it cannot be read, is empty, or lists an id twice.
     """
-    line_of: dict[str, int] = {}
-    for number, line in enumerate(_read_lines(path), start=1):
-        if not line.strip():
-            continue
-        name = _stem(line, f"{path}, line {number}")
-        if name in line_of:
-            raise DataError(f"{path}, line {number}: {name} was already listed in line {line_of[name]}; remove one")
-        line_of[name] = number
-    if not line_of:
-        raise DataError(f"{path}: the file lists no ids; unzip or copy it again")
-    return list(line_of)
-
-
-def _stem(text: str, where: str) -> str:
-    name = _IMAGE_SUFFIX.sub("", text.strip())
-    if not name or _NOT_IN_NAMES.search(name):
-        raise DataError(f"{where}: {name[:60]!r} is no name of an image; write the stem of its file")
-    return name
+    names = [_IMAGE_SUFFIX.sub("", line.strip()) for line in _read_lines(path) if line.strip()]
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice or not names:
+        raise DataError(f"{path}: {f'{twice[0]} is listed twice' if twice else 'no ids'}; unzip or copy it again")
+    return names
 
 
 def _read_lines(path: str | Path) -> list[str]:
@@ -188,24 +152,17 @@ def _read_lines(path: str | Path) -> list[str]:
         utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
         return content.decode("utf-16" if utf16 else "utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or f"{error.reason}; save it as UTF-8"
-        raise DataError(f"{path}: cannot be read as text: {reason}") from None
+        raise DataError(f"{path}: cannot be read as UTF-8 ({error})") from None
 
 
 def read_pose_csv(path: str | Path) -> dict[str, np.ndarray]:
     """Read a LIP pose CSV into ``{stem: (16, 3) float64}`` of x, y (image pixels) and v (0 visible, 1 occluded).
 
     A joint without both coordinates is missing and all nan; one without v counts as visible. Raises
-    :class:`DataError` as :func:`read_rows` does, and for a v that is not 0, 1 or missing.
+    :class:`DataError` as :func:`read_rows` does.
     """
-    rows = read_rows(path, CSV_COLUMNS, f"image, then x,y,v of {JOINTS} joints")
+    rows = read_rows(path, 1 + 3 * JOINTS, f"image, then x,y,v of {JOINTS} joints")
     poses = np.array(list(rows.values())).reshape(len(rows), JOINTS, 3)
-    flags = poses[:, :, 2]
-    strange = ~(np.isin(flags, (0, OCCLUDED)) | np.isnan(flags))
-    if strange.any():
-        row, joint = np.argwhere(strange)[0]
-        found = f"v of {LIP.joints[joint]} is {flags[row, joint]:g}"
-        raise DataError(f"{path}: {list(rows)[row]}: {found}; write 0 (visible), 1 (occluded) or nan")
     poses[np.isnan(poses[:, :, :2]).any(axis=2)] = np.nan
     return dict(zip(rows, poses, strict=True))
 
@@ -215,7 +172,7 @@ def read_rows(path: str | Path, columns: int, what: str) -> dict[str, np.ndarray
 
     Cells may be quoted; an empty one is nan. ``what`` says in an error what the columns hold. Raises
     :class:`DataError`, naming the file and line, for a file that cannot be read, a row with another number of
-    columns, a cell that is no number below ``LARGEST_COORDINATE``, or a second row for one image.
+    columns, a cell that is no number, or a second row for one image.
     """
     rows: dict[str, list[float]] = {}
     for file_name, *cells in filter(None, reader := csv.reader(_read_lines(path))):
@@ -228,11 +185,9 @@ def read_rows(path: str | Path, columns: int, what: str) -> dict[str, np.ndarray
             if not rows and not any(cell[:1].isdigit() for cell in cells):
                 continue  # a header
             raise DataError(f"{where}: {str(error)[:80]}; write nan if it is missing") from None
-        name = _stem(file_name, where)
+        name = _IMAGE_SUFFIX.sub("", file_name.strip())
         if name in rows:
             raise DataError(f"{where}: {name} already has a row; remove one")
         rows[name] = numbers
-        if any(abs(number) >= LARGEST_COORDINATE for number in numbers):
-            raise DataError(f"{where}: a coordinate that no image has; write nan if it is missing")
     return {name: np.array(numbers) for name, numbers in rows.items()}
 

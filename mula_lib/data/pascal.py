@@ -23,9 +23,9 @@ import numpy as np
 from scipy.io import loadmat
 
 from mula_lib.anatomy import PASCAL
-from mula_lib.data.images import images_in, load_mask
-from mula_lib.data.lip import LARGEST_COORDINATE, Layout, LipSplit, read_ids
-from mula_lib.files import DataError, visible_names
+from mula_lib.data.images import images_in
+from mula_lib.data.lip import Layout, LipSplit, read_ids
+from mula_lib.files import DataError
 
 SPLITS = ("train", "val")  # the papers' "test" is val
 FOLDERS = ("JPEGImages", "SegmentationPart", "PersonJoints")
@@ -37,19 +37,6 @@ JOINTS = len(PASCAL.joints)
 OTHER_PARTS = ("background", "lower_arm", "head", "upper_leg", "torso", "lower_leg", "upper_arm")
 OTHER_LOOKUP = np.arange(256, dtype=np.uint8)
 OTHER_LOOKUP[: len(OTHER_PARTS)] = [PASCAL.part(name) for name in OTHER_PARTS]
-OTHER_RELEASE = (
-    "its parts are numbered like the other release of PASCAL-Person-Part (1 lower arm, 2 head, …); write all masks "
-    "again as cv2.LUT(mask, mula_lib.data.pascal.OTHER_LOOKUP)"
-)
-# Places on people where a part is certain: in the middle of these joints.
-_PLACES = [("head", ["forehead"]), ("torso", ["neck", "left_hip", "right_hip"])] + [
-    (f"{upper_lower}_{limb}", [f"{side}_{joint}" for joint in joints])
-    for side in ("left", "right")
-    for limb, chain in (("arm", ("shoulder", "elbow", "wrist")), ("leg", ("hip", "knee", "ankle")))
-    for upper_lower, joints in (("upper", chain[:2]), ("lower", chain[1:]))
-]
-_LOOKED_AT = 40  # masks of a split whose part numbers are checked when it is opened
-_TELLING = 3  # votes that decide about a single mask
 
 
 @dataclass(frozen=True)
@@ -78,18 +65,11 @@ class PascalSplit(LipSplit):
 
 
 def find_layout(root: str | Path, split: str) -> Layout | None:
-    """Find the pieces of ``split`` ("train" or "val") under ``root``; None if there is no PASCAL-Person-Part there.
-
-    Raises ``ValueError`` for an unknown split and :class:`DataError` if ``root`` is not a folder.
-    """
-    if split not in SPLITS:
-        raise ValueError(f"unknown split {split!r}: use one of {', '.join(SPLITS)}")
+    """Find the pieces of ``split`` ("train" or "val") under ``root``; None if its id file is not there."""
     root = Path(root).expanduser()
-    if not root.is_dir():
-        raise DataError(f"{root}: no such folder; give the folder that holds JPEGImages and PersonJoints")
     for folder in (root, root / "pascal_data"):
         ids = folder / f"{split}_id.txt"
-        if ids.exists() or ids.is_symlink():
+        if ids.exists():
             parts = (folder / name for name in FOLDERS)
             return Layout(ids, *(part if part.is_dir() else None for part in parts))
     return None
@@ -107,23 +87,7 @@ def missing_tree(root: str | Path, split: str) -> str:
 
 
 def read_split(root: str | Path, split: str) -> PascalSplit:
-    """Read the records of ``split`` of the tree at ``root``; images are not decoded yet, but for a few masks.
-
-    Raises :class:`DataError` as :func:`read_records` does, if a mask is missing, or if masks number the parts like the other release.
-    """
-    found = read_records(root, split)
-    for record in found.records:
-        if not record.mask.exists():
-            raise DataError(f"{record.mask}: no such mask; copy the part masks there again")
-    for record in found.records[:: max(1, len(found) // _LOOKED_AT)]:  # not to train for hours towards the wrong parts
-        mask = load_mask(record.mask, classes=len(PASCAL.parts))
-        if numbered_differently(mask, record.joints, record.occluded):
-            raise DataError(f"{record.mask}: {OTHER_RELEASE}")
-    return found
-
-
-def read_records(root: str | Path, split: str) -> PascalSplit:
-    """Read ``split`` without a look at its masks.
+    """Read the records of ``split`` ("train" or "val") of the tree at ``root``; images and masks are not decoded yet.
 
     Raises :class:`DataError` if a folder or the id list is missing or malformed, no listed id has a ``.mat``, or one is
     not what it should be.
@@ -135,12 +99,12 @@ def read_records(root: str | Path, split: str) -> PascalSplit:
         if folder is None:
             raise DataError(f"{layout.ids.parent}: no {name} folder beside {layout.ids.name}; copy it there")
     names, images, masks = read_ids(layout.ids), images_in(layout.images), images_in(layout.masks)
-    people = {name: layout.poses / name for name in visible_names(layout.poses)}
     records, skipped = [], []
     for name in names:
-        if f"{name}.mat" in people:
+        people = layout.poses / f"{name}.mat"
+        if people.exists():
             files = images.get(name) or layout.images / f"{name}.jpg", masks.get(name) or layout.masks / f"{name}.png"
-            records.append(PascalRecord(name, *files, *read_people(people[f"{name}.mat"])))
+            records.append(PascalRecord(name, *files, *read_people(people)))
         else:
             skipped.append(name)
     if not records:
@@ -151,70 +115,19 @@ def read_records(root: str | Path, split: str) -> PascalSplit:
 def read_people(path: str | Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Read one ``.mat``: (M, 14, 2) float32 joints, nan where absent, (M, 14) bool occluded, (M, 4) float32 boxes.
 
-    All in pixels counted from 0. Raises :class:`DataError`, naming the file and the person, for a file that is missing
-    or no MATLAB file, lacks a field, or holds other shapes or values than it should.
+    All in pixels counted from 0. Raises :class:`DataError` for a file that is missing or no MATLAB file, lacks a field,
+    or holds other shapes or states than it should.
     """
-    boxes, rows = _read_cells(path)
-    boxes, rows = _numbers(boxes, (4,), f"{path}"), _numbers(rows, (JOINTS, 3), f"{path}")
-    there = rows[..., 2] != ABSENT
-    points = np.where(there[..., None], rows[..., :2], 0)
-    for wrong, what in (  # "not <" is also true of nan
-        (~(np.abs(boxes) < LARGEST_COORDINATE), "a box of numbers that no image has"),
-        (boxes[:, 2:] < boxes[:, :2], "a box that ends before it begins; write x1, y1, x2, y2"),
-        (~np.isin(rows[..., 2], (ABSENT, VISIBLE, OCCLUDED)), "a joint's state is not 0 (absent), 1 (visible) or 2"),
-        (~(np.abs(points) < LARGEST_COORDINATE), "a joint's coordinates are none of an image; write state 0 if absent"),
-    ):
-        if wrong.any():
-            raise DataError(f"{path}, person {np.argwhere(wrong)[0][0] + 1}: {what}")
-    joints = np.where(there[..., None], rows[..., :2] - FIRST_PIXEL, np.nan)
-    return joints.astype(np.float32), rows[..., 2] == OCCLUDED, (boxes - FIRST_PIXEL).astype(np.float32)
-
-
-def _read_cells(path: str | Path) -> list[list[np.ndarray]]:
-    """The elements of the cell arrays ``boxes`` and ``joints`` of a ``.mat``."""
     try:
         content = loadmat(io.BytesIO(Path(path).read_bytes()))
-    except NotImplementedError:
-        raise DataError(f"{path}: a MATLAB file of version 7.3; save it again with -v7") from None
+        boxes = np.array([box.ravel() for box in content["boxes"].ravel()], np.float64).reshape(-1, 4)
+        rows = np.array(content["joints"].ravel().tolist(), np.float64).reshape(-1, JOINTS, 3)
     except Exception as error:  # SciPy raises nearly anything for damaged files
-        reason = getattr(error, "strerror", None) or f"not a MATLAB file ({type(error).__name__})"
-        raise DataError(f"{path}: {reason}; copy it there again") from None
-    cells = [content.get(name) for name in ("boxes", "joints")]
-    if any(value is None or (value.dtype != object and value.size) for value in cells):
-        there = ", ".join(key for key in content if not key.startswith("__")) or "nothing"
-        raise DataError(f"{path}: holds {there}; 'boxes' and 'joints' should be cell arrays; copy the file again")
-    if cells[0].size != cells[1].size:
-        raise DataError(f"{path}: {cells[0].size} boxes but joints of {cells[1].size} people; copy the file again")
-    return [value.ravel().tolist() for value in cells]
-
-
-def _numbers(values: list[np.ndarray], shape: tuple[int, ...], where: str) -> np.ndarray:
-    """(M, *shape) float64 of everybody's ``values``; a box may be a row or a column."""
-    values = [value.ravel() if len(shape) == 1 else value for value in values]
-    for person, value in enumerate(values, start=1):
-        if value.shape != shape or value.dtype.kind not in "iufb":
-            fault = f"{value.dtype} {value.shape} instead of numbers {shape}; copy the file again"
-            raise DataError(f"{where}, person {person}: {fault}")
-    return np.array(values, np.float64).reshape(-1, *shape)
-
-
-def part_votes(mask: np.ndarray, joints: np.ndarray, occluded: np.ndarray) -> tuple[int, int]:
-    """How many places on people's limbs have the part id of this numbering, and how many that of the other release.
-
-    ``mask`` (H, W) ids; ``joints`` (M, 14, 2) and ``occluded`` (M, 14) as in a record. A limb without visible joints
-    has no vote.
-    """
-    seen = np.where(occluded[..., None], np.nan, joints)
-    points = np.stack([seen[:, [PASCAL.joint(name) for name in names]].mean(axis=1) for _, names in _PLACES])
-    inside = ((points >= -0.5) & (points < np.array(mask.shape[::-1]) - 0.5)).all(axis=2)  # nan is nowhere
-    columns, rows = np.rint(points[inside]).astype(int).T
-    parts = [_PLACES[place][0] for place in np.nonzero(inside)[0]]
-    ours, other = ([numbering.index(part) for part in parts] for numbering in (PASCAL.parts, OTHER_PARTS))
-    found = mask[rows, columns]
-    return int((found == ours).sum()), int((found == other).sum())
-
-
-def numbered_differently(mask: np.ndarray, joints: np.ndarray, occluded: np.ndarray) -> bool:
-    """Whether a mask speaks plainly for the other release's part numbers; see :func:`part_votes`."""
-    ours, other = part_votes(mask, joints, occluded)
-    return other >= _TELLING and other > 2 * ours
+        what = f"not cell arrays 'boxes' and 'joints' of everybody's 4 and {JOINTS} × 3 numbers"
+        raise DataError(f"{path}: {what} ({error}); copy the file again") from None
+    present = rows[..., 2] != ABSENT
+    if len(boxes) != len(rows) or not np.isin(rows[..., 2], (ABSENT, VISIBLE, OCCLUDED)).all():
+        fault = f"{len(boxes)} boxes and {len(rows)} people's joints, whose states should be 0 (absent), 1 (visible) or 2"
+        raise DataError(f"{path}: {fault}; copy the file again")
+    joints = np.where(present[..., None], rows[..., :2] - FIRST_PIXEL, np.nan)
+    return joints.astype(np.float32), rows[..., 2] == OCCLUDED, (boxes - FIRST_PIXEL).astype(np.float32)

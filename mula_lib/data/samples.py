@@ -56,11 +56,14 @@ class TrainingSamples(Dataset):
         image, mask, joints = augment_sample(
             image, mask, record.joints, self.crop, drawn, self.anatomy, outside=self.augmentation.outside
         )
-        sample = {"image": torch.from_numpy(_channels_first(image)), "mask": torch.from_numpy(mask)}
+        planes = np.empty((3, self.crop, self.crop), np.uint8)
+        cv2.split(image, list(planes))  # takes channels apart faster than NumPy transposes
+        sample = {"image": torch.from_numpy(planes), "mask": torch.from_numpy(mask)}
         if self.anatomy.crowds:
             centres = centroids(record.joints, record.boxes, self.anatomy)
             centres = transform_points(centres, training_affine(size_wh, self.crop, drawn))
-            joints, centres = (_filled_up(each, self.split.most_people) for each in (joints, centres))
+            missing = np.full((self.split.most_people - len(joints), *joints.shape[1:]), np.nan, np.float32)
+            joints, centres = np.concatenate([joints, missing]), np.concatenate([centres, missing[:, 0]])
             sample["centres"] = torch.from_numpy(centres)
         # a crop covers [-0.5, crop - 0.5): pixel centres are integers; comparisons with nan are False
         inside = (joints >= -0.5) & (joints < self.crop - 0.5) | (self.augmentation.joints_outside & ~np.isnan(joints))
@@ -79,15 +82,3 @@ class TrainingSamples(Dataset):
             self._kept[index] = image, mask
             self._room -= image.nbytes + mask.nbytes
         return image, mask
-
-
-def _filled_up(rows: np.ndarray, count: int) -> np.ndarray:
-    """(M, …) rows and then nan, to make (count, …)."""
-    return np.concatenate([rows, np.full((count - len(rows), *rows.shape[1:]), np.nan, rows.dtype)])
-
-
-def _channels_first(image: np.ndarray) -> np.ndarray:
-    """(H, W, 3) uint8 -> (3, H, W), by OpenCV, which takes channels apart faster than NumPy transposes."""
-    planes = np.empty((3, *image.shape[:2]), dtype=np.uint8)
-    cv2.split(image, list(planes))
-    return planes
