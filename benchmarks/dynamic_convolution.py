@@ -15,8 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.timing import compare, publish
-from mula_lib.kernels import channels_last, depthwise
-from mula_lib.kernels.device import keep_freed_memory
+from mula_lib.kernels import channels_last, depthwise, keep_freed_memory
 
 PLAIN = "one grouped convolution"
 CASES = {  # batch, channels, side, kernel: the paper's, and both trunks of the demo profile
