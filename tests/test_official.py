@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from mula_lib.anatomy import LIP
 from mula_lib.checkpoint import load_model, read_facts
 from mula_lib.data.targets import gaussian_heatmaps, heatmap_sigma
-from mula_lib.files import CheckpointError, ConfigError
+from mula_lib.files import CheckpointError
 from mula_lib.inference import Testing, predict_maps
 from mula_lib.models.losses import Targets
 from mula_lib.models.network import build_model
@@ -334,12 +334,6 @@ def test_a_file_without_tensors_or_no_file_is_refused(tmp_path):
         load_official(tmp_path / "a.pth.tar")
     with pytest.raises(CheckpointError, match="no such file"):
         convert_file(tmp_path / "b.pth.tar", tmp_path / "b.safetensors")
-
-
-def test_the_released_structure_is_for_one_person():
-    with pytest.raises(ConfigError, match="is for one person"):
-        replace(released_config("hourglass", 1), offsets=True)
-    assert released_config("vgg").pose_maps == 17
 
 
 @pytest.fixture(scope="module")
