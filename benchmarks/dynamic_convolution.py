@@ -11,8 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.timing import Row, compare
-from mula_lib.kernels import channels_last, depthwise
-from mula_lib.kernels.device import keep_freed_memory
+from mula_lib.kernels import channels_last, depthwise, keep_freed_memory
 
 CASES = {  # batch, channels, side, kernel: of the paper's hourglass, the study's and the demo's
     "paper: 2×256×64×64, 7×7": (2, 256, 64, 7),

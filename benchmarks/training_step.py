@@ -22,8 +22,7 @@ import torch
 from benchmarks.timing import Row, summarize
 from mula_lib.anatomy import LIP
 from mula_lib.data.targets import PAPER_CROP
-from mula_lib.kernels import cross_entropy, depthwise
-from mula_lib.kernels.device import keep_freed_memory
+from mula_lib.kernels import cross_entropy, depthwise, keep_freed_memory
 from mula_lib.models import adaptation, losses
 from mula_lib.models.joint import JointModel
 from mula_lib.models.losses import Targets

@@ -21,7 +21,7 @@ from mula_lib.anatomy import IGNORE
 from mula_lib.checkpoint import load_checkpoint, save_checkpoint
 from mula_lib.data.samples import TrainingSamples
 from mula_lib.files import CheckpointError, ConfigError, write_text
-from mula_lib.kernels.device import has_bf16, training_on
+from mula_lib.kernels import has_bf16, training_on
 from mula_lib.models.losses import Targets
 from mula_lib.models.network import Network
 

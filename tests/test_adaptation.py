@@ -38,12 +38,6 @@ def test_dynamic_depthwise_equals_a_loop_over_samples_channels_and_pixels(b, c, 
     torch.testing.assert_close(dynamic_depthwise(features, kernels), naive_depthwise(features, kernels))
 
 
-def test_dynamic_depthwise_gradients_match_finite_differences():
-    features = torch.randn(2, 2, 4, 4, dtype=torch.double, requires_grad=True)
-    kernels = torch.randn(2, 2, 3, 3, dtype=torch.double, requires_grad=True)
-    assert torch.autograd.gradcheck(dynamic_depthwise, (features, kernels))
-
-
 @pytest.mark.parametrize(("side", "kernel_size"), [(64, 7), (32, 3)])
 def test_on_the_papers_sizes_the_adapter_is_the_published_layer_list(side, kernel_size):
     adapter = ParameterAdapter(4, AdaptationConfig(kernel_size, plain_start=True, unit_kernels=False))

@@ -14,7 +14,7 @@ from mula_lib.data.augment import Augmentation
 from mula_lib.data.samples import TrainingSamples
 from mula_lib.evaluation import evaluate
 from mula_lib.inference import Testing
-from mula_lib.kernels.device import arithmetic
+from mula_lib.kernels import has_bf16
 from mula_lib.models.network import build_model
 from mula_lib.training import Job, Recipe, fit
 from workbook.datasets import open_source
@@ -71,7 +71,7 @@ def test_training_learns_and_resumes_at_the_last_epoch(samples, tmp_path, bf16):
     history = fit(model, samples, recipe, Job(tmp_path, "x", workers=2))
     assert [line["epoch"] for line in history.log] == [1, 2, 3, 4, 5, 6]
     assert history.log[-1]["loss"] < history.log[0]["loss"]
-    assert history.precision == ("bfloat16" if bf16 and arithmetic()["bf16"] else "float32")
+    assert history.precision == ("bfloat16" if bf16 and has_bf16(torch.device("cuda")) else "float32")
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
 
 

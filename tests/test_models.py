@@ -91,11 +91,6 @@ def test_at_256_and_full_width_mula_has_the_papers_shapes_and_the_expected_extra
         assert mula.interaction[0].to_pose.adapter(r_parsing).shape == (1, width, kernel_size, kernel_size)
 
 
-def test_an_hourglass_has_nine_residual_groups():
-    hourglass = JointModel(tiny()).pose.encoder[0].layers[0]
-    assert len(hourglass.down) + 1 + len(hourglass.up) == 9
-
-
 def test_multi_task_learning_shares_one_encoder():
     independent, shared = JointModel(tiny("vgg", ("none",))), JointModel(tiny("vgg", ("none",), shared_encoder=True))
     assert count(independent) - count(shared) == count(independent.pose.encoder)

@@ -11,6 +11,7 @@ from mula_lib.anatomy import LIP, PASCAL
 from mula_lib.data.augment import Augmentation
 from mula_lib.data.samples import TrainingSamples
 from mula_lib.files import ConfigError
+from mula_lib.models.adaptation import AdaptationConfig
 from mula_lib.models.interactions import AttentionAdapter
 from mula_lib.models.losses import Targets
 from mula_lib.models.network import ModelConfig, StageOutput, build_model, network_of
@@ -239,10 +240,11 @@ def test_pad_nets_messages_are_gated_cell_by_cell():
     model, control, given = network("PAD-Net"), network("PAD-Net (no messages)"), images()
     unit = model.interaction.to_parsing
     seen = torch.rand(2, 16, 8, 8, generator=generator())
-    torch.testing.assert_close(unit(seen), torch.sigmoid(unit.gate(seen)) * unit.message(seen))
+    own = torch.rand(2, 16, 8, 8, generator=generator(2))
+    torch.testing.assert_close(unit(own, seen), own + torch.sigmoid(unit.gate(seen)) * unit.message(seen))
     r_parsing, r_pose = torch.rand(2, 2, 16, 8, 8, generator=generator(1))
     refined, _ = model.interaction(r_parsing, r_pose)
-    torch.testing.assert_close(refined, r_parsing + unit(r_pose))
+    torch.testing.assert_close(refined, unit(r_parsing, r_pose))
     assert [len(each(given)) for each in (model, control)] == [2, 2]
     control.load_state_dict({k: v for k, v in model.state_dict().items() if not k.startswith("interaction")})
     torch.testing.assert_close(model(given)[0].parsing, control(given)[0].parsing)  # first predictions: alike
@@ -250,7 +252,7 @@ def test_pad_nets_messages_are_gated_cell_by_cell():
 
 
 def test_cross_attention_starts_as_nothing_and_is_attention_by_the_book():
-    adapter = AttentionAdapter(8)
+    adapter = AttentionAdapter(8, AdaptationConfig())
     adapter.reset_start()
     tokens = []
     adapter.key_and_value.register_forward_hook(lambda module, given, output: tokens.append(given[0].shape))
@@ -342,5 +344,3 @@ def test_dropout_does_not_keep_a_killed_run_from_ending_like_an_undisturbed_one(
     fit(fresh, TrainingSamples(*given), recipe, Job(tmp_path / "two", "x"))
     for name, value in undisturbed.state_dict().items():
         assert torch.equal(value, fresh.state_dict()[name]), name
-
-

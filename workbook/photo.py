@@ -20,7 +20,7 @@ from tqdm.auto import tqdm
 
 from mula_lib.anatomy import LIP, PASCAL, Anatomy
 from mula_lib.checkpoint import load_model, read_facts
-from mula_lib.data.images import SUFFIXES, UNREADABLE, load_image
+from mula_lib.data.images import SUFFIXES, load_image
 from mula_lib.files import USER_ERROR, CheckpointError, DataError, atomic_path, exit_status, write_bytes, write_json
 from mula_lib.inference import Prediction, predict
 from mula_lib.models.network import Network
@@ -93,7 +93,7 @@ def find_photos(paths: Sequence[Path]) -> Iterator[tuple[Path, str | None]]:
             continue
         for each in sorted(path.glob("[!.]*")):
             suffix = each.suffix.lower()
-            reason = "a folder" if each.is_dir() else UNREADABLE.get(suffix, "not a photograph")
+            reason = "a folder" if each.is_dir() else "HEIC: save it as JPEG" if suffix in (".heic", ".heif") else "not a photograph"
             yield each, None if suffix in SUFFIXES and each.is_file() else reason
 
 

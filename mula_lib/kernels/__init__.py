@@ -1,16 +1,17 @@
-"""The two operations that PyTorch lacks, as operators ``torch.ops.mula``: ⊗c and the upsampled cross entropy.
+"""What networks compute on, and the two operations that PyTorch lacks: ⊗c and the upsampled cross entropy.
 
-Each has loops for the CPU, compiled by numba when they are first called; an implementation in PyTorch's operations for
-everything else; and shapes, gradients and FLOP counts, so that ``torch.compile`` and PyTorch's counters understand it.
-Beside each stands a plain reference, to which tests hold it with a relative error of 1e-5, gradients included. What
-each one gains is in ``docs/performance.md``. This file compiles the loops and runs them on threads.
+Both are operators, ``torch.ops.mula``, with loops for the CPU, compiled by numba when they are first called; an
+implementation in PyTorch's operations for everything else; and shapes, gradients and FLOP counts, so that
+``torch.compile`` and PyTorch's counters understand them. Beside each stands a plain reference, to which tests hold it
+with a relative error of 1e-5, gradients included. What each one gains is in ``docs/performance.md``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
+import contextlib
+import ctypes
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numba
 import numpy as np
@@ -22,8 +23,8 @@ FAST_MATH = {"contract", "reassoc", "nsz", "arcp"}
 
 
 def compiled(function: Callable) -> Callable:
-    """``function`` as machine code that releases the interpreter's lock, cached on disk between processes."""
-    options = {"nogil": True, "fastmath": FAST_MATH, "error_model": "numpy"}
+    """``function`` as machine code, cached on disk between processes."""
+    options = {"fastmath": FAST_MATH, "error_model": "numpy"}
     try:
         return numba.njit(function, cache=True, **options)
     except RuntimeError:  # neither the package's folder nor the user's cache folder is writable
@@ -40,17 +41,37 @@ def pixels(tensor: Tensor) -> np.ndarray:
     return tensor.detach().permute(0, 2, 3, 1).numpy()
 
 
-def parallel_map(task: Callable[[int], object], count: int) -> list:
-    """``[task(0), ..., task(count - 1)]``, on as many threads as PyTorch uses for its arithmetic.
+def has_bf16(device: torch.device) -> bool:
+    """Whether the device has bf16 arithmetic; where it is emulated, autocast is slower than float32."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    flags = Path("/proc/cpuinfo")  # avx512_bf16, amx_bf16, on ARM bf16
+    return flags.exists() and "bf16" in flags.read_text(encoding="utf-8")
 
-    How the tasks are cut must not depend on the number of threads: then neither does the result.
+
+@contextlib.contextmanager
+def training_on(device: torch.device) -> Iterator[None]:
+    """Within this context the device is set up for training.
+
+    A GPU is allowed TF32, and cuDNN to search for the fastest algorithms. A CPU uses one thread, because sums in
+    another order would end in other weights, and glibc keeps freed memory: a step frees hundreds of megabytes and asks
+    for them again, and the kernel would fill them with zeros each time, a seventh of a step.
     """
-    threads = min(torch.get_num_threads(), count)
-    if threads <= 1:
-        return [task(number) for number in range(count)]
-    return list(_pool(threads).map(task, range(count)))
+    threads = torch.get_num_threads()
+    if device.type == "cuda":
+        torch.backends.cudnn.benchmark = True
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+    else:
+        torch.set_num_threads(1)
+        keep_freed_memory()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
-@lru_cache
-def _pool(threads: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(threads, thread_name_prefix="mula")
+def keep_freed_memory() -> None:
+    """Ask glibc to keep freed memory for the next allocation, as long as this process lives."""
+    if hasattr(libc := ctypes.CDLL(None), "mallopt"):  # musl and macOS have none
+        for option, value in ((-1, -1), (-3, 2**30), (-2, 2**26)):  # malloc.h: trim and mmap thresholds, top pad
+            libc.mallopt(option, value)

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mula_lib.kernels import channels_last, compiled, parallel_map, pixels
+from mula_lib.kernels import channels_last, compiled, pixels
 
 LANES = 8  # floats of one AVX register; the parts are padded to a multiple
 NEVER = np.float32(-1e30)  # logit of a padding part: its probability is zero
@@ -48,9 +48,7 @@ def reference(logits: Tensor, target: Tensor, ignore: int, *, align_corners: boo
     return F.cross_entropy(upsampled, target.long(), ignore_index=ignore)
 
 
-def _by_operations(
-    logits: Tensor, target: Tensor, ignore: int, align_corners: bool
-) -> tuple[Tensor, Tensor, Tensor]:
+def _by_operations(logits: Tensor, target: Tensor, ignore: int, align_corners: bool) -> tuple[Tensor, Tensor, Tensor]:
     """For each image, the sum of its cross entropy (float64), its pixels that count, and the sum's gradient."""
     upsampled = F.interpolate(logits, size=target.shape[-2:], mode="bilinear", align_corners=align_corners)
     counts = target != ignore
@@ -80,7 +78,7 @@ def _(logits: Tensor, target: Tensor, ignore: int, align_corners: bool) -> tuple
     values, labels, slopes = pixels(logits), target.numpy(), pixels(gradient)
     rows, columns = (_neighbours(logits.shape[axis], target.shape[axis - 1]) for axis in (2, 3))
     loop = _loop(-(-parts // LANES) * LANES)
-    sums = parallel_map(lambda b: loop(values[b], labels[b], slopes[b], *rows, *columns, ignore), len(logits))
+    sums = [loop(*image, *rows, *columns, ignore) for image in zip(values, labels, slopes, strict=True)]
     if min(counted for _, counted in sums) < 0:
         raise ValueError(f"a target that is neither one of {parts} parts nor {ignore} (ignore)")
     losses, counted = zip(*sums, strict=True)

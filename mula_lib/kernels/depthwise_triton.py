@@ -11,30 +11,29 @@ import triton.language as tl
 from torch import Tensor
 
 
-def convolve(features: Tensor, kernels: Tensor, *, turned: bool = False) -> Tensor:
-    """(B, C, H, W) and (B, C, h, h), both channels-last -> (B, C, H, W); ``turned`` rotates the kernels by 180°."""
+def convolve(features: Tensor, kernels: Tensor) -> Tensor:
+    """(B, C, H, W) and (B, C, h, h), both channels-last -> (B, C, H, W)."""
     batch, channels, height, width = features.shape
     result = torch.empty_like(features, memory_format=torch.channels_last)
     grid = (triton.cdiv(height * width, 32), triton.cdiv(channels, 32), batch)
-    _convolve[grid](features, kernels, result, height, width, channels, kernels.shape[-1], turned, 32, 32)
+    _convolve[grid](features, kernels, result, height, width, channels, kernels.shape[-1], 32, 32)
     return result
 
 
-def gradients(upstream: Tensor, features: Tensor, kernels: Tensor) -> tuple[Tensor, Tensor]:
-    """The gradients to features (channels-last) and kernels (contiguous); the arguments are channels-last."""
+def correlate(upstream: Tensor, features: Tensor, size: int) -> Tensor:
+    """The gradient to the kernels, (B, C, h, h) contiguous; the arguments are channels-last."""
     batch, channels, height, width = features.shape
-    size = kernels.shape[-1]
-    to_kernels = torch.empty_like(kernels, memory_format=torch.contiguous_format)
+    result = features.new_empty(batch, channels, size, size)
     grid = (size, triton.cdiv(channels, 32), batch)
     taps = triton.next_power_of_2(size)
-    _correlate[grid](upstream, features, to_kernels, height, width, channels, size, taps, 16, 32)
-    return convolve(upstream, kernels, turned=True), to_kernels
+    _correlate[grid](upstream, features, result, height, width, channels, size, taps, 16, 32)
+    return result
 
 
 @triton.jit
 def _convolve(
     features, kernels, result, height, width, channels,
-    size: tl.constexpr, turned: tl.constexpr, CELLS: tl.constexpr, LANES: tl.constexpr,
+    size: tl.constexpr, CELLS: tl.constexpr, LANES: tl.constexpr,
 ):  # fmt: skip
     cell = tl.program_id(0) * CELLS + tl.arange(0, CELLS)
     lane = tl.program_id(1) * LANES + tl.arange(0, LANES)
@@ -49,8 +48,7 @@ def _convolve(
             inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
             at = (row * width + column)[:, None] * channels + lane[None, :]
             value = tl.load(features + at, inside[:, None] & (lane < channels)[None, :], 0.0)
-            tap = size * size - 1 - (i * size + j) if turned else i * size + j
-            weight = tl.load(kernels + tap * channels + lane, lane < channels, 0.0)
+            weight = tl.load(kernels + (i * size + j) * channels + lane, lane < channels, 0.0)
             total += value.to(tl.float32) * weight.to(tl.float32)[None, :]
     at = cell[:, None] * channels + lane[None, :]
     tl.store(result + at, total, (cell < height * width)[:, None] & (lane < channels)[None, :])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -138,17 +139,20 @@ class Interaction(nn.Module):
         return r_parsing, r_pose
 
 
-class Adapt(Interaction):
-    """MuLA, and its one-way variants LA-Pose (``to_pose`` only) and LA-Parsing (``to_parsing`` only)."""
+class Exchange(Interaction):
+    """A module ``direction`` to each task, from the other: with :class:`Adaptation`, MuLA.
+
+    ``to_pose`` alone is LA-Pose, ``to_parsing`` alone LA-Parsing; ``detach`` passes no gradient to the other task.
+    """
 
     def __init__(
-        self, channels: int, config: AdaptationConfig, *, to_parsing: bool = True, to_pose: bool = True,
-        detach: bool = False,
+        self, channels: int, config: AdaptationConfig, direction: Callable[..., nn.Module] = Adaptation, *,
+        to_parsing: bool = True, to_pose: bool = True, detach: bool = False,
     ) -> None:  # fmt: skip
         super().__init__(channels, config)
         self.detach = detach
-        self.to_parsing = Adaptation(channels, config) if to_parsing else None
-        self.to_pose = Adaptation(channels, config) if to_pose else None
+        self.to_parsing = direction(channels, config) if to_parsing else None
+        self.to_pose = direction(channels, config) if to_pose else None
 
     def forward(self, r_parsing: Tensor, r_pose: Tensor) -> tuple[Tensor, Tensor]:
         from_parsing, from_pose = (r_parsing.detach(), r_pose.detach()) if self.detach else (r_parsing, r_pose)

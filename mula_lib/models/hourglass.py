@@ -10,76 +10,62 @@ STRIDE = 4  # of the stem
 PAPER_WIDTH = 256
 
 
-class PreActivationResidual(nn.Module):
-    """BN-ReLU-conv bottleneck (1×1, 3×3, 1×1) with a projected shortcut where the channels change.
+class Residual(nn.Module):
+    """body(x) + shortcut(x), closed or not: (B, in_channels, H, W) -> (B, out_channels, H, W)."""
 
-    (B, in_channels, H, W) -> (B, out_channels, H, W)
-    """
-
-    def __init__(self, in_channels: int, out_channels: int) -> None:
+    def __init__(self, body: nn.Module, shortcut: nn.Module | None = None, close: nn.Module | None = None) -> None:
         super().__init__()
-        inner = out_channels // 2
-        self.body = nn.Sequential(
-            *_norm_relu(in_channels), nn.Conv2d(in_channels, inner, 1, bias=False),
-            *_norm_relu(inner), nn.Conv2d(inner, inner, 3, padding=1, bias=False),
-            *_norm_relu(inner), nn.Conv2d(inner, out_channels, 1, bias=False),
-        )  # fmt: skip
-        self.shortcut = (
-            nn.Identity()
-            if in_channels == out_channels
-            else nn.Sequential(*_norm_relu(in_channels), nn.Conv2d(in_channels, out_channels, 1, bias=False))
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.body(x).add_(self.shortcut(x))
-
-
-class Bottleneck(nn.Module):
-    """Conv-BN-ReLU bottleneck of the stem, with its shortcut: (B, in_channels, H, W) -> (B, out_channels, H, W).
-
-    ``finished`` adds the closing BN and ReLU and a projected shortcut; without it the sum stays as it is, for the
-    pre-activation residual that follows.
-    """
-
-    def __init__(self, in_channels: int, out_channels: int, *, finished: bool) -> None:
-        super().__init__()
-        inner = out_channels // 2
-        self.body = nn.Sequential(
-            nn.Conv2d(in_channels, inner, 1, bias=False), *_norm_relu(inner),
-            nn.Conv2d(inner, inner, 3, padding=1, bias=False), *_norm_relu(inner),
-            nn.Conv2d(inner, out_channels, 1, bias=False),
-        )  # fmt: skip
-        self.shortcut: nn.Module = nn.Identity()
-        self.close: nn.Module = nn.Identity()
-        if finished:
-            self.body.append(nn.BatchNorm2d(out_channels))
-            projection = nn.Conv2d(in_channels, out_channels, 1, bias=False)
-            self.shortcut = nn.Sequential(projection, nn.BatchNorm2d(out_channels))
-            self.close = nn.ReLU(inplace=True)
+        self.body, self.shortcut, self.close = body, shortcut or nn.Identity(), close or nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         return self.close(self.body(x).add_(self.shortcut(x)))
 
 
-class Stem(nn.Module):
-    """Image -> F(1): 7×7/2, residual, pool, residuals; (B, 3, H, W) -> (B, width, H/4, W/4)."""
+def pre_activation(in_channels: int, out_channels: int) -> Residual:
+    """BN-ReLU-conv bottleneck (1×1, 3×3, 1×1) with a projected shortcut where the channels change."""
+    inner = out_channels // 2
+    body = nn.Sequential(
+        *_norm_relu(in_channels), nn.Conv2d(in_channels, inner, 1, bias=False),
+        *_norm_relu(inner), nn.Conv2d(inner, inner, 3, padding=1, bias=False),
+        *_norm_relu(inner), nn.Conv2d(inner, out_channels, 1, bias=False),
+    )  # fmt: skip
+    if in_channels == out_channels:
+        return Residual(body)
+    return Residual(body, nn.Sequential(*_norm_relu(in_channels), nn.Conv2d(in_channels, out_channels, 1, bias=False)))
 
-    stride = STRIDE
+
+def bottleneck(in_channels: int, out_channels: int, *, finished: bool) -> Residual:
+    """Conv-BN-ReLU bottleneck of the stem, with its shortcut.
+
+    ``finished`` adds the closing BN and ReLU and a projected shortcut; without it the sum stays as it is, for the
+    pre-activation residual that follows.
+    """
+    inner = out_channels // 2
+    body = nn.Sequential(
+        nn.Conv2d(in_channels, inner, 1, bias=False), *_norm_relu(inner),
+        nn.Conv2d(inner, inner, 3, padding=1, bias=False), *_norm_relu(inner),
+        nn.Conv2d(inner, out_channels, 1, bias=False),
+    )  # fmt: skip
+    if not finished:
+        return Residual(body)
+    projection = nn.Conv2d(in_channels, out_channels, 1, bias=False)
+    norms = nn.BatchNorm2d(out_channels), nn.BatchNorm2d(out_channels)
+    return Residual(body.append(norms[0]), nn.Sequential(projection, norms[1]), nn.ReLU(inplace=True))
+
+
+class Stem(nn.Sequential):
+    """Image -> F(1): 7×7/2, residual, pool, residuals; (B, 3, H, W) -> (B, width, H/4, W/4)."""
 
     def __init__(self, width: int = PAPER_WIDTH) -> None:
         super().__init__()
         quarter, half = width // 4, width // 2
         self.layers = nn.Sequential(
             nn.Conv2d(3, quarter, 7, stride=2, padding=3), *_norm_relu(quarter),
-            Bottleneck(quarter, half, finished=True),
+            bottleneck(quarter, half, finished=True),
             nn.MaxPool2d(2),
-            Bottleneck(half, half, finished=False),
-            PreActivationResidual(half, width),
+            bottleneck(half, half, finished=False),
+            pre_activation(half, width),
         )  # fmt: skip
-
-    def forward(self, image: Tensor) -> Tensor:
-        """(B, 3, H, W) -> F(1), (B, width, H/4, W/4)."""
-        return self.layers(image)
 
 
 class Hourglass(nn.Module):
@@ -111,7 +97,7 @@ class Hourglass(nn.Module):
         return self.close(x)
 
 
-class HourglassEncoder(nn.Module):
+class HourglassEncoder(nn.Sequential):
     """E of one stage: hourglass, then 1×1-BN-ReLU; F(t) -> R(t), both (B, width, h, w)."""
 
     def __init__(self, width: int = PAPER_WIDTH, units: int = 1, *, align_corners: bool = False) -> None:
@@ -120,14 +106,10 @@ class HourglassEncoder(nn.Module):
             Hourglass(width, units, align_corners=align_corners), nn.Conv2d(width, width, 1), *_norm_relu(width)
         )
 
-    def forward(self, features: Tensor) -> Tensor:
-        """F(t) -> R(t)."""
-        return self.layers(features)
-
 
 def _norm_relu(channels: int) -> tuple[nn.Module, nn.Module]:
     return nn.BatchNorm2d(channels), nn.ReLU(inplace=True)
 
 
 def _residual_group(width: int, units: int) -> nn.Sequential:
-    return nn.Sequential(*(PreActivationResidual(width, width) for _ in range(units)))
+    return nn.Sequential(*(pre_activation(width, width) for _ in range(units)))

@@ -8,13 +8,14 @@ An interaction is a module ``(r_parsing, r_pose) -> (refined_parsing, refined_po
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mula_lib.files import ConfigError
-from mula_lib.models.adaptation import Adapt, AdaptationConfig, Interaction, closing
+from mula_lib.models.adaptation import AdaptationConfig, Exchange, Interaction, closing
 
 Pair = tuple[Tensor, Tensor]
 
@@ -44,8 +45,8 @@ class Concat(Interaction):
         return (torch.cat([r_parsing, r_pose], dim=1),) * 2
 
 
-class StaticRefinement(nn.Module):
-    """R* with learned static depthwise kernels of the same size instead of dynamic ones."""
+class StaticRefinement(nn.Sequential):
+    """R -> R* with learned static depthwise kernels of the same size instead of dynamic ones."""
 
     def __init__(self, channels: int, config: AdaptationConfig) -> None:
         super().__init__()
@@ -58,10 +59,6 @@ class StaticRefinement(nn.Module):
     def reset_start(self) -> None:
         """Start the static kernels where the dynamic ones start, so that this control differs in nothing else."""
         nn.init.dirac_(self.depthwise.weight, groups=self.depthwise.groups)
-
-    def forward(self, features: Tensor) -> Tensor:
-        """R -> R*, both (B, C, H, W)."""
-        return self.close(self.U(self.depthwise(self.V(features))))
 
 
 class SelfResidual(Interaction):
@@ -94,36 +91,27 @@ class CrossStitch(Interaction):
 
 
 class GatedMessage(nn.Module):
-    """PAD-Net's attention-guided message: σ(conv(R)) · conv(R), a gate for every cell; (B, C, H, W) -> the same."""
+    """PAD-Net (Xu et al. 2018): R̄_S = R_S + σ(conv(R_J)) · conv(R_J), a gate for every cell, and static kernels."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, config: AdaptationConfig) -> None:
         super().__init__()
         self.gate = nn.Conv2d(channels, channels, 3, padding=1)
         self.message = nn.Conv2d(channels, channels, 3, padding=1)
 
-    def forward(self, other: Tensor) -> Tensor:
-        return self.gate(other).sigmoid() * self.message(other)
-
-
-class Distillation(Interaction):
-    """PAD-Net (Xu et al. 2018): R̄_S = R_S + σ(conv(R_J)) · conv(R_J) and the reverse: local gates, static kernels."""
-
-    def __init__(self, channels: int, config: AdaptationConfig) -> None:
-        super().__init__(channels, config)
-        self.to_parsing = GatedMessage(channels)
-        self.to_pose = GatedMessage(channels)
-
-    def forward(self, r_parsing: Tensor, r_pose: Tensor) -> Pair:
-        return r_parsing + self.to_parsing(r_pose), r_pose + self.to_pose(r_parsing)
+    def forward(self, features: Tensor, other: Tensor) -> Tensor:
+        return features + self.gate(other).sigmoid() * self.message(other)
 
 
 class AttentionAdapter(nn.Module):
-    """R̄ = R + attention of R's cells to the other task's map, pooled to at most 16×16 tokens; starts at zero."""
+    """R̄ = R + attention of R's cells to the other task's map, pooled to at most 16×16 tokens; starts at zero.
+
+    Content-addressed and per image, without predicted kernels.
+    """
 
     TOKENS = 16  # a side
     HEADS = 4
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, config: AdaptationConfig) -> None:
         super().__init__()
         self.query = nn.Conv2d(channels, channels, 1)
         self.key_and_value = nn.Conv2d(channels, 2 * channels, 1)
@@ -145,31 +133,19 @@ class AttentionAdapter(nn.Module):
         return features + self.output(found.transpose(2, 3).reshape(features.shape))
 
 
-class CrossAttention(Interaction):
-    """Each task attends to the other's features: content-addressed and per image, without predicted kernels."""
-
-    def __init__(self, channels: int, config: AdaptationConfig) -> None:
-        super().__init__(channels, config)
-        self.to_parsing = AttentionAdapter(channels)
-        self.to_pose = AttentionAdapter(channels)
-
-    def forward(self, r_parsing: Tensor, r_pose: Tensor) -> Pair:
-        return self.to_parsing(r_parsing, r_pose), self.to_pose(r_pose, r_parsing)
-
-
 INTERACTIONS: dict[str, Callable[[int, AdaptationConfig], Interaction]] = {
     "none": Interaction,
     "add": Add,
     "multiply": Multiply,
     "concat": Concat,
     "self_residual": SelfResidual,
-    "adapt": Adapt,
-    "adapt_detached": lambda channels, config: Adapt(channels, config, detach=True),
-    "adapt_to_pose": lambda channels, config: Adapt(channels, config, to_parsing=False),
-    "adapt_to_parsing": lambda channels, config: Adapt(channels, config, to_pose=False),
+    "adapt": Exchange,
+    "adapt_detached": partial(Exchange, detach=True),
+    "adapt_to_pose": partial(Exchange, to_parsing=False),
+    "adapt_to_parsing": partial(Exchange, to_pose=False),
     "cross_stitch": CrossStitch,
-    "distill": Distillation,
-    "cross_attention": CrossAttention,
+    "distill": partial(Exchange, direction=GatedMessage),
+    "cross_attention": partial(Exchange, direction=AttentionAdapter),
 }
 
 

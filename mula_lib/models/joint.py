@@ -124,9 +124,7 @@ class JointModel(Network):
         released = self.config.released
         next_parsing = self.parsing.mapping[t](r_parsing if released else refined_parsing, stage.parsing)
         next_pose = self.pose.mapping[t](r_pose if released else refined_pose, stage.pose)
-        if released:
-            next_parsing, next_pose = next_parsing + f_parsing, next_pose + f_pose
-        if self.config.residual:
+        if released or self.config.residual:
             next_parsing, next_pose = next_parsing + f_parsing, next_pose + f_pose
         return stage, next_parsing, next_pose
 

@@ -24,10 +24,6 @@ class ImageConvention:
     mean: float = 0.5
     std: float = 0.25  # the released checkpoints: 1
 
-    def __post_init__(self) -> None:
-        if self.order not in ("RGB", "BGR"):
-            raise ConfigError(f"image order {self.order!r}: only RGB and BGR are known")
-
     def __call__(self, images: Tensor) -> Tensor:
         """RGB (B, 3, H, W), uint8 or float in 0..255 -> float32 in this convention, memory format kept."""
         if images.dtype == torch.uint8:
@@ -68,15 +64,11 @@ class ModelConfig:
     released: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("width", "parts", "joints", "units"):
-            number = getattr(self, name)
-            if isinstance(number, bool) or not isinstance(number, int) or number < 1:
-                raise ConfigError(f"{name}={number!r}: must be a whole number of at least 1")
         if self.backbone not in BACKBONES:
             raise ConfigError(f"unknown backbone {self.backbone!r}; known: {', '.join(BACKBONES)}")
         if not self.interactions:
             raise ConfigError("a model needs at least one stage; give interactions=('none',) for independent networks")
-        if self.width % 8:
+        if self.width < 1 or self.width % 8:
             raise ConfigError(f"width={self.width}: the trunks need a positive multiple of 8")
         if self.backbone == "vgg" and self.stages > 1:
             raise ConfigError("VGG16-FCN encodes images, not features, so it has one stage; stack hourglasses instead")
@@ -107,14 +99,8 @@ class ModelConfig:
     @classmethod
     def from_json(cls, values: dict) -> ModelConfig:
         """The inverse of :meth:`to_json`."""
-        return cls(
-            **{
-                **values,
-                "interactions": tuple(values["interactions"]),
-                "adaptation": AdaptationConfig(**values["adaptation"]),
-                "image": ImageConvention(**values["image"]),
-            }
-        )
+        adaptation, image = AdaptationConfig(**values["adaptation"]), ImageConvention(**values["image"])
+        return cls(**values | {"interactions": tuple(values["interactions"]), "adaptation": adaptation, "image": image})
 
 
 class StageOutput(NamedTuple):

@@ -23,7 +23,7 @@ from mula_lib.files import CheckpointError, MulaError
 from mula_lib.models.adaptation import released_adaptation
 from mula_lib.models.network import RELEASED, ModelConfig, Network, network_of
 
-PREFIXES = ("module.", "front_end_net.")  # of nn.DataParallel, and of the module that initialized the network
+PREFIX = re.compile(r"(module\.)?(front_end_net\.)?")  # of nn.DataParallel and the module that made the network
 
 # The channels of their joint maps, by LIP's names; the 17th is the background.
 JOINTS = (
@@ -70,25 +70,20 @@ NAMES = {
     backbone: tuple((re.compile(ours.replace("T", "pose|parsing")), theirs) for ours, theirs in rules)
     for backbone, rules in (("hourglass", _STEM + _STAGES), ("vgg", _VGG))
 }
-COUNTERS = r".*\.num_batches_tracked"  # in a checkpoint that a later PyTorch saved again
-# What their networks have and never use: shortcuts of residuals that keep their channels, the VGG's norms.
-DEAD = {
-    "hourglass": re.compile(rf"\w+_encoder\.hg_list\.\d+\.srb\d\.\d+\.conv1x1\..*|{COUNTERS}"),
-    "vgg": re.compile(rf"(pose|parsing)_bn\..*|{COUNTERS}"),
-}
-ALIAS = re.compile(r"(pose|parsing)_classifier\.(\d+\..*)")  # of a hourglass's conv_pred_list: one module, two names
+# What their networks have and never use: shortcuts of residuals that keep their channels, the VGG's norms, the second
+# names of a hourglass's classifiers, and counters that a later PyTorch saved.
+DEAD = re.compile(
+    r"\w+_encoder\.hg_list\.\d+\.srb\d\.\d+\.conv1x1\..*|(pose|parsing)_(bn\.|classifier\.\d).*|.*\.num_batches_tracked"
+)
 
 
-def released_config(backbone: str, stages: int = 5, units: int = 1, *, width: int | None = None) -> ModelConfig:
-    """The authors' network: ``hourglass`` (T stages of ``units`` residuals a group) or ``vgg`` (one stage).
-
-    ``width`` is 256 or 512, as released, unless another is asked for.
-    """
+def released_config(backbone: str, stages: int = 5, units: int = 1) -> ModelConfig:
+    """The authors' network: ``hourglass`` (T stages of ``units`` residuals a group) or ``vgg`` (one stage)."""
     vgg = backbone == "vgg"
     return ModelConfig(
         backbone=backbone,
         interactions=("adapt",) if vgg else ("adapt",) * stages,
-        width=width or (512 if vgg else 256),
+        width=512 if vgg else 256,
         units=units,
         adaptation=released_adaptation(3 if vgg else 7, vgg=vgg),
         image=RELEASED,
@@ -99,10 +94,9 @@ def released_config(backbone: str, stages: int = 5, units: int = 1, *, width: in
 def convert(state: Mapping[str, Tensor], file: Path | str = "the state dict") -> Network:
     """The network, in evaluation mode, with the weights of the authors' state dict, hourglass or VGG.
 
-    Raises :class:`CheckpointError`, naming ``file`` and the keys, if keys are unknown, missing or of another shape, or
-    if the two names of a classifier hold different numbers.
+    Raises :class:`CheckpointError`, naming ``file`` and the keys, if keys are unknown, missing or of another shape.
     """
-    state = {_without_prefix(name): value for name, value in state.items()}
+    state = {PREFIX.sub("", name, count=1): value for name, value in state.items()}
     backbone = "vgg" if any(name.startswith("pose_encoder.model.") for name in state) else "hourglass"
     stages = _count(state, r"pose_encoder\.hg_list\.(\d+)\.")
     units = _count(state, r"pose_encoder\.hg_list\.0\.srb1\.(\d+)\.")
@@ -110,26 +104,13 @@ def convert(state: Mapping[str, Tensor], file: Path | str = "the state dict") ->
         raise CheckpointError(f"{file}: neither the authors' VGG nor their hourglass network; it has {list(state)[:5]}")
     network = network_of(released_config(backbone, stages, units or 1))  # a VGG has no residual units
     ours = network.state_dict()
-    wanted = {_their_name(name, backbone): name for name in ours if not name.endswith("num_batches_tracked")}
-    used, problems = {}, []
-    for name, value in state.items():
-        alias = ALIAS.fullmatch(name) if backbone == "hourglass" else None
-        same = f"{alias[1]}_encoder.conv_pred_list.{alias[2]}" if alias else None
-        if alias and (same not in state or not torch.equal(value, state[same])):
-            problems.append(f"{name} and {same} are two names of one classifier, but differ")
-        elif not alias and not DEAD[backbone].fullmatch(name):
-            used[name] = value
-    problems += [f"unknown key {name}" for name in used if name not in wanted]
-    problems += [f"missing key {name}" for name in wanted if name not in used]
-    problems += [
-        f"{name} {tuple(used[name].shape)} instead of {tuple(ours[mine].shape)}"
-        for name, mine in wanted.items()
-        if name in used and used[name].shape != ours[mine].shape
-    ]
-    if problems:
-        more = f" and {len(problems) - 5} more" if len(problems) > 5 else ""
-        raise CheckpointError(f"{file}: not the authors' network: {', '.join(problems[:5])}{more}")
-    network.load_state_dict({**ours, **{mine: used[name].float() for name, mine in wanted.items()}})
+    names = {_their_name(name, backbone): name for name in ours}
+    converted = {names.get(name, name): value.float() for name, value in state.items() if not DEAD.fullmatch(name)}
+    counters = {name: value for name, value in ours.items() if name.endswith("num_batches_tracked")}
+    try:
+        network.load_state_dict(counters | converted)
+    except RuntimeError as error:  # names every key that is unknown, missing or of another shape
+        raise CheckpointError(f"{file}: not the authors' network: {' '.join(str(error).split())}") from error
     _reorder_joints(network)
     return network.eval()
 
@@ -170,25 +151,15 @@ def convert_file(source: Path, target: Path) -> Network:
 class _Skipped:
     """Stands for objects in a checkpoint that are not needed; takes any arguments and state, and keeps none."""
 
-    def __init__(self, *arguments: object) -> None:
+    def __init__(self, *ignored: object) -> None:
         pass
 
-    def __setstate__(self, state: object) -> None:
-        pass
-
-
-def _without_prefix(name: str) -> str:
-    for prefix in PREFIXES:
-        name = name.removeprefix(prefix)
-    return name
+    __setstate__ = __init__
 
 
 def _their_name(name: str, backbone: str) -> str:
-    for ours, theirs in NAMES[backbone]:
-        match = ours.match(name)
-        if match:
-            return match.expand(theirs) + name[match.end() :]
-    raise AssertionError(f"{name}: not in the table of names")
+    renamed = (ours.sub(theirs, name, count=1) for ours, theirs in NAMES[backbone] if ours.match(name))
+    return next(renamed)
 
 
 def _count(state: Mapping[str, Tensor], pattern: str) -> int:
@@ -210,10 +181,9 @@ def _reorder_joints(network: Network) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit status: 0, or 2 after a user error."""
     parser = argparse.ArgumentParser(prog="python -m mula_lib.models.released", description=__doc__)
-    commands = parser.add_subparsers(required=True, metavar="convert")
-    command = commands.add_parser("convert", help="convert one of the authors' checkpoints to a weights file")
-    command.add_argument("source", type=Path, metavar="FILE.pth.tar")
-    command.add_argument("target", type=Path, metavar="OUT.safetensors")
+    parser.add_argument("command", choices=["convert"])
+    parser.add_argument("source", type=Path, metavar="FILE.pth.tar")
+    parser.add_argument("target", type=Path, metavar="OUT.safetensors")
     options = parser.parse_args(arguments)
     try:
         config = convert_file(options.source, options.target).config

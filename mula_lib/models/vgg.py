@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from itertools import pairwise
+
+from torch import nn
 
 CONVS_PER_BLOCK = (2, 2, 3, 3, 3)
 POOLED_BLOCKS = 3  # the paper drops the last two of VGG's five poolings
@@ -26,19 +28,20 @@ def conv_relu(
 
 
 def block_layers(
-    block: int, channels: tuple[int, ...], *, batch_norm: bool, dilation: int = 1, wide: int = 3
+    block: int, channels: tuple[int, ...], *, batch_norm: bool, dilation: int = 1, wide: int = 3, pooled: bool = True
 ) -> list[nn.Module]:
-    """VGG-16's convolutions of one block, 0 to 4, without its pooling; the first ``wide`` are 3×3, others 1×1."""
+    """VGG-16's convolutions of one block, 0 to 4; the first ``wide`` are 3×3, others 1×1.
+
+    ``pooled`` appends the pooling of a block that has one at stride 8.
+    """
     layers: list[nn.Module] = []
-    previous = channels[block - 1] if block else 3
-    for number in range(CONVS_PER_BLOCK[block]):
-        size = 3 if number < wide else 1
-        layers += conv_relu(previous, channels[block], batch_norm=batch_norm, dilation=dilation, size=size)
-        previous = channels[block]
-    return layers
+    widths = [channels[block - 1] if block else 3, *[channels[block]] * CONVS_PER_BLOCK[block]]
+    for number, pair in enumerate(pairwise(widths)):
+        layers += conv_relu(*pair, batch_norm=batch_norm, dilation=dilation, size=3 if number < wide else 1)
+    return [*layers, nn.MaxPool2d(2)] if pooled and block < POOLED_BLOCKS else layers
 
 
-class VGG16Encoder(nn.Module):
+class VGG16Encoder(nn.Sequential):
     """The 13 convolutions of VGG-16, fully convolutional: (B, 3, H, W) -> (B, width, H/8, W/8).
 
     Args:
@@ -49,18 +52,10 @@ class VGG16Encoder(nn.Module):
             adds 16 pixels to the receptive field: 140 with all six, as in the paper, whose crops have 256.
     """
 
-    stride = STRIDE
-
     def __init__(self, width: int = PAPER_WIDTH, *, batch_norm: bool = False, context: int = 6) -> None:
         super().__init__()
         channels = block_channels(width)
         layers: list[nn.Module] = []
         for block, wide in enumerate((3, 3, 3, (context + 1) // 2, context // 2)):
             layers += block_layers(block, channels, batch_norm=batch_norm, wide=wide)
-            if block < POOLED_BLOCKS:
-                layers.append(nn.MaxPool2d(2))
         self.layers = nn.Sequential(*layers)
-
-    def forward(self, image: Tensor) -> Tensor:
-        """(B, 3, H, W) -> R (B, width, H/8, W/8)."""
-        return self.layers(image)

@@ -9,33 +9,22 @@ from collections.abc import Callable
 from functools import partial
 
 from mula_lib.models.network import ModelConfig, Network
-from mula_lib.models.rivals.joint import CrossStitchNetwork, JPPNet, PADNet, PoseGuidedRefinement
-from mula_lib.models.rivals.parsing import (
-    SSNAN,
-    AttentionSSL,
-    AttentionToScale,
-    DeepLabV2,
-    FCN8s,
-    SegNet,
-    over_batch_mean,
-    shuffled,
-)
-from mula_lib.models.rivals.pose import AdversarialHourglass, HybridPoseMachine, PyramidStream
+from mula_lib.models.rivals import joint, parsing, pose
 
 SYSTEMS: dict[str, Callable[[ModelConfig], Network]] = {
-    "fcn8s": FCN8s,
-    "segnet": SegNet,
-    "deeplab": DeepLabV2,
-    "attention": AttentionToScale,
-    "attention_ssl": AttentionSSL,
-    "attention_ssl_mean": partial(AttentionSSL, weighting=over_batch_mean),
-    "attention_ssl_shuffled": partial(AttentionSSL, weighting=shuffled),
-    "ss_nan": SSNAN,
-    "adversarial": AdversarialHourglass,
-    "pyramid": PyramidStream,
-    "pose_machine": HybridPoseMachine,
-    "jppnet": JPPNet,
-    "cross_stitch": CrossStitchNetwork,
-    "pad_net": PADNet,
-    "pose_guided": PoseGuidedRefinement,
+    "fcn8s": parsing.FCN8s,
+    "segnet": parsing.SegNet,
+    "deeplab": parsing.DeepLabV2,
+    "attention": parsing.AttentionToScale,
+    "attention_ssl": parsing.AttentionSSL,
+    "attention_ssl_mean": partial(parsing.AttentionSSL, weighting=parsing.over_batch_mean),
+    "attention_ssl_shuffled": partial(parsing.AttentionSSL, weighting=parsing.shuffled),
+    "ss_nan": parsing.SSNAN,
+    "adversarial": pose.AdversarialHourglass,
+    "pyramid": pose.PyramidStream,
+    "pose_machine": pose.HybridPoseMachine,
+    "jppnet": joint.JPPNet,
+    "cross_stitch": joint.CrossStitchNetwork,
+    "pad_net": joint.PADNet,
+    "pose_guided": joint.PoseGuidedRefinement,
 }

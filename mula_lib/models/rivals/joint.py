@@ -12,7 +12,7 @@ from mula_lib.models.interactions import CrossStitch, build_interaction
 from mula_lib.models.joint import JointModel
 from mula_lib.models.losses import Targets, supervise
 from mula_lib.models.network import ModelConfig, Network, StageOutput
-from mula_lib.models.vgg import POOLED_BLOCKS, VGG16Encoder, block_channels, block_layers, conv_relu
+from mula_lib.models.vgg import VGG16Encoder, block_channels, block_layers, conv_relu
 
 
 class CrossStitchNetwork(Network):
@@ -25,7 +25,8 @@ class CrossStitchNetwork(Network):
         super().__init__(config)
         channels = block_channels(config.width)
         self.parsing, self.pose = (
-            nn.ModuleList(_block(i, channels, batch_norm=config.batch_norm) for i in range(5)) for _ in range(2)
+            nn.ModuleList(nn.Sequential(*block_layers(i, channels, batch_norm=config.batch_norm)) for i in range(5))
+            for _ in range(2)
         )
         self.stitches = nn.ModuleList(CrossStitch(width, config.adaptation) for width in channels)
         self.parsing_classifier = nn.Conv2d(config.width, config.parts, 1)
@@ -38,11 +39,6 @@ class CrossStitchNetwork(Network):
         for parsing_block, pose_block, stitch in zip(self.parsing, self.pose, self.stitches, strict=True):
             parsing, pose = stitch(parsing_block(parsing), pose_block(pose))
         return [StageOutput(self.parsing_classifier(parsing), self.pose_classifier(pose))]
-
-
-def _block(block: int, channels: tuple[int, ...], *, batch_norm: bool) -> nn.Sequential:
-    pooling = [nn.MaxPool2d(2)] if block < POOLED_BLOCKS else []
-    return nn.Sequential(*block_layers(block, channels, batch_norm=batch_norm), *pooling)
 
 
 class PADNet(Network):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +14,7 @@ from mula_lib.data.targets import PAPER_CROP, gaussian_heatmaps, heatmap_sigma
 from mula_lib.kernels.cross_entropy import image_cross_entropy
 from mula_lib.models.losses import Targets
 from mula_lib.models.network import ModelConfig, Network, StageOutput
-from mula_lib.models.vgg import CONVS_PER_BLOCK, POOLED_BLOCKS, VGG16Encoder, block_channels, block_layers, conv_relu
+from mula_lib.models.vgg import CONVS_PER_BLOCK, VGG16Encoder, block_channels, block_layers, conv_relu
 
 
 class FCN8s(Network):
@@ -25,7 +26,9 @@ class FCN8s(Network):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)
         channels, norm = block_channels(config.width), config.batch_norm
-        self.blocks = nn.ModuleList(nn.Sequential(*block_layers(i, channels, batch_norm=norm)) for i in range(5))
+        self.blocks = nn.ModuleList(
+            nn.Sequential(*block_layers(i, channels, batch_norm=norm, pooled=False)) for i in range(5)
+        )
         self.head = nn.Sequential(  # conv 6 and conv 7
             *conv_relu(config.width, config.width, batch_norm=norm, size=7),
             *conv_relu(config.width, config.width, batch_norm=norm, size=1),
@@ -55,7 +58,9 @@ class SegNet(Network):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)
         channels = block_channels(config.width)
-        self.encoder = nn.ModuleList(nn.Sequential(*block_layers(i, channels, batch_norm=True)) for i in range(5))
+        self.encoder = nn.ModuleList(
+            nn.Sequential(*block_layers(i, channels, batch_norm=True, pooled=False)) for i in range(5)
+        )
         self.decoder = nn.ModuleList(_mirrored(i, channels) for i in reversed(range(5)))
         self.classifier = nn.Conv2d(channels[0], config.parts, 1)
         self.initialize([self.classifier])
@@ -77,12 +82,8 @@ class SegNet(Network):
 def _mirrored(block: int, channels: tuple[int, ...]) -> nn.Sequential:
     """The convolutions of one encoder block in reverse: the last one goes to the channels of the block before it."""
     out = [channels[block]] * (CONVS_PER_BLOCK[block] - 1) + [channels[max(block - 1, 0)]]
-    layers: list[nn.Module] = []
-    previous = channels[block]
-    for each in out:
-        layers += conv_relu(previous, each, batch_norm=True)
-        previous = each
-    return nn.Sequential(*layers)
+    pairs = pairwise([channels[block], *out])
+    return nn.Sequential(*(layer for pair in pairs for layer in conv_relu(*pair, batch_norm=True)))
 
 
 RATES = (6, 12, 18, 24)  # cells at a stride of 8, at the paper's crop of 256
@@ -101,8 +102,6 @@ class DeepLabV2(Network):
         layers: list[nn.Module] = []
         for block in range(5):
             layers += block_layers(block, channels, batch_norm=norm, dilation=CONV5_DILATION if block == 4 else 1)
-            if block < POOLED_BLOCKS:
-                layers.append(nn.MaxPool2d(2))
         self.trunk = nn.Sequential(*layers)
         self.branches = nn.ModuleList(
             nn.Sequential(
@@ -221,11 +220,6 @@ def _centroids(ids: Tensor, stride: float, groups: Sequence[Sequence[int]]) -> t
     return centroids.float(), cells > 0
 
 
-def as_written(weights: Tensor) -> Tensor:
-    """w itself, as in the paper."""
-    return weights
-
-
 def over_batch_mean(weights: Tensor) -> Tensor:
     """Control: w over its mean in the batch, so that images differ in weight but the loss keeps its size."""
     return weights / weights.mean().clamp(min=torch.finfo(weights.dtype).tiny)
@@ -242,14 +236,15 @@ class AttentionSSL(AttentionToScale):
     The released code computes a weighted loss but omits w from its gradient; here it is in both, as in the paper.
     """
 
-    def __init__(self, config: ModelConfig, weighting: Callable[[Tensor], Tensor] = as_written) -> None:
+    def __init__(self, config: ModelConfig, weighting: Callable[[Tensor], Tensor] | None = None) -> None:
         super().__init__(config)
         self.weighting = weighting
         self.groups = find_anatomy(config.anatomy).structure_groups
 
     def loss(self, outputs: list[StageOutput], truth: Targets) -> Tensor:
         """Σ over outputs of the mean over images of w · CE."""
-        weights = self.weighting(structure_distance(outputs[-1].parsing, truth.mask, self.groups))
+        weights = structure_distance(outputs[-1].parsing, truth.mask, self.groups)
+        weights = self.weighting(weights) if self.weighting else weights
         losses = (image_cross_entropy(stage.parsing, truth.mask, IGNORE) for stage in outputs)
         return truth.parsing_weight * sum((weights * each).mean() for each in losses)
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from mula_lib import distributed as processes
-from mula_lib.models.hourglass import HourglassEncoder, PreActivationResidual, Stem
+from mula_lib.models.hourglass import HourglassEncoder, Stem, pre_activation
 from mula_lib.models.losses import Targets
 from mula_lib.models.network import ModelConfig, Network, StageOutput
 from mula_lib.models.vgg import conv_relu
@@ -76,18 +76,11 @@ class AdversarialHourglass(Network):
         self.k.clamp_(0, 1)
 
 
-class _ScaleGradient(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, value: Tensor, scale: float | Tensor) -> Tensor:
-        ctx.scale = scale
-        return value.view_as(value)
-
-    @staticmethod
-    def backward(ctx, upstream: Tensor) -> tuple[Tensor, None]:
-        return upstream * ctx.scale, None
-
-
-_scale_gradient = _ScaleGradient.apply  # the value itself, whose gradient is multiplied by ``scale``
+def _scale_gradient(value: Tensor, scale: float | Tensor) -> Tensor:
+    """The value itself, whose gradient is multiplied by ``scale``."""
+    value = value.view_as(value)
+    value.register_hook(lambda upstream: upstream * scale)
+    return value
 
 
 LEVELS = 4  # strides 4, 8, 16 and 32
@@ -106,12 +99,10 @@ class PyramidStream(Network):
         width, joints = config.width, config.joints
         self.stem = Stem(width)
         self.up = nn.ModuleList(  # two residuals at each level, as in an hourglass, one on either side of its sum
-            nn.Sequential(PreActivationResidual(width, width), PreActivationResidual(width, width))
-            for _ in range(LEVELS)
+            nn.Sequential(pre_activation(width, width), pre_activation(width, width)) for _ in range(LEVELS)
         )
         self.lateral = nn.ModuleList(  # residuals end in a bare sum
-            nn.Sequential(nn.BatchNorm2d(width), nn.ReLU(), nn.Conv2d(width, width, 1))
-            for _ in range(LEVELS)
+            nn.Sequential(nn.BatchNorm2d(width), nn.ReLU(), nn.Conv2d(width, width, 1)) for _ in range(LEVELS)
         )
         self.classifier = nn.ModuleList(
             nn.Conv2d(width + (joints if level + 1 < LEVELS else 0), joints, 3, padding=1) for level in range(LEVELS)
