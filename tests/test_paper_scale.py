@@ -157,7 +157,7 @@ def test_a_row_that_fails_is_in_its_tables_note_and_the_next_is_done(checkout):
     done = rehearse(checkout, "--protocol", "released", "--only", "VGG16-FCN", "VGG16-FCN-MTL", "--jobs", "2")
     output = done.communicate(timeout=400)[0]
     assert done.returncode == 2, output
-    assert re.search(r"error: VGG16-FCN, seed 0, failed: .*last\.ckpt", output)
+    assert re.search(r"error: VGG16-FCN \(lip\), seed 0, failed: .*last\.ckpt", output)
     table = (checkout / "results" / "paper-released-rehearsal" / "table1.csv").read_text()
     assert re.search(r"VGG16-FCN,PCK,69.1,,.*seed 0: failed: .*last\.ckpt", table)
     assert re.search(r"VGG16-FCN-MTL,PCK,65.3,\d", table)
