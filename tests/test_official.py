@@ -256,11 +256,11 @@ def test_the_joints_are_those_of_lip_in_the_order_of_the_checkpoints():
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda state: state.update({"pose_extra.weight": torch.zeros(1)}), "unknown pose_extra.weight"),
-        (lambda state: state.pop("pose_encoder.bn.0.weight"), "without pose.encoder.0.layers.2.weight"),
+        (lambda state: state.update({"pose_extra.weight": torch.zeros(1)}), r".*Unexpected key.*pose_extra\.weight"),
+        (lambda state: state.pop("pose_encoder.bn.0.weight"), r".*Missing key.*pose\.encoder\.0\.layers\.2\.weight"),
         (
             lambda state: state.update({"pose_conv1x1_V_list.0.weight": torch.zeros(256, 256, 3, 3)}),
-            "interaction.0.to_pose.dynamic.U.weight is 256×256×3×3, wanted 256×256×1×1",
+            r".*size mismatch for interaction\.0\.to_pose\.dynamic\.U\.weight",
         ),
     ],
 )
