@@ -93,7 +93,7 @@ def find_photos(paths: Sequence[Path]) -> Iterator[tuple[Path, str | None]]:
             continue
         for each in sorted(path.glob("[!.]*")):
             suffix = each.suffix.lower()
-            reason = "HEIC: save it as JPEG" if suffix in (".heic", ".heif") else "not a photograph"
+            reason = "HEIC; save it as JPEG" if suffix in (".heic", ".heif") else "not a photograph"
             yield each, None if suffix in SUFFIXES and each.is_file() else reason
 
 
