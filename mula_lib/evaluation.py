@@ -187,12 +187,11 @@ def _write(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
 
 def _read(path: Path) -> tuple[dict[str, np.ndarray], tuple[str, ...], np.ndarray]:
     """All arrays of a file, and the names and confusions among them."""
-    fix = "delete it and the metrics.json beside it: the network is tested again"
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = dict(file)
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, lzma.LZMAError) as error:
-        raise CheckpointError(f"{path}: the counts of a test cannot be read ({error}); {fix}") from error
+        raise CheckpointError(f"{path}: not the counts of a test ({error}); delete it and metrics.json") from error
     names, classes = tuple(arrays["names"].tobytes().decode().split("\n")), int(arrays["classes"])
     cells = np.unpackbits(arrays["cells"], count=len(names) * classes**2).astype(np.int64)
     cells[cells > 0] = sum(plane.astype(np.int64) << 8 * place for place, plane in enumerate(arrays["counts"]))

@@ -152,8 +152,7 @@ def exit_status(command: Callable[[], int | None], *, kept: str) -> int:
     except RuntimeError as error:
         if "shared memory" not in str(error):
             raise
-        fix = "use --workers 0, or docker run --shm-size=8g"
-        print(f"error: /dev/shm is too small for the workers that load data; {fix}", file=sys.stderr)
+        print("error: /dev/shm is too small: use --workers 0, or docker run --shm-size=8g", file=sys.stderr)
     except KeyboardInterrupt:
         print(f"\ninterrupted: {kept}", file=sys.stderr)
         return 130

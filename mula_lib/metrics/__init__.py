@@ -1,1 +1,0 @@
-"""Metrics on plain arrays, exactly as the benchmarks define them."""

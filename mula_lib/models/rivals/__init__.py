@@ -1,7 +1,4 @@
-"""The compared systems of Tables 3 to 6 and others, each in its smallest faithful form on the shared trunks.
-
-``docs/rivals.md`` lists what is not reproduced.
-"""
+"""The compared systems, each in its smallest faithful form on the shared trunks; see ``docs/rivals.md``."""
 
 from __future__ import annotations
 

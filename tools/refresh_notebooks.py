@@ -1,4 +1,4 @@
-"""Executes the numbered notebooks in place at their defaults: ``python tests/refresh_notebooks.py [NAME …]``.
+"""Executes the numbered notebooks in place at their defaults: ``python tools/refresh_notebooks.py [NAME …]``.
 
 They are committed executed, because nbval compares with the stored outputs. What differs between two executions of the
 same code (times, progress bars, random names) is removed, so that a refresh changes what the code changed and no more.
