@@ -166,13 +166,14 @@ def _check_all_people(report: Report, records: Sequence[PascalRecord]) -> None:
     if pascal.FIRST_PIXEL == 1 and zeros >= LEAST_ZEROS:
         fix = f"{zeros:,} are 0: make FIRST_PIXEL 0 in mula_lib/data/pascal.py"
         report.add("warning", "coordinates seem to count from 0, not 1", fix)
-    forehead, right, left = (joints[:, PASCAL.joint(each), 0] for each in ("forehead", "right_shoulder", "left_shoulder"))
+    columns = ("forehead", "right_shoulder", "left_shoulder")
+    forehead, right, left = (joints[:, PASCAL.joint(each), 0] for each in columns)
     facing = np.isfinite(forehead + right + left) & (right != left)
     right_is_left = int((facing & (right < left)).sum())
     if facing.sum() >= LEAST_FACING and right_is_left < FEW * facing.sum():
         what = f"joints 2 to 7 seem to be of the {PASCAL_OTHER_SIDE} side, not the {PASCAL_FIRST_SIDE}"
         fix = (
-            f"of {facing.sum():,} people who show forehead and shoulders, only {right_is_left:,} have the right shoulder "
+            f"of {facing.sum():,} people with forehead and shoulders, only {right_is_left:,} have the right shoulder "
             f"left of the left one: exchange PASCAL_FIRST_SIDE and PASCAL_OTHER_SIDE in mula_lib/anatomy.py"
         )
         report.add("warning", what, fix)
@@ -181,7 +182,7 @@ def _check_all_people(report: Report, records: Sequence[PascalRecord]) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m mula_lib.data.check", description="Check a LIP or PASCAL tree.")
-    parser.add_argument("path", type=Path, help="the folder that LIP or PASCAL was unzipped, or people were rendered, into")
+    parser.add_argument("path", type=Path, help="the folder that was unzipped or rendered into")
     parser.add_argument("--split", choices=lip.SPLITS, action="append", default=[], help="repeatable; default: all")
     options = parser.parse_args(arguments)
 

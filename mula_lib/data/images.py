@@ -116,7 +116,7 @@ def load_mask(path: str | Path, *, classes: int = len(LIP.parts)) -> np.ndarray:
     """
     mask = decode_mask(path)
     if stray := stray_ids(mask, classes):
-        raise DataError(f"{path}: ids {some(stray)} in a mask of parts 0 to {classes - 1}; is it a mask of this data set?")
+        raise DataError(f"{path}: ids {some(stray)} in a mask of parts 0 to {classes - 1}; is it of this data set?")
     return mask.astype(np.uint8, copy=False)
 
 

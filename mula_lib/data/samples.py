@@ -9,9 +9,9 @@ from torch.utils.data import Dataset
 
 from mula_lib.anatomy import Anatomy
 from mula_lib.data.augment import Augmentation, augment_sample, draw, training_affine, transform_points
+from mula_lib.data.images import load_image, load_mask
 from mula_lib.data.lip import LipRecord, LipSplit
 from mula_lib.data.pascal import PascalRecord, PascalSplit
-from mula_lib.data.images import load_image, load_mask
 from mula_lib.data.targets import centroids
 from mula_lib.files import DataError
 
