@@ -127,7 +127,7 @@ def read_people(path: str | Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         raise DataError(f"{path}: {what} ({error}); copy the file again") from None
     present = rows[..., 2] != ABSENT
     if len(boxes) != len(rows) or not np.isin(rows[..., 2], (ABSENT, VISIBLE, OCCLUDED)).all():
-        fault = f"{len(boxes)} boxes and {len(rows)} people's joints, of states 0 (absent), 1 (visible) or 2"
+        fault = f"{len(boxes)} boxes and {len(rows)} people's joints; states should be 0 (absent), 1 (visible) or 2"
         raise DataError(f"{path}: {fault}; copy the file again")
     joints = np.where(present[..., None], rows[..., :2] - FIRST_PIXEL, np.nan)
     return joints.astype(np.float32), rows[..., 2] == OCCLUDED, (boxes - FIRST_PIXEL).astype(np.float32)
