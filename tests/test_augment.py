@@ -26,6 +26,7 @@ from mula_lib.data.augment import (
 from mula_lib.data.images import load_image
 from mula_lib.data.lip import LipSplit
 from mula_lib.data.samples import TrainingSamples
+from mula_lib.data.targets import gaussian_heatmaps
 from mula_lib.files import DataError
 
 draws = st.builds(
@@ -164,6 +165,18 @@ def test_a_joint_is_present_if_annotated_and_inside_the_crop(source):
     assert sample["joints"][0].isnan().all()
     padding = np.array([crop - width, crop - height]) / 2
     np.testing.assert_allclose(sample["joints"][2:], joints[2:] + padding, atol=1e-4)
+
+
+@pytest.mark.parametrize("released", [False, True])
+def test_in_the_released_protocol_a_joint_just_outside_the_crop_draws_what_reaches_in(source, released):
+    height, width = load_image(source.train[0].image).shape[:2]
+    crop, joints = max(width, height), np.full((16, 2), np.nan, np.float32)
+    joints[:3] = [width / 2, -(crop - height) / 2 - 4], [width / 2, -(crop - height) / 2 - 40], [width / 2, height / 2]
+    still = Augmentation(scale=(1.0, 1.0), rotation=0.0, shift=0.0, mirror=0.0, joints_outside=released)
+    sample = samples_of(source, crop, still, joints=joints)[0, 0]
+    where, there = sample["joints"][None], sample["present"][None]
+    maps = gaussian_heatmaps(where, there, grid=(crop // 4, crop // 4), stride=4, sigma=4.8)[0]
+    assert [bool(each.any()) for each in maps[:4]] == [released, False, True, False]
 
 
 def test_a_training_record_without_a_mask_is_named_at_once(source):
