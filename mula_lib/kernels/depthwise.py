@@ -3,7 +3,7 @@
 Libraries have depthwise convolutions whose kernels are shared by the batch. Folding the batch into the channels makes
 them fit, at the price of one image with thousands of groups. On a CPU, maps are copied into planes padded with zeros,
 and each plane is convolved row by row in the first cache; with 7×7 kernels, forward and backward together take no
-longer than PyTorch's *static* depthwise convolution (``python -m benchmarks.dynamic_convolution``). On a GPU with
+longer than PyTorch's *static* depthwise convolution (``python -m benchmarks dynamic_convolution``). On a GPU with
 Triton the kernels of :mod:`depthwise_triton` run, and the folded convolution everywhere else.
 """
 
