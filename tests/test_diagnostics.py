@@ -113,6 +113,18 @@ def test_the_table_has_a_line_for_each_kind_of_kernels(make_run, tmp_path, monke
     assert kept.scores(LIP)["mIoU"] == pytest.approx(table.loc["another image's", "mIoU"], abs=0.01)
 
 
+def test_of_2000_pictures_500_go_through_in_batches(source, monkeypatch):
+    val = replace(source.val, records=(source.val.records * 200)[:2000])
+    model, given = adapting_network(), []
+    model.register_forward_pre_hook(lambda module, images: given.append(len(images[0])))
+    monkeypatch.setattr(runs_module.Run, "model", lambda run: model)
+    run = runs_module.Run(find_experiment("VGG16-FCN-MuLA"), SMOKE, replace(source, val=val))
+    found = diagnostics.kernel_evaluations(run)
+    assert [len(each.names) for each in found.values()] == [500] * len(KERNELS)
+    predicted_kernels(model, images(500))
+    assert max(given) <= 32
+
+
 def test_the_liveliest_channels_come_first():
     kernels = np.zeros((5, 4, 3, 3))
     kernels[:, 2, 1, 1] = [0, 1, 2, 3, 4]

@@ -167,6 +167,7 @@ def test_notebooks_get_profile_data_set_and_seeds_and_train_nothing(execute):
 def test_a_notebook_with_several_people_an_image_gets_such_data(execute):
     both = [open_source("fixture"), open_source("crowd-fixture")]
     assert execute("print(dataset)", FOUR.replace("fixture", "crowd-fixture"), sources=both) == "crowd-fixture\n"
+    assert execute("print(crowds)", f"{FOUR}\ncrowds = None", sources=both) == "['crowd-fixture', None]\n"
     assert execute("print(1)", FOUR.replace("fixture", "crowds"), name="01_left_out") is None
 
 

@@ -28,6 +28,9 @@ def execute_notebooks(
     """
     import papermill
 
+    # all but the real data sets are found by name
+    paths = {each.name: str(each.root.resolve()) if each.name in VARIABLES else None for each in sources}
+    several = next(([each.name, paths[each.name]] for each in sources if each.anatomy.crowds), [])
     chosen = []
     for notebook in sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb")):
         if tables and not set(tables) & _tables_of(notebook):
@@ -37,13 +40,11 @@ def execute_notebooks(
         source = next((each for each in sources if each.anatomy.crowds == crowds), None)
         if source is None:
             continue
-        # all but the real data sets are found by name
-        path = str(source.root.resolve()) if source.name in VARIABLES else None
-        given = {"profile": profile.name, "dataset": source.name, "data_path": path, "seeds": list(seeds)}
+        given = {"profile": profile.name, "dataset": source.name, "data_path": paths[source.name], "seeds": list(seeds)}
         missing = ", ".join(sorted(given.keys() - known.keys()))
         if missing:  # papermill only warns
             raise ConfigError(f"{notebook}: no parameter {missing}; add it to the cell tagged 'parameters'")
-        given |= {"train": False} if "train" in known else {}
+        given |= {name: value for name, value in {"train": False, "crowds": several}.items() if name in known}
         chosen.append((notebook, EXECUTED / profile.name / notebook.name, given, profile.cell_timeout))
     failed = []
     with tqdm(total=len(chosen), desc="notebooks", unit="notebook") as bar:
