@@ -18,8 +18,9 @@ from mula_lib.data.augment import Augmentation
 from mula_lib.files import ConfigError, MulaError
 from workbook import cli, notebooks
 from workbook.datasets import FIXTURES, open_source
-from workbook.experiments import DEMO, EXPERIMENTS, PROFILES, SMOKE, find_experiment
+from workbook.experiments import DEMO, EXPERIMENTS, PROFILES, SMOKE, find_experiment, find_profile
 from workbook.jobs import in_processes
+from workbook.results import table_runs
 from workbook.tables import OF_CLAIMS, table_experiments
 
 
@@ -30,8 +31,7 @@ from workbook.tables import OF_CLAIMS, table_experiments
         (["smoke", "--only", "VGG17"], ["unknown experiment 'VGG17'", "VGG16-FCN-MuLA"]),
         (["smoke", "--tables", "5", "--only", "VGG16-FCN"], ["none of the rows", "5"]),
         (["smoke", "--lip", "/no/such/folder"], ["/no/such/folder", "no such folder"]),
-        (["smoke", "--jobs", "0"], ["--jobs"]),
-        (["demo", "--rehearse"], ["of the profile paper only"]),
+        (["paper-released", "--tables", "5"], ["paper-released: the authors released no network for several people"]),
         (["paper", "--cpu"], ["no data to work with: give --lip PATH"]),
         (["paper", "--cpu", "--tables", "5"], ["no path to pascal; give --pascal PATH"]),
     ],
@@ -56,14 +56,15 @@ def test_a_profile_for_gpus_refuses_to_run_without_one(profile, capsys):
 def chosen(*arguments):
     """(halves, runs) of a command line."""
     options = cli._parser().parse_args(arguments)
-    only, tables = cli._asked(options)
-    halves = cli._halves(cli._profile(options), tables, options)
-    return halves, cli._collect(halves, (0,), only, options.retrain)[1]
+    profile = find_profile(options.profile)
+    only, tables = cli._asked(options, profile)
+    halves = cli._halves(profile, tables, (0,), options)
+    return halves, cli._chosen(halves, (0,), only, options.retrain)
 
 
 def test_the_tables_asked_for_decide_what_is_run():
     (single, crowds), runs = chosen("smoke", "--tables", "2", "6")
-    assert (single.tables, crowds.tables) == ((2,), (6,))
+    assert (list(single.tables), list(crowds.tables)) == ([2], [6])
     assert [run.experiment.name for run in runs if run.source is crowds.source] == [
         experiment.name for experiment in table_experiments(6)
     ]
@@ -76,7 +77,7 @@ def test_the_tables_asked_for_decide_what_is_run():
 def test_rows_are_asked_for_by_name_or_by_the_table():
     def asked(*names):
         halves, runs = chosen("smoke", "--only", *names)
-        return [half.tables for half in halves], {run.experiment.name for run in runs}
+        return [tuple(half.tables) for half in halves], {run.experiment.name for run in runs}
 
     assert asked("table2") == ([(2,)], {experiment.name for experiment in table_experiments(2)})
     assert asked("VGG16-FCN-Self") == ([(1,)], {"VGG16-FCN-Self"})
@@ -104,7 +105,8 @@ def test_the_demo_trains_nothing_where_weights_are_committed(monkeypatch, tmp_pa
     monkeypatch.setattr(runs_module.Run.__init__, "__defaults__", (0, tmp_path))
 
     def names(*how):
-        return [run.experiment.name for run in cli._collect([cli.Half(DEMO, source, (1,))], (0,), *how)[1]]
+        half = cli.Half(DEMO, source, {1: table_runs(1, DEMO, source)})
+        return [run.experiment.name for run in cli._chosen([half], (0,), *how)]
 
     assert names([], False) == ["VGG16-FCN", "VGG16-FCN-MuLA"]
     assert len(names([], True)) == 9
@@ -116,11 +118,11 @@ def test_the_demo_trains_nothing_where_weights_are_committed(monkeypatch, tmp_pa
 def test_a_half_without_its_data_is_left_out_and_named(capsys, monkeypatch):
     for variable in ("MULA_LIP", "MULA_PASCAL"):
         monkeypatch.delenv(variable, raising=False)
-    (half,), _ = chosen("paper", "--rehearse", "--lip", str(FIXTURES["people"]))
+    (half,), _ = chosen("paper-rehearsal", "--lip", str(FIXTURES["people"]))
     assert half.source.anatomy is LIP
     assert "Tables 5 and 6 left out: no path to pascal; give --pascal PATH" in capsys.readouterr().out
     with pytest.raises(ConfigError, match="no data to work with"):
-        chosen("paper", "--rehearse", "--protocol", "released", "--pascal", str(FIXTURES["crowds"]))
+        chosen("paper-released-rehearsal", "--pascal", str(FIXTURES["crowds"]))
 
 
 def test_a_variant_of_a_profile_is_a_profile_with_a_name():
@@ -130,8 +132,6 @@ def test_a_variant_of_a_profile_is_a_profile_with_a_name():
     assert not PROFILES["paper-rehearsal"].needs_gpu
     assert PROFILES["gpu"].for_crowds().dataset == "crowds-256"
     assert PROFILES["demo"].augmentation == Augmentation()
-    options = cli._parser().parse_args(["paper", "--protocol", "released", "--rehearse"])
-    assert cli._profile(options) is PROFILES["paper-released-rehearsal"]
 
 
 # Notebooks

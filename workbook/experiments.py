@@ -41,7 +41,7 @@ class Profile:
     augmentation: Augmentation = field(default_factory=Augmentation)
     core: tuple[str, ...] = ()  # empty: every row
     crowds: dict = field(default_factory=dict)  # what differs where images show several people (Tables 5 and 6)
-    protocol: str = "paper"  # or "released": the authors' code where it differs from the paper
+    released: bool = False  # the authors' code where it differs from the paper
     needs_gpu: bool = False
     watch: int = 0  # validation images scored after each epoch, for the log only
     cell_timeout: int = 3600  # seconds a notebook's cell may take
@@ -91,7 +91,7 @@ PAPER = Profile(
 # network for several people was not released.
 _THEIR_DROPS = tuple((epoch - 1) / PAPER_EPOCHS for epoch in PAPER_DROPS)
 PAPER_RELEASED = replace(
-    PAPER, name="paper-released", protocol="released", vgg_learning_rate=0.0001,
+    PAPER, name="paper-released", released=True, vgg_learning_rate=0.0001,
     recipe=replace(
         PAPER.recipe, learning_rate=0.0015, drop_at=_THEIR_DROPS, drop_to=(0.5, 0.25, 0.1, 0.05), clip_norm=0.0
     ),
@@ -161,7 +161,7 @@ class Experiment:
 
     def model_config(self, profile: Profile, anatomy: Anatomy) -> ModelConfig:
         """The network of this row at the size of ``profile``."""
-        vgg, released = self.backbone == "vgg", profile.protocol == "released" and self.system is None
+        vgg, released = self.backbone == "vgg", profile.released and self.system is None
         kernel_size = profile.vgg_kernel_size if vgg else profile.hourglass_kernel_size
         return ModelConfig(
             backbone=self.backbone,
