@@ -19,8 +19,6 @@ from workbook.diagnostics import (
     Mean,
     adapters_of,
     exchanged_kernels,
-    from_low_to_raised_arms,
-    liveliest_channels,
     predicted_kernels,
     write_kernel_diagnostics,
     zero,
@@ -111,29 +109,3 @@ def test_the_table_has_a_line_for_each_kind_of_kernels(make_run, tmp_path, monke
     assert (read["images"] == 8).all()
     kept = load_evaluation(folder / "counts" / "vgg16-fcn-mula-another-image-s-kernels-seed-0.npz", LIP)
     assert kept.scores(LIP)["mIoU"] == pytest.approx(table.loc["another image's", "mIoU"], abs=0.01)
-
-
-def test_the_liveliest_channels_come_first():
-    kernels = np.zeros((5, 4, 3, 3))
-    kernels[:, 2, 1, 1] = [0, 1, 2, 3, 4]
-    kernels[:, 0, 0, 2] = [0, 0, 0, 0, 1]
-    kernels[:, 1] = 7.0  # large, but the same for all
-    assert liveliest_channels(kernels, 2) == [2, 0]
-
-
-def test_people_are_ordered_by_their_wrists(source):
-    record = next(each for each in source.val.records if not np.isnan(each.joints).any())
-
-    def posed(name, above):
-        joints = record.joints.copy()
-        for side in ("left", "right"):
-            joints[LIP.joint(f"{side}_wrist"), 1] = joints[LIP.joint(f"{side}_shoulder"), 1] - above
-        return replace(record, name=name, joints=joints)
-
-    joints = record.joints.copy()
-    joints[0] = np.nan
-    people = [posed("b", 0.0), posed("d", 9.0), posed("a", -8.0), posed("c", 5.0)]
-    people.append(replace(record, name="x", joints=joints))
-    assert [each.name for each in from_low_to_raised_arms(people, LIP, 4)] == ["a", "b", "c", "d"]
-    assert [each.name for each in from_low_to_raised_arms(people, LIP, 2)] == ["a", "d"]
-    assert len(from_low_to_raised_arms(people, LIP, 9)) == 4

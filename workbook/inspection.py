@@ -14,9 +14,10 @@ from mula_lib.anatomy import Anatomy
 from mula_lib.data.augment import Draw, augment_sample
 from mula_lib.data.lip import LipRecord, LipSplit, load_image, load_mask
 from mula_lib.data.pascal import PascalRecord
-from mula_lib.data.targets import CrowdTargets, centroids, crowd_targets, gaussian_heatmaps, heatmap_sigma
+from mula_lib.data.targets import CrowdTargets, centroids
 from mula_lib.grouping import Candidates, find_candidates
 from mula_lib.models.joint import JointModel
+from mula_lib.models.losses import Targets
 from mula_lib.models.network import hooked
 from workbook.figures.people import Picture
 
@@ -60,24 +61,21 @@ def stage_predictions(model: JointModel, picture: Picture) -> tuple[list[np.ndar
 
 def joint_targets(picture: Picture, stride: int) -> np.ndarray:
     """(N, h, w) target maps of a crop's joints at a network's stride."""
-    joints, present, where = _on_grid(picture, stride)
-    return gaussian_heatmaps(joints, present, **where)[0].numpy()
-
-
-def _on_grid(picture: Picture, stride: int) -> tuple[Tensor, Tensor, dict]:
-    """A crop's joints as a batch of one, which of them lie on it, and the grid of its targets."""
-    crop = picture.image.shape[0]
-    joints = torch.from_numpy(np.asarray(picture.joints, np.float32))[None]
-    present = ((joints >= -0.5) & (joints < crop - 0.5)).all(dim=-1)
-    return joints, present, {"grid": (crop // stride,) * 2, "stride": stride, "sigma": heatmap_sigma(crop, stride)}
+    return _targets(picture, stride)[0].numpy()
 
 
 def crowd_joint_targets(picture: Picture, stride: int, anatomy: Anatomy) -> tuple[CrowdTargets, np.ndarray]:
     """Targets of the M people on a crop at a network's stride, a batch of one, and (M, 2) centroids in crop pixels."""
-    joints, present, where = _on_grid(picture, stride)
     centers = centroids(picture.joints, np.full((len(picture.joints), 4), np.nan), anatomy)
-    crop = picture.image.shape[0]
-    return crowd_targets(joints, present, torch.from_numpy(centers)[None], **where, crop=crop), centers
+    return _targets(picture, stride, centres=torch.from_numpy(centers)[None]), centers
+
+
+def _targets(picture: Picture, stride: int, **centres: Tensor) -> Tensor | CrowdTargets:
+    """What training compares the joint maps of a crop with."""
+    crop, joints = picture.image.shape[0], torch.from_numpy(np.asarray(picture.joints, np.float32))[None]
+    present = ((joints >= -0.5) & (joints < crop - 0.5)).all(dim=-1)
+    batch = {"image": as_batch(picture), "mask": None, "joints": joints, "present": present, **centres}
+    return Targets(batch, pose_weight=1.0).pose_targets(torch.empty(1, joints.shape[-2], *(crop // stride,) * 2))
 
 
 def perfect_candidates(picture: Picture, stride: int, anatomy: Anatomy) -> Candidates:

@@ -17,10 +17,9 @@ import pandas as pd
 from PIL import Image
 
 from mula_lib.files import DataError, exit_status, write_text
-from workbook import claims
 from workbook.datasets import REPOSITORY, VARIABLES
 from workbook.figures.output import CAPTION, shown_path
-from workbook.results import COLUMNS, read_table, side_by_side, systems_side_by_side
+from workbook.results import read_table, side_by_side, systems_side_by_side
 from workbook.tables import BASELINES, COMPARED_TABLES, CONTEXT, TABLES
 
 TITLES = ("what happens between two VGG16 networks", "stages of hourglass networks", "pose, compared systems",
@@ -31,8 +30,8 @@ ENDINGS = ("scores", "stages", "images", "kernels", "embeddings", "stage_outputs
 
 def write_report(folder: Path) -> Path:
     """Write ``report.html`` into a results folder, atomically; DataError for a folder without tables."""
-    tables = {number: read_table(folder / f"table{number}.csv", COLUMNS) for number in TABLES}
-    tables = {number: table for number, table in tables.items() if table is not None}
+    paths = {number: folder / f"table{number}.csv" for number in TABLES}
+    tables = {number: read_table(path) for number, path in paths.items() if path.is_file()}
     if not tables:
         raise DataError(f"{folder}: no tables to report; ./run_all.sh writes them")
     figures = sorted(folder.glob("[!.]*.png"))
@@ -46,9 +45,9 @@ def write_report(folder: Path) -> Path:
             html = {of: frame.rename_axis(index=None).to_html(border=0, na_rep="–") for of, frame in frames.items()}
         sections.append({"id": id_, "title": title, "tables": html, "figures": [_figure(path) for path in own]})
 
-    if (judged := read_table(folder / "claims.csv", claims.COLUMNS)) is not None:
+    if (judged := folder / "claims.csv").is_file():
         caption = "Points and 95 % intervals, by a paired bootstrap over seeds and pictures (C17: times; C18, C19: %)."
-        add("claims", "Claims", {caption: judged.set_index("id")}, "claims")
+        add("claims", "Claims", {caption: read_table(judged).set_index("id")}, "claims")
     for number, table in tables.items():
         shown = systems_side_by_side(table) if number in COMPARED_TABLES else side_by_side(table)
         notes = table.drop_duplicates("method").set_index("method")["note"].astype(object).fillna("")
@@ -58,8 +57,9 @@ def write_report(folder: Path) -> Path:
         if number == 4:
             context = pd.Series(CONTEXT, name="mIoU on LIP val").to_frame()
             frames["As published, with pre-training and larger inputs: context, not targets."] = context
-            if (kernels := read_table(folder / "kernel_diagnostics.csv", ("method", "kernels"))) is not None:
-                frames["Are the kernels made for the image? One view of each."] = kernels.set_index("method")
+            if (kernels := folder / "kernel_diagnostics.csv").is_file():
+                title = "Are the kernels made for the image? One view of each."
+                frames[title] = read_table(kernels).set_index("method")
         add(f"table{number}", f"Table {number}: {TITLES[number - 1]}", frames, rf"table(\d_)?{number}_")
     add("data-and-model", "Data and model", {}, "")
     lines = pd.concat(tables.values())

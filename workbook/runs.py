@@ -31,7 +31,7 @@ from mula_lib import distributed as processes
 from mula_lib.checkpoint import load_model, read_facts, save_weights
 from mula_lib.data.samples import TrainingSamples
 from mula_lib.evaluation import CrowdEvaluation, Evaluation, evaluate, load_evaluation
-from mula_lib.files import LOCK, CheckpointError, locked, read_json, remove_partials, write_json
+from mula_lib.files import LOCK, CheckpointError, locked, read_json, remove_partials, write_bytes, write_json
 from mula_lib.inference import Testing
 from mula_lib.models.network import ModelConfig, Network, build_model
 from mula_lib.training import Job, Recipe, fit
@@ -42,7 +42,7 @@ from workbook.experiments import Experiment, Profile
 RUNS = REPOSITORY / "runs"
 WEIGHTS = REPOSITORY / "weights"
 RESULTS = REPOSITORY / "results"
-OF_TRAINING = ("train_seconds", "trained_on", "log")  # what a result says of its training
+OF_TRAINING = ("train_seconds", "trained_on", "precision", "log", "trouble")  # what a result says of its training
 RECIPE_VERSION = 2  # raise it when a change of code changes what a training gives
 
 
@@ -218,9 +218,9 @@ class Run:
         """
 
         def enough() -> bool:
-            if self.metrics is None or "weights" in self.metrics:
-                return self.metrics is not None and (not retrain or self.weights == self.own_weights)
-            return not retrain and not (train and self.shipped)  # committed counts
+            if self.metrics is None or retrain:
+                return self.metrics is not None and self.weights == self.own_weights
+            return "weights" in self.metrics or not (train and self.shipped)  # its own test, or committed counts
 
         if processes.count() == 1 and (enough() or not (train or self.trained)):
             return self
@@ -280,8 +280,9 @@ class Run:
     def _test(self, weights: Path) -> None:
         """Test the network in ``weights`` on the validation images; write ``evaluation.npz``, then ``metrics.json``."""
         model = load_model(weights, self.model_config).to(device())
-        facts, title = read_facts(weights, "fingerprint", *OF_TRAINING)[1], f"testing {self.experiment.name}"
+        _, facts = read_facts(weights, "fingerprint")
         profile, anatomy, started = self.profile, self.source.anatomy, time.perf_counter()
+        title = f"testing {self.experiment.name}"
         evaluation = evaluate(model, self.source.val, profile.crop, profile.testing, anatomy, progress=title)
         seconds = time.perf_counter() - started
         (self.folder / "metrics.json").unlink(missing_ok=True)  # so that counts and scores are always of one test
@@ -298,8 +299,7 @@ class Run:
             "params": parameter_count(model),
             "gflops": forward_gflops(model, profile.crop),
             "images_per_second": round(len(evaluation.names) / seconds, 2),
-            **{name: facts[name] for name in OF_TRAINING},
-            "trouble": facts.get("trouble"),
+            **{name: facts.get(name) for name in OF_TRAINING},
         }
         write_json(self.folder / "metrics.json", metrics)
         self.__dict__["metrics"] = metrics
@@ -310,7 +310,7 @@ class Run:
         """Store what is committed of a finished run: its counts and metrics, and for seed 0 its network in fp16."""
         if "weights" not in self.metrics:
             return
-        self.evaluation().save(self.shipped_counts)
+        write_bytes(self.shipped_counts, (self.folder / "evaluation.npz").read_bytes())
         metrics = {name: value for name, value in self.metrics.items() if name != "weights"}
         write_json(self.shipped_counts.with_suffix(".json"), metrics)
         if self.seed == 0:
