@@ -32,7 +32,8 @@ def folder(tmp_path):
     for number, table in ((1, one), (3, three)):
         pd.DataFrame(table).to_csv(tmp_path / f"table{number}.csv", index=False)
         (tmp_path / f"table{number}.provenance.json").write_text(json.dumps({"git_commit": "0123abc", "seeds": [0, 2]}))
-    claims.write_claims(tmp_path, claims.judge(claims.measure(lambda name, seed: None), {}))
+    judged = claims.judge(claims.measure(lambda name, seed: None), {})
+    figures.save_all(tmp_path, {"claims.csv": judged.drop(columns="meaning")})
     for name, caption in (("table3_scores", "Scores: “places” <kept>."), ("claims", "All intervals."), ("parts", "")):
         figure = figures.part_frequencies(*np.ones((2, 20)), LIP)
         figures.show(figure, caption)

@@ -136,13 +136,13 @@ def test_a_variant_of_a_profile_is_a_profile_with_a_name():
 
 # Notebooks
 
-FOUR = 'profile = ""\ndataset = "fixture"\ndata_path = ""\nseeds = [0]'
+PARAMETERS = 'profile = ""\ndataset = ""\ndata_path = ""\nseeds = [0]\ntrain = True'
 
 
 @pytest.fixture
 def execute(monkeypatch, tmp_path, source):
-    def run(code, parameters=FOUR, profile=SMOKE, sources=(), tables=(), name="00_tried"):
-        cells = [nbformat.v4.new_code_cell(parameters, metadata={"tags": ["parameters"]})]
+    def run(code, profile=SMOKE, sources=(), tables=(), name="00_tried"):
+        cells = [nbformat.v4.new_code_cell(PARAMETERS, metadata={"tags": ["parameters"]})]
         notebook = nbformat.v4.new_notebook(cells=[*cells, nbformat.v4.new_code_cell(code)])
         notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
         (tmp_path / "notebooks").mkdir(exist_ok=True)
@@ -161,33 +161,32 @@ def execute(monkeypatch, tmp_path, source):
 
 
 def test_notebooks_get_profile_data_set_and_seeds_and_train_nothing(execute):
-    assert execute("print(profile, dataset, seeds, train)", f"{FOUR}\ntrain = True") == "smoke fixture [0, 1] False\n"
+    assert execute("print(profile, dataset, seeds, train)") == "smoke fixture [0, 1] False\n"
 
 
 def test_a_notebook_with_several_people_an_image_gets_such_data(execute):
     both = [open_source("fixture"), open_source("crowd-fixture")]
-    assert execute("print(dataset)", FOUR.replace("fixture", "crowd-fixture"), sources=both) == "crowd-fixture\n"
-    assert execute("print(1)", FOUR.replace("fixture", "crowds"), name="01_left_out") is None
+    assert execute("print(dataset)", name="07_tables5_6", sources=both) == "crowd-fixture\n"
+    assert execute("print(dataset)", name="07_table6") is None
 
 
 def test_only_notebooks_of_the_asked_tables_are_executed(execute):
-    assert execute("print(1)", name="07_tables5_6_pascal", tables=(6,)) == "1\n"
-    assert execute("print(1)", name="03_table1_vgg", tables=(6,)) is None
+    assert execute("print(1)", name="03_table1_vgg", tables=(1, 6)) == "1\n"
+    assert execute("print(1)", name="04_table2_hourglass", tables=(1, 6)) is None
     assert notebooks._tables_of(REPOSITORY / "notebooks/04_table2_hourglass_ablation.ipynb") == {2}
 
 
 @pytest.mark.parametrize(
-    ("code", "parameters", "said"),
+    ("code", "said"),
     [
-        ("raise ValueError('seven')", FOUR, r"00_tried\.ipynb, cell 3: ValueError: seven \(executed copy: "),
-        ("pass", 'profile = "smoke"  # alone', r"00_tried\.ipynb: no parameter data_path, dataset, seeds"),
-        ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", FOUR, "its kernel was killed, perhaps for memory"),
-        ("import workbook; workbook.find_profile('tiny')", FOUR, "cell 3: ConfigError: unknown profile 'tiny'"),
+        ("raise ValueError('seven')", r"00_tried\.ipynb, cell 3: ValueError: seven \(executed copy: "),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", "its kernel was killed, perhaps for memory"),
+        ("import workbook; workbook.find_profile('tiny')", "cell 3: ConfigError: unknown profile 'tiny'"),
     ],
 )
-def test_a_failing_notebook_is_named_with_its_cell(execute, code, parameters, said):
+def test_a_failing_notebook_is_named_with_its_cell(execute, code, said):
     with pytest.raises(MulaError, match=said):
-        execute(code, parameters)
+        execute(code)
 
 
 def test_a_cell_that_takes_too_long_is_ended(execute):

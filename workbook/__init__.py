@@ -7,7 +7,7 @@ import importlib
 
 _WHERE = {
     "workbook.comparison": ("changes", "image_gains", "prediction_rows", "spread_images", "telling_images"),
-    "workbook.claims": ("findings", "judge", "measure", "measured_claims", "study_counts", "write_claims"),
+    "workbook.claims": ("findings", "judge", "measure", "measured_claims", "study_counts"),
     "workbook.costs": ("forward_gflops", "parameter_count"),
     "workbook.datasets": ("of_crowds", "of_one_person", "open_source"),
     "workbook.diagnostics": ("exchanged_kernels", "predicted_kernels", "write_kernel_diagnostics"),

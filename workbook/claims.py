@@ -20,7 +20,7 @@ import torch
 
 from mula_lib.anatomy import LIP
 from mula_lib.evaluation import CrowdEvaluation, Evaluation
-from mula_lib.files import ConfigError, DataError, write_text
+from mula_lib.files import ConfigError, DataError
 from mula_lib.models.network import build_model
 from workbook.bootstrap import DRAWS, better_on_both, draw_pictures, interval, resampled
 from workbook.datasets import Source
@@ -193,11 +193,6 @@ def study_counts(folder: Path, profile: Profile, source: Source) -> Counts:
         return None if run.metrics is None else run.evaluation()
 
     return counts
-
-
-def write_claims(folder: Path, claims: pd.DataFrame) -> None:
-    """Write ``claims.csv``, atomically."""
-    write_text(folder / "claims.csv", claims[list(COLUMNS)].to_csv(index=False))
 
 
 def findings(table: pd.DataFrame, method: str) -> str:

@@ -7,7 +7,6 @@ import os
 import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -155,8 +154,7 @@ def _halves(
             source = open_source(name, path=path)
             if name in VARIABLES and processes.rank() == 0:
                 require_sound(source.root, RUNS / "checked" / f"{name}-{source.fingerprint}.txt")
-            known: dict[Path, Run] = {}
-            halves.append(Half(size, source, {table: table_runs(table, size, source, seeds, known) for table in its}))
+            halves.append(Half(size, source, {table: table_runs(table, size, source, seeds) for table in its}))
     if not halves:
         raise ConfigError("no data to work with: give --lip PATH, --pascal PATH or both")
     return halves
@@ -166,8 +164,8 @@ def _chosen(halves: Sequence[Half], seeds: Sequence[int], only: Sequence[Experim
     """The rows ``only``; or all with ``retrain``; or what needs no training, and the core rows. Each training once."""
     chosen = []
     for size, source, tables in halves:
-        every = (run for rows in tables.values() for runs in rows.values() for run in runs)
-        runs = list(dict.fromkeys(run for run in every if run.seed in seeds))
+        every = (run for rows in tables.values() for its in rows.values() for run in its if run.seed in seeds)
+        runs = {run.folder: run for run in every}.values()
         wanted, core = {row.first_alike(size, source.anatomy) for row in only}, to_train(runs)
         chosen += [run for run in runs if (run.first in wanted if only else retrain or run.trained or run in core)]
     return chosen

@@ -8,10 +8,11 @@ from pathlib import Path
 
 from tqdm.auto import tqdm
 
-from mula_lib.files import ConfigError, MulaError
-from workbook.datasets import CROWDS, REPOSITORY, VARIABLES, Source
+from mula_lib.files import MulaError
+from workbook.datasets import REPOSITORY, VARIABLES, Source
 from workbook.experiments import Profile
 from workbook.jobs import in_processes
+from workbook.tables import CROWD_TABLES
 
 NOTEBOOKS = REPOSITORY / "notebooks"
 EXECUTED = REPOSITORY / "runs" / "notebooks"
@@ -22,28 +23,20 @@ def execute_notebooks(
 ) -> None:
     """Execute every notebook, or only those of ``tables``; executed copies go to ``runs/notebooks/<profile>``.
 
-    A notebook gets that one of ``sources`` which is of the same kind as its own default, one person an image or
-    several; it is left out where there is none. It trains nothing. Raises :class:`MulaError`, which names notebook and
-    cell, if one fails, and :class:`ConfigError` if one lacks a parameter.
+    A notebook gets that one of ``sources`` which its tables are of, one person an image or several; it is left out
+    where there is none. It trains nothing. Raises :class:`MulaError`, which names notebook and cell, if one fails.
     """
-    import papermill
-
     chosen = []
     for notebook in sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb")):
-        if tables and not set(tables) & _tables_of(notebook):
-            continue
-        known = papermill.inspect_notebook(str(notebook))
-        crowds = known.get("dataset", {"default": ""})["default"].strip("'\"") in CROWDS
+        its = _tables_of(notebook)
+        crowds = bool(its & set(CROWD_TABLES))
         source = next((each for each in sources if each.anatomy.crowds == crowds), None)
-        if source is None:
+        if source is None or (tables and not its & set(tables)):
             continue
         # all but the real data sets are found by name
         path = str(source.root.resolve()) if source.name in VARIABLES else None
         given = {"profile": profile.name, "dataset": source.name, "data_path": path, "seeds": list(seeds)}
-        missing = ", ".join(sorted(given.keys() - known.keys()))
-        if missing:  # papermill only warns
-            raise ConfigError(f"{notebook}: no parameter {missing}; add it to the cell tagged 'parameters'")
-        given |= {"train": False} if "train" in known else {}
+        given["train"] = False
         chosen.append((notebook, EXECUTED / profile.name / notebook.name, given, profile.cell_timeout))
     failed = []
     with tqdm(total=len(chosen), desc="notebooks", unit="notebook") as bar:

@@ -46,14 +46,9 @@ def run_label(profile: Profile, source: Source, seeds: Sequence[int]) -> str:
 Runs = dict[str, list[Run]]  # of each row, by method
 
 
-def table_runs(
-    table: int, profile: Profile, source: Source, seeds: Sequence[int] = (0,), known: dict[Path, Run] | None = None
-) -> Runs:
-    """The runs of each row of a table, finished or not: of ``seeds``, and of every other seed with committed counts.
-
-    ``known`` collects runs by folder, so that rows which mean one training share one.
-    """
-    known, found = {} if known is None else known, {}
+def table_runs(table: int, profile: Profile, source: Source, seeds: Sequence[int] = (0,)) -> Runs:
+    """The runs of each row of a table, finished or not: of ``seeds``, and of every other seed with committed counts."""
+    found = {}
     for row in table_rows(table):
         runs = []
         if row.experiment:
@@ -61,8 +56,7 @@ def table_runs(
             committed = counts.parent.glob(counts.name.replace("-0.npz", "-*.json"))
             every = {*seeds, *(int(path.stem.rpartition("-")[2]) for path in committed)}
             runs = [Run(row.experiment, profile, source, seed) for seed in sorted(every)]
-        shared = (known.setdefault(run.folder, run) for run in runs)
-        found[row.name] = [run for run in shared if run.seed in seeds or run.metrics is not None]
+        found[row.name] = [run for run in runs if run.seed in seeds or run.metrics is not None]
     return found
 
 
