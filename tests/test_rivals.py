@@ -322,25 +322,3 @@ def test_refined_parts_depend_on_the_drawn_skeleton(monkeypatch):
     blind, changed = model(given)
     torch.testing.assert_close(blind.parsing, first.parsing)
     assert not torch.allclose(changed.parsing, refined.parsing)
-
-
-def test_dropout_does_not_keep_a_killed_run_from_ending_like_an_undisturbed_one(source, tmp_path):
-    config, recipe = find_experiment("Attention").model_config(SMOKE, LIP), Recipe(epochs=3, batch=8)
-    config = replace(config, width=8)
-
-    class Interrupted(TrainingSamples):
-        def __getitem__(self, key):
-            if key[0] == 2:
-                raise KeyboardInterrupt
-            return super().__getitem__(key)
-
-    given = (source.train, 64, Augmentation(), LIP, 0)
-    undisturbed, resumed = build_model(config, 0), build_model(config, 0)
-    fit(undisturbed, TrainingSamples(*given), recipe, Job(tmp_path / "one", "x"))
-    with pytest.raises(KeyboardInterrupt):
-        fit(resumed, Interrupted(*given), recipe, Job(tmp_path / "two", "x"))
-    torch.rand(7)  # whatever else draws
-    fresh = build_model(config, 1)
-    fit(fresh, TrainingSamples(*given), recipe, Job(tmp_path / "two", "x"))
-    for name, value in undisturbed.state_dict().items():
-        assert torch.equal(value, fresh.state_dict()[name]), name

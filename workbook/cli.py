@@ -20,7 +20,7 @@ from workbook.experiments import PROFILES, Experiment, Profile, find_experiment,
 from workbook.jobs import do_all, to_train
 from workbook.notebooks import execute_notebooks
 from workbook.report import write_report
-from workbook.results import Runs, run_label, side_by_side, systems_side_by_side, table_runs, write_table
+from workbook.results import Runs, run_label, ship, side_by_side, systems_side_by_side, table_runs, write_table
 from workbook.runs import RUNS, Run, results_folder
 from workbook.tables import COMPARED_TABLES, CROWD_TABLES, OF_CLAIMS, TABLES, table_experiments
 
@@ -100,7 +100,7 @@ def _run(options: argparse.Namespace) -> None:
         return
     for run in chosen if options.ship else ():
         if run.metrics is not None:
-            run.ship()
+            ship(run)
     with locked(RUNS / f".{profile.name}.lock", f"the results of profile {profile.name}"):
         for size, source, its in halves:
             for table, runs in its.items():

@@ -190,12 +190,10 @@ class Experiment:
 
     def first_alike(self, profile: Profile, anatomy: Anatomy) -> Experiment:
         """The first of :data:`EXPERIMENTS` that means this very training: one training, one run."""
-
-        def training(each: Experiment) -> tuple[ModelConfig, Recipe]:
-            return each.model_config(profile, anatomy), each.recipe(profile)
-
+        network, recipe = self.model_config(profile, anatomy), self.recipe(profile)
         alike = (each for each in EXPERIMENTS if (each.interactions, each.system) == (self.interactions, self.system))
-        return next((each for each in alike if training(each) == training(self)), self)
+        same = (each for each in alike if each.model_config(profile, anatomy) == network)
+        return next((each for each in same if each.recipe(profile) == recipe), self)
 
 
 with open(Path(__file__).with_name("networks.csv"), encoding="utf-8", newline="") as _file:

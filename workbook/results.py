@@ -12,7 +12,8 @@ import numpy as np
 import pandas as pd
 import torch
 
-from mula_lib.files import ConfigError, write_json, write_text
+from mula_lib.checkpoint import read_facts, save_weights
+from mula_lib.files import ConfigError, write_bytes, write_json, write_text
 from workbook.datasets import CROWDS, REPOSITORY, Source
 from workbook.experiments import Profile
 from workbook.jobs import to_train
@@ -167,6 +168,17 @@ def _git_commit() -> str:
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
     return commit + ("+changes" if changed else "")
+
+
+def ship(run: Run) -> None:
+    """Store what is committed of a finished run: its counts and metrics, and for seed 0 its network in fp16."""
+    if "weights" not in run.metrics:
+        return
+    write_bytes(run.shipped_counts, (run.folder / "evaluation.npz").read_bytes())
+    metrics = {name: value for name, value in run.metrics.items() if name != "weights"}
+    write_json(run.shipped_counts.with_suffix(".json"), metrics)
+    if run.seed == 0:
+        save_weights(run.shipped_weights, run.model(), read_facts(run.weights)[1], half=True)
 
 
 # Tables for the eye
