@@ -14,11 +14,10 @@ from conftest import REPOSITORY
 
 import workbook.runs as runs_module
 from mula_lib.anatomy import LIP
-from mula_lib.data.augment import Augmentation
 from mula_lib.files import ConfigError, MulaError
 from workbook import cli, notebooks
 from workbook.datasets import FIXTURES, open_source
-from workbook.experiments import DEMO, EXPERIMENTS, PROFILES, SMOKE, find_experiment, find_profile
+from workbook.experiments import DEMO, EXPERIMENTS, SMOKE, find_experiment, find_profile
 from workbook.jobs import in_processes
 from workbook.results import table_runs
 from workbook.tables import OF_CLAIMS, table_experiments
@@ -123,15 +122,6 @@ def test_a_half_without_its_data_is_left_out_and_named(capsys, monkeypatch):
     assert "Tables 5 and 6 left out: no path to pascal; give --pascal PATH" in capsys.readouterr().out
     with pytest.raises(ConfigError, match="no data to work with"):
         chosen("paper-released-rehearsal", "--pascal", str(FIXTURES["crowds"]))
-
-
-def test_a_variant_of_a_profile_is_a_profile_with_a_name():
-    assert PROFILES["paper-bf16"] == replace(
-        PROFILES["paper"], name="paper-bf16", recipe=replace(PROFILES["paper"].recipe, bf16=True)
-    )
-    assert not PROFILES["paper-rehearsal"].needs_gpu
-    assert PROFILES["gpu"].for_crowds().dataset == "crowds-256"
-    assert PROFILES["demo"].augmentation == Augmentation()
 
 
 # Notebooks
