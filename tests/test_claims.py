@@ -11,7 +11,7 @@ from mula_lib.evaluation import CrowdEvaluation, Evaluation
 from mula_lib.files import DataError
 from mula_lib.metrics.people import Matches
 from workbook import claims
-from workbook.bootstrap import better_on_both, draw_pictures, interval, resampled
+from workbook.claims import better_on_both, draw_pictures, interval, resampled
 from workbook.tables import table_rows
 
 PARTS, JOINTS = len(LIP.parts), len(LIP.joints)

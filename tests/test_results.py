@@ -194,21 +194,15 @@ def test_our_column_names_profile_and_data():
 
 
 def test_systems_stand_with_all_their_scores_and_costs():
-    one = {"dataset": "fixture", "profile": "smoke", "params": 1234567, "gflops": 0.5, "train_seconds": 99.6}
-    quoted = {"dataset": "fixture", "profile": "smoke", "params": None, "gflops": None, "train_seconds": None}
-    found = systems_side_by_side(
-        pd.DataFrame(
-            [
-                {"method": "Chou et al. [7]", "metric": "PCK", "paper": 87.4, "ours": 40.04, **one},
-                {"method": "Chou et al. [7]", "metric": "Head", "paper": None, "ours": 70.0, **one},
-                {"method": "BUPTMM-POSE", "metric": "PCK", "paper": 80.2, "ours": None, **quoted},
-            ]
-        )
-    )
-    ours = "ours (smoke, fixture)"
-    assert list(found.columns) == [
-        ("paper (LIP)", "PCK"), (ours, "PCK"), (ours, "Head"),
-        ("cost", "parameters"), ("cost", "GFLOPs"), ("cost", "train s"),
-    ]  # fmt: skip
+    named = ["method", "metric", "paper", "ours", "params", "gflops", "train_seconds"]
+    rows = [
+        ("Chou et al. [7]", "PCK", 87.4, 40.04, 1234567, 0.5, 99.6),
+        ("Chou et al. [7]", "Head", None, 70.0, 1234567, 0.5, 99.6),
+        ("BUPTMM-POSE", "PCK", 80.2, None, None, None, None),
+    ]
+    found = systems_side_by_side(pd.DataFrame(rows, columns=named).assign(dataset="fixture", profile="smoke"))
+    paper, ours = "paper (LIP)", "ours (smoke, fixture)"
+    costs = [("cost", "parameters"), ("cost", "GFLOPs"), ("cost", "train s")]
+    assert list(found.columns) == [(paper, "PCK"), (ours, "PCK"), (ours, "Head"), *costs]
     assert found.loc["Chou et al. [7]"].tolist() == ["87.4", "40.0", "70.0", "1,234,567", "0.500", "100"]
     assert found.loc["BUPTMM-POSE"].tolist() == ["80.2", "–", "–", "–", "–", "–"]

@@ -41,9 +41,15 @@ def write_report(folder: Path) -> Path:
         own = [path for path in figures if re.match(pattern, path.name)]
         own.sort(key=lambda path: [not path.stem.endswith(end) for end in ENDINGS])
         figures[:] = [path for path in figures if path not in own]
+        pictures = []
+        for path in own:
+            with Image.open(path) as picture:
+                caption = picture.info.get(CAPTION, path.stem.replace("_", " "))
+                png = base64.b64encode(path.read_bytes()).decode()
+                pictures.append({"caption": caption, "size": picture.size, "png": png})
         with pd.option_context("display.max_colwidth", None):
             html = {of: frame.rename_axis(index=None).to_html(border=0, na_rep="–") for of, frame in frames.items()}
-        sections.append({"id": id_, "title": title, "tables": html, "figures": [_figure(path) for path in own]})
+        sections.append({"id": id_, "title": title, "tables": html, "figures": pictures})
 
     if (judged := folder / "claims.csv").is_file():
         caption = "Points and 95 % intervals, by a paired bootstrap over seeds and pictures (C17: times; C18, C19: %)."
@@ -74,12 +80,6 @@ def write_report(folder: Path) -> Path:
     text = template.render(label=label, full_size=full, sections=sections, origins=origins)
     write_text(folder / "report.html", text)
     return folder / "report.html"
-
-
-def _figure(path: Path) -> dict:
-    with Image.open(path) as picture:
-        caption = picture.info.get(CAPTION, path.stem.replace("_", " "))
-        return {"caption": caption, "size": picture.size, "png": base64.b64encode(path.read_bytes()).decode()}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
