@@ -9,8 +9,9 @@ import pandas as pd
 import pytest
 
 from mula_lib.anatomy import LIP
+from mula_lib.files import DataError
 from workbook import claims, figures
-from workbook.report import main, write_report
+from workbook.report import write_report
 from workbook.results import COLUMNS
 
 
@@ -61,6 +62,6 @@ def test_paper_and_ours_stand_side_by_side_with_whole_notes(folder):
     assert "note" not in text[text.index('id="table1"') : text.index('id="table3"')]  # there are none
 
 
-def test_a_folder_without_tables_is_an_error_in_a_line(tmp_path, capsys):
-    assert main([str(tmp_path)]) == 2
-    assert "no tables to report" in capsys.readouterr().err
+def test_a_folder_without_tables_is_named(tmp_path):
+    with pytest.raises(DataError, match="no tables to report"):
+        write_report(tmp_path)

@@ -4,7 +4,6 @@ import json
 import subprocess
 import sys
 import time
-from dataclasses import replace
 
 import nbformat
 import psutil
@@ -131,7 +130,7 @@ PARAMETERS = 'profile = ""\ndataset = ""\ndata_path = ""\nseeds = [0]\ntrain = T
 
 @pytest.fixture
 def execute(monkeypatch, tmp_path, source):
-    def run(code, profile=SMOKE, sources=(), tables=(), name="00_tried"):
+    def run(code, sources=(), tables=(), name="00_tried"):
         cells = [nbformat.v4.new_code_cell(PARAMETERS, metadata={"tags": ["parameters"]})]
         notebook = nbformat.v4.new_notebook(cells=[*cells, nbformat.v4.new_code_cell(code)])
         notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
@@ -141,7 +140,7 @@ def execute(monkeypatch, tmp_path, source):
         monkeypatch.setattr(notebooks, "EXECUTED", tmp_path / "executed")
         # in this process, which has the paths above
         monkeypatch.setattr(notebooks, "in_processes", lambda do, jobs, _: enumerate(do(*each) for each in jobs))
-        notebooks.execute_notebooks(profile, sources or [source], (0, 1), tables)
+        notebooks.execute_notebooks(SMOKE, sources or [source], (0, 1), tables)
         executed = tmp_path / "executed" / "smoke" / f"{name}.ipynb"
         if executed.is_file():
             return "".join(json.loads(executed.read_text())["cells"][-1]["outputs"][0]["text"])
@@ -179,9 +178,10 @@ def test_a_failing_notebook_is_named_with_its_cell(execute, code, said):
         execute(code)
 
 
-def test_a_cell_that_takes_too_long_is_ended(execute):
+def test_a_cell_that_takes_too_long_is_ended(execute, monkeypatch):
+    monkeypatch.setattr(notebooks, "TIMEOUT", 2)
     with pytest.raises(MulaError, match=r"00_tried\.ipynb: a cell took more than 2 s"):
-        execute("import time; time.sleep(60)", profile=replace(SMOKE, cell_timeout=2))
+        execute("import time; time.sleep(60)")
 
 
 # Worker processes

@@ -21,6 +21,7 @@ from mula_lib.files import write_text
 from mula_lib.inference import Testing
 from mula_lib.models.adaptation import ParameterAdapter
 from mula_lib.models.network import Network, hooked
+from workbook.inspection import module_outputs
 from workbook.runs import Run, results_folder
 
 # Of each image, so that "the image before" is another image and not the same one at another scale.
@@ -106,17 +107,6 @@ def write_kernel_diagnostics(runs: Sequence[Run]) -> pd.DataFrame:
     return whole
 
 
-@torch.inference_mode()
-def predicted_kernels(model: Network, images: Tensor, batch: int = 32) -> list[np.ndarray]:
-    """What each adapter predicts for B images, computed ``batch`` at a time: an array (B, C, h, h) an adapter."""
-    kernels: dict[nn.Module, list[Tensor]] = {}
-
-    def keep(adapter: nn.Module, predicted: Tensor) -> Tensor:
-        kernels.setdefault(adapter, []).append(predicted.cpu())
-        return predicted
-
-    where = next(model.parameters()).device
-    with exchanged_kernels(model.eval(), keep):
-        for some in images.split(batch):
-            model(some.to(where))
-    return [torch.cat(of_adapter).numpy() for of_adapter in kernels.values()]
+def predicted_kernels(model: Network, images: Tensor) -> list[np.ndarray]:
+    """What each adapter predicts for B images: an array (B, C, h, h) an adapter."""
+    return [kernels.cpu().numpy() for kernels in module_outputs(model, images, adapters_of(model)).values()]

@@ -44,7 +44,6 @@ class Profile:
     released: bool = False  # the authors' code where it differs from the paper
     needs_gpu: bool = False
     watch: int = 0  # validation images scored after each epoch, for the log only
-    cell_timeout: int = 3600  # seconds a notebook's cell may take
 
     def for_crowds(self) -> Profile:
         """This profile for several people an image."""
@@ -53,7 +52,7 @@ class Profile:
 
 SMOKE = Profile(
     "smoke", "fixture", crop=64, recipe=Recipe(epochs=2, batch=8, warmup=0.5), vgg_width=16, hourglass_width=16,
-    testing=Testing(scales=(0.8, 1.0), mirror=True), crowds={"dataset": "crowd-fixture"}, watch=4, cell_timeout=300,
+    testing=Testing(scales=(0.8, 1.0), mirror=True), crowds={"dataset": "crowd-fixture"}, watch=4,
 )  # fmt: skip
 
 # Smaller batches, a doubled rate and a warm-up: with 12 epochs instead of 250, the number of updates decides
@@ -84,7 +83,7 @@ STUDY = replace(
 
 PAPER = Profile(
     "paper", "lip", crop=256, recipe=Recipe(epochs=PAPER_EPOCHS, batch=24), vgg_width=512, hourglass_width=256,
-    hourglass_kernel_size=7, vgg_batch_norm=False, crowds={"dataset": "pascal"}, needs_gpu=True, cell_timeout=24 * 3600,
+    hourglass_kernel_size=7, vgg_batch_norm=False, crowds={"dataset": "pascal"}, needs_gpu=True,
 )  # fmt: skip
 
 # The authors' code: other rates and drops, no clipping, nobody beyond the photo, one scale, mirrored poses only. Their
@@ -117,7 +116,7 @@ def rehearsal(profile: Profile) -> Profile:
     """``profile`` made so small that all of it runs in minutes: finds out what would fail after days."""
     return replace(
         profile, name=f"{profile.name}-rehearsal", crop=64, recipe=replace(profile.recipe, epochs=2, batch=8),
-        vgg_width=16, hourglass_width=16, needs_gpu=False, watch=min(profile.watch, 4), cell_timeout=600,
+        vgg_width=16, hourglass_width=16, needs_gpu=False, watch=min(profile.watch, 4),
     )  # fmt: skip
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import pandas as pd
@@ -18,7 +18,7 @@ from mula_lib.data.targets import CrowdTargets, centroids
 from mula_lib.grouping import Candidates, find_candidates
 from mula_lib.models.joint import JointModel
 from mula_lib.models.losses import Targets
-from mula_lib.models.network import hooked
+from mula_lib.models.network import Network, hooked
 from workbook.figures.people import Picture
 
 
@@ -93,13 +93,20 @@ def perfect_candidates(picture: Picture, stride: int, anatomy: Anatomy) -> Candi
 
 
 @torch.inference_mode()
+def module_outputs(
+    model: Network, images: Tensor, modules: Iterable[nn.Module], batch: int = 32
+) -> dict[nn.Module, Tensor]:
+    """What leaves each of ``modules`` for B images, computed ``batch`` at a time: (B, …) each."""
+    outputs: dict[nn.Module, list[Tensor]] = {}
+    where = next(model.parameters()).device
+    with hooked((module, lambda own, _, output: outputs.setdefault(own, []).append(output)) for module in modules):
+        for some in images.split(batch):
+            model.eval()(some.to(where))
+    return {module: torch.cat(each) for module, each in outputs.items()}
+
+
 def output_shapes(model: JointModel, images: Tensor, modules: Mapping[str, nn.Module]) -> pd.DataFrame:
     """The shape that leaves each of the named ``modules`` in one forward pass of ``images``."""
-    shapes: dict[nn.Module, str] = {}
-
-    def note(module: nn.Module, given: object, output: Tensor) -> None:
-        shapes[module] = "×".join(map(str, output.shape))
-
-    with hooked((module, note) for module in modules.values()):
-        model.eval()(images)
-    return pd.DataFrame({"output (B×C×H×W)": {name: shapes[module] for name, module in modules.items()}})
+    outputs = module_outputs(model, images, modules.values())
+    shapes = {name: "×".join(map(str, outputs[module].shape)) for name, module in modules.items()}
+    return pd.DataFrame({"output (B×C×H×W)": shapes})

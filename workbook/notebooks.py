@@ -16,6 +16,7 @@ from workbook.tables import CROWD_TABLES
 
 NOTEBOOKS = REPOSITORY / "notebooks"
 EXECUTED = REPOSITORY / "runs" / "notebooks"
+TIMEOUT = 6 * 3600  # seconds a cell may take; nothing is trained in it
 
 
 def execute_notebooks(
@@ -34,10 +35,9 @@ def execute_notebooks(
         if source is None or (tables and not its & set(tables)):
             continue
         # all but the real data sets are found by name
-        path = str(source.root.resolve()) if source.name in VARIABLES else None
-        given = {"profile": profile.name, "dataset": source.name, "data_path": path, "seeds": list(seeds)}
-        given["train"] = False
-        chosen.append((notebook, EXECUTED / profile.name / notebook.name, given, profile.cell_timeout))
+        given = {"data_path": str(source.root.resolve()) if source.name in VARIABLES else None, "train": False}
+        given |= {"profile": profile.name, "dataset": source.name, "seeds": list(seeds)}
+        chosen.append((notebook, EXECUTED / profile.name / notebook.name, given))
     failed = []
     with tqdm(total=len(chosen), desc="notebooks", unit="notebook") as bar:
         for index, error in in_processes(_execute, chosen, min(jobs, len(chosen)) or 1):
@@ -54,14 +54,14 @@ def _tables_of(notebook: Path) -> set[int]:
     return set(map(int, found[1].split("_"))) if found else set()
 
 
-def _execute(notebook: Path, output: Path, given: dict[str, object], cell_timeout: int) -> str | None:
+def _execute(notebook: Path, output: Path, given: dict[str, object]) -> str | None:
     """Execute one notebook; returns what went wrong, in a line."""
     import papermill
     from nbclient.exceptions import CellTimeoutError, DeadKernelError
     from papermill.exceptions import PapermillExecutionError
 
     output.parent.mkdir(parents=True, exist_ok=True)
-    how = {"kernel_name": "python3", "cwd": str(NOTEBOOKS), "execution_timeout": cell_timeout, "progress_bar": False}
+    how = {"kernel_name": "python3", "cwd": str(NOTEBOOKS), "execution_timeout": TIMEOUT, "progress_bar": False}
     how["extra_arguments"] = ["--IPKernelApp.log_level=ERROR"]  # ipykernel warns of unencrypted loopback traffic
     try:
         papermill.execute_notebook(str(notebook), str(output), given, **how)  # writes after every cell
@@ -69,7 +69,7 @@ def _execute(notebook: Path, output: Path, given: dict[str, object], cell_timeou
     except PapermillExecutionError as error:
         why = f", cell {error.exec_count}: {error.ename}: {error.evalue}"
     except CellTimeoutError:
-        why = f": a cell took more than {cell_timeout} s"
+        why = f": a cell took more than {TIMEOUT} s"
     except DeadKernelError:
         why = ": its kernel was killed, perhaps for memory; run again: it resumes"
     return f"{notebook.name}{why} (executed copy: {output})"

@@ -1,24 +1,21 @@
 """``results/<profile>/report.html``: claims, tables and figures on one page that fetches nothing.
 
-It is made from the files of the results folder alone: ``python -m workbook.report`` makes it again.
+It is made from the files of the results folder alone.
 """
 
 from __future__ import annotations
 
-import argparse
 import base64
 import re
-import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 import jinja2
 import pandas as pd
 from PIL import Image
 
-from mula_lib.files import DataError, exit_status, write_text
-from workbook.datasets import REPOSITORY, VARIABLES
-from workbook.figures.output import CAPTION, shown_path
+from mula_lib.files import DataError, write_text
+from workbook.datasets import VARIABLES
+from workbook.figures.output import CAPTION
 from workbook.results import read_table, side_by_side, systems_side_by_side
 from workbook.tables import BASELINES, COMPARED_TABLES, CONTEXT, TABLES
 
@@ -80,16 +77,3 @@ def write_report(folder: Path) -> Path:
     text = template.render(label=label, full_size=full, sections=sections, origins=origins)
     write_text(folder / "report.html", text)
     return folder / "report.html"
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit status: 0 done, 2 user error, 130 interrupted."""
-    parser = argparse.ArgumentParser(prog="python -m workbook.report", description=__doc__)
-    default = REPOSITORY / "results" / "demo"
-    parser.add_argument("folder", nargs="?", type=Path, default=default, help="results folder (default: the demo's)")
-    options = parser.parse_args(arguments)
-    return exit_status(lambda: print(shown_path(write_report(options.folder))), kept="nothing was written")
-
-
-if __name__ == "__main__":
-    sys.exit(main())
