@@ -35,29 +35,27 @@ RECIPE_FILE = "people.json"
 
 @dataclass(frozen=True)
 class Source:
-    """An opened data set. The training split is opened, and rendered if need be, when it is first asked for."""
+    """An opened data set. Of people rendered in their usual place, the training split is rendered when first used."""
 
     name: str
     root: Path
     anatomy: Anatomy
     val: LipSplit | PascalSplit
     fingerprint: str  # of the recipe of rendered people, of the annotations of other data
-    rendered: bool = False  # in the usual place, by the recipe of that name
-    other_train: LipSplit | PascalSplit | None = None  # instead of the data set's own
+    other_train: LipSplit | PascalSplit | None = None  # None: rendered when it is first used
 
     @cached_property
     def train(self) -> LipSplit | PascalSplit:
         """The training split."""
         if self.other_train is not None:
             return self.other_train
-        if self.rendered:
-            ensure_people(RENDERED[self.name], self.root.parent, splits=("train",))
+        ensure_people(RENDERED[self.name], self.root.parent, splits=("train",))
         return (pascal if self.anatomy.crowds else lip).read_split(self.root, "train")
 
     @property
     def examples(self) -> LipSplit | PascalSplit:
         """Pictures to show: the training split, or the validation split while the other one is not rendered."""
-        complete = not self.rendered or _rendered_by(self.root)["complete"]
+        complete = self.other_train is not None or _rendered_by(self.root)["complete"]
         return self.train if complete is True or complete["train"] else self.val
 
     def __str__(self) -> str:
@@ -79,7 +77,7 @@ def open_source(name: str, *, path: Path | str | None = None) -> Source:
         ConfigError: an unknown name.
         DataError: the tree is missing or broken.
     """
-    if not isinstance(name, str) or name not in SINGLE + CROWDS:  # a notebook may be given anything
+    if name not in SINGLE + CROWDS:
         raise ConfigError(f"unknown data set {name!r:.80}; known: {', '.join(SINGLE + CROWDS)}")
     path = path or os.environ.get(VARIABLES.get(name, ""))
     rendered = name in RENDERED and not path
@@ -93,12 +91,13 @@ def open_source(name: str, *, path: Path | str | None = None) -> Source:
         raise DataError(f"{root}: no such folder; data set {name!r} is read from there{of_checkout}")
     reader, anatomy = (lip, LIP) if name in SINGLE else (pascal, PASCAL)
     val = reader.read_split(root, "val")
+    train = None if rendered else reader.read_split(root, "train")
     if (root / RECIPE_FILE).is_file():
-        return Source(name, root, anatomy, val, _rendered_by(root)["fingerprint"][:16], rendered)
-    train, digest = reader.read_split(root, "train"), hashlib.sha256()
+        return Source(name, root, anatomy, val, _rendered_by(root)["fingerprint"][:16], train)
+    digest = hashlib.sha256()
     for record in (*train.records, *val.records):
         digest.update(record.name.encode() + record.joints.tobytes())
-    return Source(name, root, anatomy, val, digest.hexdigest()[:16], other_train=train)
+    return Source(name, root, anatomy, val, digest.hexdigest()[:16], train)
 
 
 def _rendered_by(root: Path) -> dict:

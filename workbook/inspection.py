@@ -34,9 +34,6 @@ def testing_crop(record: LipRecord | PascalRecord, crop: int, anatomy: Anatomy) 
     return Picture(image, mask, joints, record.occluded)
 
 
-testing_crop.__test__ = False  # not a test case, whatever pytest thinks of the name
-
-
 def fully_annotated(split: LipSplit, count: int) -> list[LipRecord]:
     """The first ``count`` records with all their joints, filled up with the others where those are too few."""
     return sorted(split.records, key=lambda record: bool(np.isnan(record.joints).any()))[:count]
