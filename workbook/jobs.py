@@ -40,7 +40,10 @@ def do_all(runs: Sequence[Run], jobs: int = 1, **how: bool | int) -> list[Run]:
     """
     # what is to be trained first, and of that what has the most stages
     ordered = sorted(runs, key=lambda run: (run.trained, -len(run.experiment.interactions)))
-    found = in_processes(_attempt, [(run, how) for run in ordered], jobs)
+    if jobs == 1 or len(runs) == 1:
+        found = ((index, _attempt(run, how)) for index, run in enumerate(ordered))
+    else:
+        found = in_processes(_attempt, [(run, how) for run in ordered], min(jobs, len(runs)))
     for number, (index, metrics) in enumerate(found, start=1):
         run = ordered[index]
         run.__dict__["metrics"] = metrics
@@ -69,14 +72,12 @@ def _attempt(run: Run, how: dict) -> dict | None:
 
 
 def in_processes(function: Callable, arguments: Sequence[tuple], workers: int) -> Iterator[tuple[int, object]]:
-    """Call ``function(*arguments[i])`` for every i, in worker processes if several; yields (i, result) as each is done.
+    """Call ``function(*arguments[i])`` for every i in worker processes; yields (i, result) as each is done.
 
-    A worker has one thread and, where there are GPUs, one of them. It ignores Ctrl-C and ends with its parent.
-    Raises :class:`MulaError` if a worker is killed.
+    A worker has one thread and, where there are GPUs, one of them. It ignores Ctrl-C and ends with its parent: even a
+    single one is of use, because within a notebook Ctrl-C would end the kernel and nothing else. Raises
+    :class:`MulaError` if a worker is killed.
     """
-    if (workers := min(workers, len(arguments))) <= 1:
-        yield from ((index, function(*each)) for index, each in enumerate(arguments))
-        return
     context = multiprocessing.get_context("spawn")  # a fork after torch has started threads may hang
     numbers = context.Queue()
     for number in range(workers):

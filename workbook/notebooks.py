@@ -40,7 +40,7 @@ def execute_notebooks(
         chosen.append((notebook, EXECUTED / profile.name / notebook.name, given))
     failed = []
     with tqdm(total=len(chosen), desc="notebooks", unit="notebook") as bar:
-        for index, error in in_processes(_execute, chosen, jobs):
+        for index, error in in_processes(_execute, chosen, min(jobs, len(chosen)) or 1):
             bar.update()
             bar.set_postfix_str(chosen[index][0].stem)
             failed += [error] if error else []
