@@ -4,7 +4,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from torch.utils.data import default_collate
 
+from mula_lib.data.augment import Augmentation
+from mula_lib.data.samples import TrainingSamples
 from workbook.datasets import open_source
 from workbook.experiments import SMOKE, find_experiment
 from workbook.runs import Run
@@ -16,6 +19,13 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 def source():
     """The fixture of rendered people, in LIP's layout."""
     return open_source("fixture")
+
+
+@pytest.fixture(scope="session")
+def batch(source):
+    """Four training samples of the fixture."""
+    samples = TrainingSamples(source.train, 64, Augmentation(), source.anatomy, seed=0)
+    return default_collate([samples[0, index] for index in range(4)])
 
 
 @pytest.fixture(scope="session")

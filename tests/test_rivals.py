@@ -41,12 +41,6 @@ def generator(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
-@pytest.fixture(scope="module")
-def batch(source):
-    samples = TrainingSamples(source.train, 64, Augmentation(), LIP, seed=0)
-    return torch.utils.data.default_collate([samples[0, index] for index in range(4)])
-
-
 def test_every_system_is_of_some_row_and_the_other_way_round():
     assert {experiment.system for experiment in RIVALS} == set(SYSTEMS)
 
