@@ -109,3 +109,15 @@ def test_the_table_has_a_line_for_each_kind_of_kernels(make_run, tmp_path, monke
     assert (read["images"] == 8).all()
     kept = load_evaluation(folder / "counts" / "vgg16-fcn-mula-another-image-s-kernels-seed-0.npz", LIP)
     assert kept.scores(LIP)["mIoU"] == pytest.approx(table.loc["another image's", "mIoU"], abs=0.01)
+
+
+def test_of_2000_pictures_500_go_through_in_batches(source, monkeypatch, tmp_path):
+    monkeypatch.setattr(runs_module, "RESULTS", tmp_path)
+    val = replace(source.val, records=(source.val.records * 200)[:2000])
+    model, given = adapting_network(), []
+    model.register_forward_pre_hook(lambda module, images: given.append(len(images[0])))
+    monkeypatch.setattr(runs_module.Run, "model", lambda run: model)
+    run = runs_module.Run(find_experiment("VGG16-FCN-MuLA"), SMOKE, replace(source, val=val))
+    assert write_kernel_diagnostics([run])["images"].tolist() == [500] * len(KERNELS)
+    predicted_kernels(model, images(500))
+    assert max(given) <= 32

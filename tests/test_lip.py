@@ -77,11 +77,6 @@ def test_every_layout_of_the_tree_is_read_alike(tmp_path, layout, split):
         assert record.occluded.tolist() == [k % 2 == 1 for k in range(15)] + [False]
 
 
-def test_a_limit_keeps_the_first_ids(tmp_path):
-    write_tree(tmp_path)
-    assert [record.name for record in read_split(tmp_path, "val", limit=2).records] == NAMES[:2]
-
-
 @pytest.mark.parametrize("nesting", ["Testing_images", "Testing_images/Testing_images", "."])
 def test_the_test_split_is_read_without_its_annotations(tmp_path, nesting):
     (tmp_path / nesting / "testing_images").mkdir(parents=True)

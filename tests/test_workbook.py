@@ -125,7 +125,7 @@ def test_a_half_without_its_data_is_left_out_and_named(capsys, monkeypatch):
 
 # Notebooks
 
-PARAMETERS = 'profile = ""\ndataset = ""\ndata_path = ""\nseeds = [0]\ntrain = True'
+PARAMETERS = 'profile = ""\ndataset = ""\ndata_path = ""\nseeds = [0]\ntrain = True\ncrowds = None'
 
 
 @pytest.fixture
@@ -156,6 +156,7 @@ def test_notebooks_get_profile_data_set_and_seeds_and_train_nothing(execute):
 def test_a_notebook_with_several_people_an_image_gets_such_data(execute):
     both = [open_source("fixture"), open_source("crowd-fixture")]
     assert execute("print(dataset)", name="07_tables5_6", sources=both) == "crowd-fixture\n"
+    assert execute("print(crowds)", sources=both) == "['crowd-fixture', None]\n"
     assert execute("print(dataset)", name="07_table6") is None
 
 

@@ -53,6 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     how.add_argument("--jobs", type=int, metavar="N", help="rows at once (default: one a GPU, else one a core)")
     how.add_argument("--workers", type=int, metavar="N", help="processes that load images for each row")
     how.add_argument("--save-memory", action="store_true", help="train stage by stage: less memory, more time")
+    how.add_argument("--compile", action="store_true", help="train by torch.compile: minutes at first, faster on a GPU")
     how.add_argument("--cpu", action="store_true", help="use no GPU, even for a profile that needs one")
     how.add_argument("--ship", action="store_true", help="store weights and counts in the tree, to be committed")
     how.add_argument("--no-notebooks", action="store_true", help="stop after the tables")
@@ -81,12 +82,15 @@ def _run(options: argparse.Namespace) -> None:
     jobs = 1 if processes.count() > 1 else options.jobs or gpus or usable_cores()
     workers = options.workers if options.workers is not None else min(8, usable_cores() // jobs) if gpus else 0
     seeds = tuple(range(options.seeds))
-    with processes.first_ahead():
-        halves = _halves(profile, tables, seeds, options)
-        chosen = _chosen(halves, seeds, only, options.retrain)
-        for run in chosen:
-            if options.retrain or not run.trained:
-                len(run.source.train)  # rendered now, by all cores
+    if not first:
+        processes.wait()  # for the first to render what there is to render
+    halves = _halves(profile, tables, seeds, options)
+    chosen = _chosen(halves, seeds, only, options.retrain)
+    for run in chosen:
+        if options.retrain or not run.trained:
+            len(run.source.train)  # rendered now, by all cores
+    if first:
+        processes.wait()
     if only and not chosen:
         raise ConfigError(f"none of the rows asked for is in a table of {', '.join(map(str, tables))}")
     folders = sorted({results_folder(half.profile, half.source) for half in halves})
@@ -95,7 +99,9 @@ def _run(options: argparse.Namespace) -> None:
         print(f"MuLA workbook, profile {profile.name}: {len(chosen)} runs; data: {data}", flush=True)
         for folder in folders:
             require_writable(folder)  # now, not after the training
-    failed = do_all(chosen, jobs, retrain=options.retrain, save_memory=options.save_memory, workers=workers)
+    how = {"retrain": options.retrain, "save_memory": options.save_memory, "compiled": options.compile}
+    failed = do_all(chosen, jobs, **how, workers=workers)
+    processes.leave()
     if not first:
         return
     for run in chosen if options.ship else ():

@@ -27,6 +27,11 @@ def execute_notebooks(
     A notebook gets that one of ``sources`` which its tables are of, one person an image or several; it is left out
     where there is none. It trains nothing. Raises :class:`MulaError`, which names notebook and cell, if one fails.
     """
+    import papermill
+
+    # all but the real data sets are found by name
+    paths = {each.name: str(each.root.resolve()) if each.name in VARIABLES else None for each in sources}
+    several = next(([each.name, paths[each.name]] for each in sources if each.anatomy.crowds), [])
     chosen = []
     for notebook in sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb")):
         its = _tables_of(notebook)
@@ -34,10 +39,9 @@ def execute_notebooks(
         source = next((each for each in sources if each.anatomy.crowds == crowds), None)
         if source is None or (tables and not its & set(tables)):
             continue
-        # all but the real data sets are found by name
-        given = {"data_path": str(source.root.resolve()) if source.name in VARIABLES else None, "train": False}
-        given |= {"profile": profile.name, "dataset": source.name, "seeds": list(seeds)}
-        chosen.append((notebook, EXECUTED / profile.name / notebook.name, given))
+        given = {"profile": profile.name, "dataset": source.name, "data_path": paths[source.name], "seeds": list(seeds)}
+        given |= {"crowds": several} if "crowds" in papermill.inspect_notebook(str(notebook)) else {}
+        chosen.append((notebook, EXECUTED / profile.name / notebook.name, given | {"train": False}))
     failed = []
     with tqdm(total=len(chosen), desc="notebooks", unit="notebook") as bar:
         for index, error in in_processes(_execute, chosen, min(jobs, len(chosen)) or 1):

@@ -195,12 +195,12 @@ class Run:
         """A dict an epoch: epoch, loss, seconds and the watched scores."""
         return self.metrics["log"]
 
-    def do(self, *, train: bool = True, retrain: bool = False, workers: int = 0, save_memory: bool = False) -> Run:
+    def do(self, *, train: bool = True, retrain: bool = False, **how: bool | int) -> Run:
         """Finish the run, and return it: read if finished, tested if there are weights, resumed or trained otherwise.
 
         With ``train=False`` nothing is trained, so ``metrics`` may still be None afterwards, and committed counts are
-        believed; otherwise committed weights are tested again. ``retrain`` ignores both; ``save_memory`` recomputes
-        stages. While another process is at work on the same run, this one waits.
+        believed; otherwise committed weights are tested again. ``retrain`` ignores both; ``how`` is of :meth:`_train`.
+        While another process is at work on the same run, this one waits.
 
         Raises :class:`CheckpointError` if a file of the run is damaged or its folder holds another configuration, and
         :class:`BusyError` if another process is at work on it and this is one of several that train it together.
@@ -221,14 +221,13 @@ class Run:
             self.__dict__.pop("metrics", None)  # another process may have finished it meanwhile
             if enough():
                 return self
+            self.__dict__.pop("metrics", None)  # of which there will be others
             weights = self.shipped_weights if self.shipped and not retrain else self.own_weights
             if weights == self.own_weights and not weights.is_file():
-                self._train(workers, save_memory)
+                self._train(**how)
             if first:
                 self._test(weights)
             processes.wait()
-            if not first:
-                self.__dict__.pop("metrics", None)
         return self
 
     def _claim(self) -> None:
@@ -241,8 +240,8 @@ class Run:
         if found["fingerprint"] != self.fingerprint:
             raise CheckpointError(f"{self.folder}: holds a run of another configuration; {fix}, or move it")
 
-    def _train(self, workers: int, save_memory: bool) -> None:
-        """Train the network, from its last checkpoint if there is one."""
+    def _train(self, workers: int = 0, save_memory: bool = False, compiled: bool = False) -> None:
+        """Train the network, from its last checkpoint if there is one; ``save_memory`` recomputes stages."""
         source, profile, anatomy = self.source, self.profile, self.source.anatomy
         model = build_model(self.model_config, self.seed).to(device())
         model.recompute_stages = save_memory
@@ -253,7 +252,8 @@ class Run:
             scores = evaluate(network, few, profile.crop, quick, anatomy).scores(anatomy)
             return {name: scores[name] for name in (anatomy.pose_metric, "mIoU") if not math.isnan(scores[name])}
 
-        job = Job(self.folder, self.fingerprint, self.experiment.name, workers, watch if profile.watch else None)
+        watched = watch if profile.watch else None
+        job = Job(self.folder, self.fingerprint, self.experiment.name, workers, watched, compiled)
         result = fit(model, samples, self.recipe, job)
         facts = {
             **self._names,

@@ -103,7 +103,8 @@ def crowd_targets(
     joint's person wins.
     """
     here = present.any(dim=2)
-    most = max(1, int(here.sum(dim=1).max())) if here.device.type == "cpu" else None  # a GPU would be waited for
+    waits = here.device.type != "cpu" or torch.compiler.is_compiling()  # for a number on the device
+    most = None if waits else max(1, int(here.sum(dim=1).max()))
     order = here.int().argsort(dim=1, descending=True, stable=True)[:, :most]
     joints, present, centres = (  # without rows that no image of the batch needs
         torch.take_along_dim(each, order.reshape(*order.shape, *(1,) * (each.ndim - 2)), dim=1)
