@@ -4,23 +4,19 @@ from dataclasses import replace
 
 import pytest
 import torch
-from torch.utils.data import default_collate
 
-from mula_lib.data.samples import TrainingSamples
 from mula_lib.models.losses import Targets
 from mula_lib.models.network import build_model
 from workbook import gradients
 from workbook.experiments import find_experiment
 
 
-def test_both_gradients_add_up_to_what_moves_an_encoder_and_nothing_else_changes(tiny_profile, source):
+def test_both_gradients_add_up_to_what_moves_an_encoder_and_nothing_else_changes(tiny_profile, source, batch):
     model = build_model(find_experiment("HG-1s-1u-MuLA").model_config(tiny_profile, source.anatomy), 0).train()
     with torch.no_grad():  # as if it was trained: R* is not zero, and so gradients cross
         for name, weights in model.named_parameters():
             if "interaction" in name:
                 weights.add_(0.1 * torch.randn(weights.shape, generator=torch.Generator().manual_seed(len(name))))
-    samples = TrainingSamples(source.train, tiny_profile.crop, tiny_profile.augmentation, source.anatomy, 0)
-    batch = default_collate([samples[0, index] for index in range(4)])
     before = {name: value.clone() for name, value in model.state_dict().items()}
     sizes = gradients.gradient_sizes(model, batch, 100.0)
     torch.testing.assert_close(model.state_dict(), before)

@@ -15,16 +15,10 @@ AS_UNZIPPED_ONCE = {
     "masks": "TrainVal_parsing_annotations/{split}_segmentations",
     "csv": "TrainVal_pose_annotations/lip_{split}_set.csv",
 }
-FLAT = {
-    "images": "{split}_images",
-    "ids": "{split}_id.txt",
-    "masks": "{split}_segmentations",
-    "csv": "lip_{split}_set.csv",
-}
 LAYOUTS = {
     "unzipped once": AS_UNZIPPED_ONCE,
     "unzipped twice": {piece: f"{path.split('/')[0]}/{path}" for piece, path in AS_UNZIPPED_ONCE.items()},
-    "flat": FLAT,
+    "flat": {piece: path.split("/")[1] for piece, path in AS_UNZIPPED_ONCE.items()},
     "flat with annotation folders": {
         "ids": "images/{split}_id.txt",
         "images": "images/{split}_images",

@@ -105,12 +105,12 @@ def checkout(tmp_path_factory):
     return root
 
 
-def rehearse(checkout, *more, processes=1):
+def rehearse(checkout, profile, *more, processes=1):
     launcher = (
         ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)] if processes > 1 else []
     )
     command = [
-        sys.executable, *launcher, "-m", "workbook.cli", "paper", "--rehearse",
+        sys.executable, *launcher, "-m", "workbook.cli", profile,
         "--lip", str(FIXTURES["people"]), "--pascal", str(FIXTURES["crowds"]), *more,
     ]  # fmt: skip
     environment = {**os.environ, "PYTHONPATH": str(checkout), "OMP_NUM_THREADS": "1"}
@@ -122,7 +122,7 @@ def rehearse(checkout, *more, processes=1):
 def test_a_rehearsal_survives_an_interruption_of_two_processes_and_ends_with_the_tables(checkout):
     rows = ["--no-notebooks", "--only", "HG-2s-1u-MuLA", "VGG16-FCN-MuLA"]  # the first one is of both data sets
     runs = checkout / "runs" / "paper-rehearsal"
-    begun = rehearse(checkout, *rows, processes=2)
+    begun = rehearse(checkout, "paper-rehearsal", *rows, processes=2)
     deadline = time.monotonic() + 240
     while not list(runs.rglob("log.jsonl")):  # an epoch of the first row is on disk
         assert begun.poll() is None, begun.stdout.read()
@@ -133,7 +133,7 @@ def test_a_rehearsal_survives_an_interruption_of_two_processes_and_ends_with_the
     assert begun.returncode != 0
     assert len(list(runs.rglob("metrics.json"))) < 3
     assert "3 runs; data: lip, 12 validation images; pascal, 12 validation images" in before
-    finished = rehearse(checkout, *rows, processes=2)
+    finished = rehearse(checkout, "paper-rehearsal", *rows, processes=2)
     output = finished.communicate(timeout=400)[0]
     assert finished.returncode == 0, output
     assert "Table 2 (" in output
@@ -154,7 +154,7 @@ def test_a_row_that_fails_is_in_its_tables_note_and_the_next_is_done(checkout):
     run = checkout / "runs" / "paper-released-rehearsal" / "lip" / "vgg16-fcn" / "seed-0"
     run.mkdir(parents=True)
     (run / "last.ckpt").write_bytes(b"half")
-    done = rehearse(checkout, "--protocol", "released", "--only", "VGG16-FCN", "SegNet", "--jobs", "2")
+    done = rehearse(checkout, "paper-released-rehearsal", "--only", "VGG16-FCN", "SegNet", "--jobs", "2")
     output = done.communicate(timeout=400)[0]
     assert done.returncode == 2, output
     assert re.search(r"error: VGG16-FCN \(lip\), seed 0, failed: .*last\.ckpt", output)
