@@ -220,7 +220,8 @@ def measured_claims(profile: Profile, rounds: int = 20) -> Measured:
     """C17, counted, and C18: how much longer MuLA's forward pass takes, in percent, both networks timed in turn."""
     configs = [find_experiment(name).model_config(profile, LIP) for name in ("VGG16-FCN", "VGG16-FCN-MuLA")]
     models = [build_model(config, 0).eval() for config in configs]
-    images = torch.zeros(2, 3, profile.crop, profile.crop, dtype=torch.uint8)
+    crop = profile.for_trunk("vgg").crop
+    images = torch.zeros(2, 3, crop, crop, dtype=torch.uint8)
 
     @torch.inference_mode()
     def seconds(model: torch.nn.Module) -> float:

@@ -40,6 +40,8 @@ class Profile:
     testing: Testing = field(default_factory=lambda: Testing(scales=(0.8, 1.0, 1.25), mirror=True))
     augmentation: Augmentation = field(default_factory=Augmentation)
     core: tuple[str, ...] = ()  # empty: every row
+    context: int = 6  # of the VGG trunk: ``ModelConfig.context``
+    vgg: dict = field(default_factory=dict)  # what differs for networks with the VGG trunk
     crowds: dict = field(default_factory=dict)  # what differs where images show several people (Tables 5 and 6)
     released: bool = False  # the authors' code where it differs from the paper
     needs_gpu: bool = False
@@ -48,6 +50,10 @@ class Profile:
     def for_crowds(self) -> Profile:
         """This profile for several people an image."""
         return replace(self, **self.crowds, crowds={})
+
+    def for_trunk(self, backbone: str) -> Profile:
+        """This profile for networks with the trunk ``backbone``."""
+        return replace(self, **self.vgg, vgg={}) if backbone == "vgg" else self
 
 
 SMOKE = Profile(
@@ -160,6 +166,7 @@ class Experiment:
 
     def model_config(self, profile: Profile, anatomy: Anatomy) -> ModelConfig:
         """The network of this row at the size of ``profile``."""
+        profile = profile.for_trunk(self.backbone)
         vgg, released = self.backbone == "vgg", profile.released and self.system is None
         kernel_size = profile.vgg_kernel_size if vgg else profile.hourglass_kernel_size
         return ModelConfig(
@@ -170,6 +177,7 @@ class Experiment:
             joints=len(anatomy.joints),
             shared_encoder=self.shared_encoder,
             batch_norm=profile.vgg_batch_norm and vgg,
+            context=profile.context,
             residual=profile.residual and not vgg,
             adaptation=released_adaptation(kernel_size, vgg=vgg) if released else AdaptationConfig(kernel_size),
             offsets=anatomy.crowds,
@@ -182,6 +190,7 @@ class Experiment:
 
     def recipe(self, profile: Profile) -> Recipe:
         """How this network is trained at the size of ``profile``."""
+        profile = profile.for_trunk(self.backbone)
         usual = profile.recipe.learning_rate
         if self.backbone == "vgg" and profile.vgg_learning_rate:
             usual = profile.vgg_learning_rate

@@ -70,6 +70,9 @@ class Run:
     seed: int = 0
     base: Path = RUNS
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "profile", self.profile.for_trunk(self.experiment.backbone))
+
     def __str__(self) -> str:
         return f"{self.experiment.name} ({self.source.name}), seed {self.seed}"
 
