@@ -22,6 +22,7 @@ from mula_lib import distributed as processes
 from mula_lib.anatomy import IGNORE
 from mula_lib.checkpoint import load_checkpoint, save_checkpoint
 from mula_lib.data.samples import TrainingSamples
+from mula_lib.data.targets import SIGMA_FLOOR
 from mula_lib.files import CheckpointError, ConfigError, write_text
 from mula_lib.kernels import has_bf16, training_on
 from mula_lib.models.losses import Targets
@@ -48,6 +49,7 @@ class Recipe:
     pose_weight: float = 100.0  # β; not in the paper, and 100 in the released code (MSE + 0.01 CE)
     clip_norm: float = 1.0  # of the whole gradient; 0: not clipped
     warmup: float = 0.0  # share of the steps over which the learning rate rises from zero
+    sigma_floor: float = SIGMA_FLOOR  # cells, of the joints' targets at small crops
     bf16: bool = False  # autocast where the processor has bf16 arithmetic, float32 elsewhere
 
     def learning_rate_at(self, step: int, steps_per_epoch: int) -> float:
@@ -110,7 +112,7 @@ class Objective(torch.nn.Module):
 
     def __init__(self, network: Network, recipe: Recipe) -> None:
         super().__init__()
-        self.network, self.pose_weight = network, recipe.pose_weight
+        self.network, self.recipe = network, recipe
         self.bf16 = recipe.bf16 and has_bf16(next(network.parameters()).device)
 
     def forward(self, batch: dict[str, Tensor]) -> Tensor:
@@ -120,7 +122,7 @@ class Objective(torch.nn.Module):
             share = annotated * processes.count() / processes.total(annotated).clamp(min=1)
         with torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=self.bf16):
             outputs = self.network(images.contiguous(memory_format=torch.channels_last))
-        return self.network.loss(outputs, Targets(batch, self.pose_weight, share))
+        return self.network.loss(outputs, Targets(batch, self.recipe.pose_weight, share, self.recipe.sigma_floor))
 
 
 def make_optimizer(model: Network, recipe: Recipe) -> torch.optim.Optimizer:
@@ -161,11 +163,10 @@ def fit(model: Network, samples: TrainingSamples, recipe: Recipe, job: Job) -> H
     if first and not history.log:
         _save(job, history, model, optimizer)
     objective = Objective(model, recipe)
+    history.precision = "bfloat16" if objective.bf16 else {"cuda": "TF32"}.get(device.type, "float32")
     if job.compiled:
         objective.compile()
     objective = processes.parallel(objective)
-    full = "TF32" if device.type == "cuda" else "float32"
-    history.precision = "bfloat16" if recipe.bf16 and has_bf16(device) else full
     batches = EpochBatches(len(samples), recipe.batch, samples.seed)
     loader = DataLoader(
         samples, batch_sampler=batches, num_workers=job.workers, persistent_workers=job.workers > 0,

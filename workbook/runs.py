@@ -30,6 +30,7 @@ import torch
 from mula_lib import distributed as processes
 from mula_lib.checkpoint import load_model, read_facts, save_weights
 from mula_lib.data.samples import TrainingSamples
+from mula_lib.data.targets import SIGMA_FLOOR
 from mula_lib.evaluation import CrowdEvaluation, Evaluation, evaluate, load_evaluation
 from mula_lib.files import LOCK, CheckpointError, locked, read_json, remove_partials, write_json
 from mula_lib.inference import Testing
@@ -88,11 +89,14 @@ class Run:
 
     @cached_property
     def training_spec(self) -> dict:
-        """Everything that decides the trained weights."""
+        """Everything that decides the trained weights; what was added later only where it is not the default."""
+        recipe = asdict(self.recipe)
+        if recipe["sigma_floor"] == SIGMA_FLOOR:
+            del recipe["sigma_floor"]
         return {
             "recipe_version": RECIPE_VERSION,
             "model": self.model_config.to_json(),
-            "recipe": asdict(self.recipe),
+            "recipe": recipe,
             "augmentation": asdict(self.profile.augmentation),
             "crop": self.profile.crop,
             "data": self.source.fingerprint,
