@@ -99,5 +99,5 @@ print(status, len(passed), len({name for name, _ in passed}))
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
     status, functions, files = map(int, done.stdout.split()[-3:])
     assert status == 0
-    assert functions <= 60
+    assert functions <= 62
     assert files <= 8
