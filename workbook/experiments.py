@@ -82,7 +82,7 @@ SHORT = Recipe(
     epochs=40, batch=24, learning_rate=0.005, optimizer="adamw", schedule="cosine", warmup=0.1, drop_at=(),
     pose_weight=500.0, bf16=True,
 )  # fmt: skip
-# A cell of VGG's last map sees 59 % of the crop, in the paper 55 %. Targets of 1.2 cells are too wide at 8 pixels a cell.
+# A cell of VGG's last map sees 59 % of the crop, in the paper 55 %. At 8 pixels a cell targets of 1.2 are too wide.
 STUDY = replace(
     DEMO, name="study", hourglass_width=64, hourglass_kernel_size=7, residual=True, recipe=SHORT,
     vgg={"crop": 128, "context": 2, "recipe": replace(SHORT, sigma_floor=0.6)},
