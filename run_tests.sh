@@ -9,7 +9,8 @@ echo "== style"
 python -m ruff check .
 
 echo "== the whole workbook at smoke size, from nothing"
-rm -rf runs/smoke runs/notebooks/smoke results/smoke
+export MULA_RUNS=$PWD/runs/tests  # so that notebooks show what is committed, not what was trained here
+rm -rf "$MULA_RUNS" results/smoke
 python -m workbook.cli smoke
 
 echo "== unit tests, and notebooks against their stored outputs"

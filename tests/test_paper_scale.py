@@ -113,7 +113,7 @@ def rehearse(checkout, profile, *more, processes=1):
         sys.executable, *launcher, "-m", "workbook.cli", profile,
         "--lip", str(FIXTURES["people"]), "--pascal", str(FIXTURES["crowds"]), *more,
     ]  # fmt: skip
-    environment = {**os.environ, "PYTHONPATH": str(checkout), "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "PYTHONPATH": str(checkout), "MULA_RUNS": "", "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
         command, cwd=checkout, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )

@@ -12,10 +12,11 @@ from mula_lib.files import MulaError
 from workbook.datasets import REPOSITORY, VARIABLES, Source
 from workbook.experiments import Profile
 from workbook.jobs import in_processes
+from workbook.runs import RUNS
 from workbook.tables import CROWD_TABLES
 
 NOTEBOOKS = REPOSITORY / "notebooks"
-EXECUTED = REPOSITORY / "runs" / "notebooks"
+EXECUTED = RUNS / "notebooks"
 TIMEOUT = 6 * 3600  # seconds a cell may take; nothing is trained in it
 
 

@@ -19,6 +19,7 @@ import contextlib
 import hashlib
 import json
 import math
+import os
 import platform
 import time
 from dataclasses import asdict, dataclass, replace
@@ -40,7 +41,7 @@ from workbook.costs import forward_gflops, parameter_count
 from workbook.datasets import REPOSITORY, Source
 from workbook.experiments import Experiment, Profile
 
-RUNS = REPOSITORY / "runs"
+RUNS = Path(os.environ.get("MULA_RUNS") or REPOSITORY / "runs")  # tests have their own
 WEIGHTS = REPOSITORY / "weights"
 RESULTS = REPOSITORY / "results"
 RECIPE_VERSION = 2  # raise it when a change of code changes what a training gives
