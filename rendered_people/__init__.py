@@ -9,6 +9,7 @@ from __future__ import annotations
 from rendered_people.dataset import (
     CrowdConfig,
     PeopleConfig,
+    PhotoConfig,
     ensure_people,
     fingerprint,
     part_frequencies,
@@ -16,8 +17,8 @@ from rendered_people.dataset import (
 )
 
 _PICTURES = ("Crowd", "Person", "render_crowd", "render_person")  # imported on first use
-__all__ = ["CrowdConfig", "PeopleConfig", "ensure_people", "fingerprint", "part_frequencies", "render_dataset"]
-__all__ += _PICTURES
+__all__ = ["CrowdConfig", "PeopleConfig", "PhotoConfig", "ensure_people", "fingerprint", "part_frequencies"]
+__all__ += ["render_dataset", *_PICTURES]
 
 
 def __getattr__(name: str):

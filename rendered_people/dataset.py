@@ -69,6 +69,17 @@ class CrowdConfig(PeopleConfig):
     recipe: ClassVar[dict[str, int]] = {"crowd_recipe": 1}
 
 
+@dataclass(frozen=True)
+class PhotoConfig(PeopleConfig):
+    """One person a picture as photographs show them, or nobody."""
+
+    train: int = 5000
+    val: int = 300
+
+    kind: ClassVar[str] = "photos"
+    recipe: ClassVar[dict[str, int]] = {"photo_recipe": 1}
+
+
 def fingerprint(config: PeopleConfig) -> str:
     """Hex digest of the recipe's version and the config: two trees with the same one hold the same pictures."""
     text = json.dumps({**config.recipe, **asdict(config)}, sort_keys=True)
@@ -227,8 +238,8 @@ def _render_batch(root: Path, config: PeopleConfig, batch: list[tuple[str, int]]
     """Render the pictures ``batch``, (split, index) each, into the tree ``root``; returns how many."""
     from rendered_people import pictures
 
-    render = pictures.render_crowd if config.kind == "crowds" else pictures.render_person
+    kinds = {"people": pictures.render_person, "photos": pictures.render_photo, "crowds": pictures.render_crowd}
     tree = _tree(root, config.kind)
     for split, index in batch:
-        tree.write(split, index, render(config.seed, split, index, config.size))
+        tree.write(split, index, kinds[config.kind](config.seed, split, index, config.size))
     return len(batch)

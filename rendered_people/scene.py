@@ -53,8 +53,8 @@ class Light:
     ground: np.ndarray
     up: np.ndarray
 
-    def shade(self, normals: np.ndarray) -> np.ndarray:
-        """(N, 3) unit normals -> (N, 3) light."""
+    def shade(self, normals: np.ndarray, places: np.ndarray) -> np.ndarray:
+        """(N, 3) unit normals -> (N, 3) light; ``places`` on the rest body matter where cloth has folds."""
         lit = np.clip((normals @ self.direction + 0.15) / 1.15, 0, 1)[:, None]
         high = (0.5 + 0.5 * normals @ self.up)[:, None]
         return lit * self.key + self.ground + high * (self.sky - self.ground)
@@ -69,22 +69,39 @@ class Scene:
     light: Light
 
 
-def sample_scene(rng: np.random.Generator, size: int) -> Scene:
-    """A person, the first of the actors, and others around; the picture's longer edge is ``size`` pixels."""
+@dataclass(frozen=True)
+class Framing:
+    """How a window cuts a person off: where the draws of each kind end (the rest are whole; from ``side`` on a side is
+    cut off), and the range of margins as shares of the person's size."""
+
+    upper: float = 0.24  # the upper body
+    head: float = 0.29  # head and shoulders
+    headless: float = 0.33
+    side: float = 0.9
+    margins: tuple[float, float] = (-0.01, 0.14)
+
+
+def sample_scene(
+    rng: np.random.Generator, size: int, framing: Framing | None = None, others: tuple[float, ...] = (0.76, 0.19, 0.05)
+) -> Scene:
+    """A person, the first of the actors, and others around; the picture's longer edge is ``size`` pixels.
+
+    ``others`` are the shares of pictures with none, one and two others.
+    """
     model = body_model()
     azimuth = rng.normal(0, 38) if rng.random() < 0.65 else rng.uniform(-180, 180)
     elevation, roll = np.clip(rng.normal(6, 9), -15, 40), rng.normal(0, 4)
     tilt = about_y(roll) @ about_x(elevation)
     distance = float(np.exp(rng.uniform(np.log(2.6), np.log(9))))
     subject = sample_actor(rng, model, tilt @ about_z(azimuth), np.array([0.0, 0.0, distance]))
-    view = sample_view(rng, subject.surface.vertices[::7], size)
-    others = []
-    for _ in range(int(rng.choice([0, 1, 2], p=[0.76, 0.19, 0.05]))):
+    view = sample_view(rng, subject.surface.vertices[::7], size, framing or Framing())
+    around = []
+    for _ in range(int(rng.choice([0, 1, 2], p=others))):
         side = rng.choice([-1, 1]) * rng.uniform(0.35, 1.1)
         behind = rng.uniform(0.3, 2.5) if rng.random() < 0.85 else rng.uniform(-0.6, -0.2)
         place = np.array([side, rng.normal(0, 0.1), distance + behind])
-        others.append(sample_actor(rng, model, tilt @ about_z(rng.uniform(-180, 180)), place))
-    return Scene((subject, *others), view, sample_light(rng, tilt))
+        around.append(sample_actor(rng, model, tilt @ about_z(rng.uniform(-180, 180)), place))
+    return Scene((subject, *around), view, sample_light(rng, tilt))
 
 
 def sample_crowd(rng: np.random.Generator, size: int, count: int) -> Scene:
@@ -104,7 +121,7 @@ def sample_crowd(rng: np.random.Generator, size: int, count: int) -> Scene:
         place = np.array([x, -z * np.sin(np.deg2rad(elevation)) + rng.normal(0, 0.06), distance + z])
         actors.append(sample_actor(rng, model, tilt @ about_z(azimuth), place))
     points = np.concatenate([actor.surface.vertices[::7] for actor in actors])
-    return Scene(tuple(actors), sample_view(rng, points, size), sample_light(rng, tilt))
+    return Scene(tuple(actors), sample_view(rng, points, size, Framing()), sample_light(rng, tilt))
 
 
 def sample_actor(rng: np.random.Generator, model: BodyModel, turn: np.ndarray, place: np.ndarray) -> Actor:
@@ -123,24 +140,24 @@ def sample_actor(rng: np.random.Generator, model: BodyModel, turn: np.ndarray, p
     return Actor(replace(surface, vertices=seen(surface.vertices)), outfit, seen(joints), shape.scale)
 
 
-def sample_view(rng: np.random.Generator, points: np.ndarray, size: int) -> View:
+def sample_view(rng: np.random.Generator, points: np.ndarray, size: int, framing: Framing) -> View:
     """A window like LIP's: a box around ``points`` (N, 3) with some margin, often cutting off legs or sides."""
     flat = points[:, :2] / points[:, 2:]
     low, high = flat.min(0), flat.max(0)
     height = high[1] - low[1]
     kind = rng.random()
-    if kind < 0.24:  # the upper body
+    if kind < framing.upper:
         high[1] = low[1] + height * rng.uniform(0.42, 0.8)
-    elif kind < 0.29:  # head and shoulders
+    elif kind < framing.head:
         high[1] = low[1] + height * rng.uniform(0.26, 0.42)
-    elif kind < 0.33:  # the head is cut off
+    elif kind < framing.headless:
         low[1] = low[1] + height * rng.uniform(0.08, 0.4)
     inside = flat[(flat[:, 1] >= low[1]) & (flat[:, 1] <= high[1])]
     if len(inside) > 20:
         low[0], high[0] = inside[:, 0].min(), inside[:, 0].max()
     extent = high - low
-    margins = rng.uniform(-0.01, 0.14, 4) * np.sqrt(extent.prod())
-    if kind >= 0.9:  # a side is cut off
+    margins = rng.uniform(*framing.margins, 4) * np.sqrt(extent.prod())
+    if kind >= framing.side:
         margins[rng.integers(4)] -= rng.uniform(0.08, 0.25) * extent.max()
     low, high = low - margins[:2], high + margins[2:]
     extent = high - low

@@ -133,6 +133,18 @@ def test_a_picture_depends_on_seed_split_and_index_only(small_tree, tmp_path):
     assert len({(image.shape, image.tobytes()) for image in pictures}) == 3
 
 
+def test_pictures_for_photographs_have_true_labels_and_depend_on_seed_split_and_index_only():
+    from rendered_people import pictures
+
+    for index in range(4):
+        person, again = (pictures.render_photo(0, "val", index, 96) for _ in range(2))
+        assert (person.image == again.image).all()
+        inside = ~np.isnan(person.joints[:, 0])
+        column, row = np.rint(person.joints[inside & ~person.occluded]).astype(int).T
+        assert (person.mask[row, column] > 0).mean() > 0.7  # a joint that is seen lies on the person
+        assert person.image.std() > 3
+
+
 def test_splits_are_rendered_one_at_a_time_into_the_folder_that_the_fingerprint_names(
     small_tree, tmp_path, monkeypatch
 ):
