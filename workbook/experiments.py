@@ -43,6 +43,7 @@ class Profile:
     crowds: dict = field(default_factory=dict)  # what differs where images show several people (Tables 5 and 6)
     protocol: str = "paper"  # or "released": the authors' code where it differs from the paper
     needs_gpu: bool = False
+    start: str = ""  # of which profile's committed weights a training begins, if not of random ones
     watch: int = 0  # validation images scored after each epoch, for the log only
     cell_timeout: int = 3600  # seconds a notebook's cell may take
 
@@ -80,6 +81,12 @@ SHORT = Recipe(
 STUDY = replace(
     DEMO, name="study", hourglass_width=64, hourglass_kernel_size=7, residual=True, recipe=SHORT,
     crowds={**DEMO.crowds, "recipe": replace(SHORT, epochs=100)},
+)  # fmt: skip
+
+# The network for photographs: the study's, trained on with what photographs look like.
+PHOTO = replace(
+    STUDY, name="photo", dataset="people-photo", start="study", watch=0, core=("HG-1s-1u-MuLA",),
+    recipe=replace(SHORT, epochs=16, learning_rate=0.002),
 )  # fmt: skip
 
 PAPER = Profile(
@@ -126,8 +133,8 @@ def bf16(profile: Profile) -> Profile:
     return replace(profile, name=f"{profile.name}-bf16", recipe=replace(profile.recipe, bf16=True))
 
 
-_LARGE = (GPU, GPU_192, PAPER, PAPER_RELEASED)
-_ALL = (SMOKE, DEMO, STUDY, *_LARGE, *map(bf16, _LARGE), *map(rehearsal, (GPU, PAPER, PAPER_RELEASED, bf16(PAPER))))
+_SMALL, _LARGE = (SMOKE, DEMO, STUDY, PHOTO), (GPU, GPU_192, PAPER, PAPER_RELEASED)
+_ALL = (*_SMALL, *_LARGE, *map(bf16, _LARGE), *map(rehearsal, (GPU, PAPER, PAPER_RELEASED, bf16(PAPER))))
 PROFILES = {profile.name: profile for profile in _ALL}
 
 

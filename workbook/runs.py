@@ -89,7 +89,8 @@ class Run:
     @cached_property
     def training_spec(self) -> dict:
         """Everything that decides the trained weights."""
-        return {
+        start = {"start": read_facts(self._start, "fingerprint")[1]["fingerprint"]} if self.profile.start else {}
+        return start | {
             "recipe_version": RECIPE_VERSION,
             "model": self.model_config.to_json(),
             "recipe": asdict(self.recipe),
@@ -108,6 +109,11 @@ class Run:
     def testing_fingerprint(self) -> str:
         """Of the training and the testing protocol."""
         return _digest({"training": self.fingerprint, "testing": asdict(self.profile.testing)})
+
+    @property
+    def _start(self) -> Path:
+        """The weights that the training begins with, of a profile that names some."""
+        return weights_file(self.first, self.profile.start, self.seed)
 
     @property
     def _names(self) -> dict:
@@ -255,7 +261,9 @@ class Run:
     def _train(self, workers: int, save_memory: bool) -> None:
         """Train the network, from its last checkpoint if there is one."""
         source, profile, anatomy = self.source, self.profile, self.source.anatomy
-        model = build_model(self.model_config, self.seed).to(device())
+        start = self._start if profile.start else None
+        model = load_model(start, self.model_config) if start else build_model(self.model_config, self.seed)
+        model.to(device())
         model.recompute_stages = save_memory
         samples = TrainingSamples(source.train, profile.crop, profile.augmentation, anatomy, self.seed)
 
