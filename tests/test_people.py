@@ -48,7 +48,7 @@ def tree_bytes(root: Path) -> dict[str, bytes]:
 
 
 def test_the_fixture_is_what_the_recipe_makes():
-    from rendered_people import render_person
+    from rendered_people.pictures import render_person
 
     recipe = json.loads((FIXTURE / "people.json").read_text())
     config = PeopleConfig(**recipe["config"])
@@ -123,7 +123,7 @@ def test_a_joint_behind_something_is_occluded():
 
 
 def test_a_picture_depends_on_seed_split_and_index_only(small_tree, tmp_path):
-    from rendered_people import render_person
+    from rendered_people.pictures import render_person
 
     fewer = PeopleConfig(train=2, val=1, size=SMALL.size, seed=SMALL.seed)
     root = render_dataset(tmp_path / "fewer", fewer, workers=1, progress=False)
