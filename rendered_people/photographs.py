@@ -12,11 +12,11 @@ import numpy as np
 
 from rendered_people.backdrop import background
 from rendered_people.colours import natural_colour
-from rendered_people.scene import Framing, Light, Scene, sample_scene
+from rendered_people.scene import Light, Scene, sample_scene
 
 # LIP's people: half of them whole, many close, with others beside them.
-_FRAMING = Framing(upper=0.33, head=0.43, headless=0.46, side=0.86, margins=(-0.01, 0.22))
-_OTHERS = (0.6, 0.27, 0.13)  # shares of pictures with none, one and two others
+_FRAMING = {"cuts": (0.33, 0.43, 0.46, 0.86), "widest": 0.22, "others": (0.6, 0.27, 0.13)}
+_CLOSE = {"cuts": (0.4, 1.0, 1.0, 0.7), "widest": 0.3}  # upper bodies and heads only
 
 
 @dataclass(frozen=True)
@@ -38,9 +38,9 @@ class Folds(Light):
         return super().shade(leaning, places) * broad
 
 
-def photo_scene(rng: np.random.Generator, size: int) -> Scene:
-    """A scene framed as LIP's photographs are, in a light that shows folds."""
-    scene = sample_scene(rng, size, _FRAMING, _OTHERS)
+def photo_scene(rng: np.random.Generator, size: int, *, close: bool = False) -> Scene:
+    """A scene framed as LIP's photographs are, or a ``close`` one, in a light that shows folds."""
+    scene = sample_scene(rng, size, **(_CLOSE if close else _FRAMING))
     lengths = np.exp(rng.uniform(np.log(0.03), np.log(0.25), 7))  # metres from one fold to the next
     vectors = rng.normal(0, 1, (7, 3)) * [1, 1, 0.6]
     vectors *= 2 * np.pi / (lengths * np.linalg.norm(vectors, axis=1))[:, None]

@@ -69,24 +69,10 @@ class Scene:
     light: Light
 
 
-@dataclass(frozen=True)
-class Framing:
-    """How a window cuts a person off: where the draws of each kind end (the rest are whole; from ``side`` on a side is
-    cut off), and the range of margins as shares of the person's size."""
-
-    upper: float = 0.24  # the upper body
-    head: float = 0.29  # head and shoulders
-    headless: float = 0.33
-    side: float = 0.9
-    margins: tuple[float, float] = (-0.01, 0.14)
-
-
-def sample_scene(
-    rng: np.random.Generator, size: int, framing: Framing | None = None, others: tuple[float, ...] = (0.76, 0.19, 0.05)
-) -> Scene:
+def sample_scene(rng: np.random.Generator, size: int, others=(0.76, 0.19, 0.05), **framing) -> Scene:
     """A person, the first of the actors, and others around; the picture's longer edge is ``size`` pixels.
 
-    ``others`` are the shares of pictures with none, one and two others.
+    ``others`` are the shares of pictures with none, one and two others; ``framing`` is of :func:`sample_view`.
     """
     model = body_model()
     azimuth = rng.normal(0, 38) if rng.random() < 0.65 else rng.uniform(-180, 180)
@@ -94,7 +80,7 @@ def sample_scene(
     tilt = about_y(roll) @ about_x(elevation)
     distance = float(np.exp(rng.uniform(np.log(2.6), np.log(9))))
     subject = sample_actor(rng, model, tilt @ about_z(azimuth), np.array([0.0, 0.0, distance]))
-    view = sample_view(rng, subject.surface.vertices[::7], size, framing or Framing())
+    view = sample_view(rng, subject.surface.vertices[::7], size, **framing)
     around = []
     for _ in range(int(rng.choice([0, 1, 2], p=others))):
         side = rng.choice([-1, 1]) * rng.uniform(0.35, 1.1)
@@ -121,7 +107,7 @@ def sample_crowd(rng: np.random.Generator, size: int, count: int) -> Scene:
         place = np.array([x, -z * np.sin(np.deg2rad(elevation)) + rng.normal(0, 0.06), distance + z])
         actors.append(sample_actor(rng, model, tilt @ about_z(azimuth), place))
     points = np.concatenate([actor.surface.vertices[::7] for actor in actors])
-    return Scene(tuple(actors), sample_view(rng, points, size, Framing()), sample_light(rng, tilt))
+    return Scene(tuple(actors), sample_view(rng, points, size), sample_light(rng, tilt))
 
 
 def sample_actor(rng: np.random.Generator, model: BodyModel, turn: np.ndarray, place: np.ndarray) -> Actor:
@@ -140,24 +126,28 @@ def sample_actor(rng: np.random.Generator, model: BodyModel, turn: np.ndarray, p
     return Actor(replace(surface, vertices=seen(surface.vertices)), outfit, seen(joints), shape.scale)
 
 
-def sample_view(rng: np.random.Generator, points: np.ndarray, size: int, framing: Framing) -> View:
-    """A window like LIP's: a box around ``points`` (N, 3) with some margin, often cutting off legs or sides."""
+def sample_view(rng: np.random.Generator, points: np.ndarray, size: int, cuts=(0.24, 0.29, 0.33, 0.9), widest=0.14):
+    """A window like LIP's: a box around ``points`` (N, 3) with some margin, often cutting off legs or sides.
+
+    A draw below the first of ``cuts`` shows the upper body, below the next ones head and shoulders, and no head; above
+    the last a side is cut off. Margins are up to ``widest`` of the person's size.
+    """
     flat = points[:, :2] / points[:, 2:]
     low, high = flat.min(0), flat.max(0)
     height = high[1] - low[1]
     kind = rng.random()
-    if kind < framing.upper:
+    if kind < cuts[0]:
         high[1] = low[1] + height * rng.uniform(0.42, 0.8)
-    elif kind < framing.head:
+    elif kind < cuts[1]:
         high[1] = low[1] + height * rng.uniform(0.26, 0.42)
-    elif kind < framing.headless:
+    elif kind < cuts[2]:
         low[1] = low[1] + height * rng.uniform(0.08, 0.4)
     inside = flat[(flat[:, 1] >= low[1]) & (flat[:, 1] <= high[1])]
     if len(inside) > 20:
         low[0], high[0] = inside[:, 0].min(), inside[:, 0].max()
     extent = high - low
-    margins = rng.uniform(*framing.margins, 4) * np.sqrt(extent.prod())
-    if kind >= framing.side:
+    margins = rng.uniform(-0.01, widest, 4) * np.sqrt(extent.prod())
+    if kind >= cuts[3]:
         margins[rng.integers(4)] -= rng.uniform(0.08, 0.25) * extent.max()
     low, high = low - margins[:2], high + margins[2:]
     extent = high - low

@@ -133,16 +133,14 @@ def test_a_picture_depends_on_seed_split_and_index_only(small_tree, tmp_path):
     assert len({(image.shape, image.tobytes()) for image in pictures}) == 3
 
 
-def test_pictures_for_photographs_have_true_labels_and_depend_on_seed_split_and_index_only():
-    from rendered_people import pictures
+def test_what_is_seen_in_pictures_for_photographs_lies_on_the_person_and_some_show_nobody():
+    from rendered_people.pictures import render_photo
 
-    for index in range(4):
-        person, again = (pictures.render_photo(0, "val", index, 96) for _ in range(2))
-        assert (person.image == again.image).all()
-        inside = ~np.isnan(person.joints[:, 0])
-        column, row = np.rint(person.joints[inside & ~person.occluded]).astype(int).T
-        assert (person.mask[row, column] > 0).mean() > 0.7  # a joint that is seen lies on the person
-        assert person.image.std() > 3
+    for person in (render_photo(0, "val", index, 96) for index in range(4, 8)):
+        seen = ~np.isnan(person.joints[:, 0]) & ~person.occluded
+        column, row = np.rint(person.joints[seen]).astype(int).T
+        assert (person.mask[row, column] > 0).mean() > 0.7
+    assert not render_photo(0, "val", 15, 96).mask.any()
 
 
 def test_splits_are_rendered_one_at_a_time_into_the_folder_that_the_fingerprint_names(

