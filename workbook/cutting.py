@@ -71,7 +71,7 @@ def find_people(predictor: Predictor, photo: np.ndarray) -> np.ndarray:
     found = decode(replace(maps, parts=None), [crop.shape[1::-1] for crop in crops], predictor.anatomy)
     joints, scores = (np.stack([getattr(each, name) for each in found]) for name in ("joints", "scores"))
     unsure = scores < predictor.confidence.joint
-    sure = np.flatnonzero((scores.mean(axis=1) >= predictor.confidence.person) & ((~unsure).sum(axis=1) >= FEWEST))
+    sure = np.flatnonzero((scores.mean(axis=1) >= predictor.confidence.picture) & ((~unsure).sum(axis=1) >= FEWEST))
     if not len(sure):
         return np.zeros((0, 4), int)
     joints = np.where(unsure[..., None], np.nan, joints)[sure] + tried[sure, None, :2]

@@ -97,6 +97,8 @@ def load_predictor(weights: Path | None = None, *, crowd: bool = False) -> Predi
     if blank.mask is None or blank.joints is None:
         raise DataError(f"{path}: {predictor.name} has one of the two tasks only; take a joint network's weights")
     predictor = replace(predictor, confidence=read_confidence(path), cuts_out=crowd and not config.offsets)
+    if predictor.cuts_out and not predictor.confidence.person:
+        raise DataError(f"{path}: to cut people out, choose its confidence first: python -m workbook.confidence {path}")
     return replace(predictor, trained_on=facts["dataset"]) if facts.get("dataset") in VARIABLES else predictor
 
 
