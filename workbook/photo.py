@@ -34,7 +34,7 @@ from workbook.figures.people import Picture, draw_picture
 from workbook.figures.style import in_house_style
 from workbook.runs import device, weights_file
 
-SHIPPED = "HG-1s-1u-MuLA", "study"  # the network that is asked, and the profile that trained it
+SHIPPED = "HG-1s-1u-MuLA", "photo"  # the network that is asked, and the profile that trained it
 LONGEST = 1024  # pixels of a photo's longer edge beyond which the answers are enlarged instead: the networks see less
 CLEAREST = 512  # an overlay's longer edge at least: lines on fewer pixels hide what they are drawn on
 DPI = 100
