@@ -38,22 +38,23 @@ def by_shift(features: Tensor, kernels: Tensor) -> Tensor:
     return total
 
 
-def ways_of(batch: int, channels: int, side: int, size: int) -> dict:
+def ways_of(batch: int, channels: int, side: int, size: int, device: str = "cpu") -> dict:
     """Every way as a function without arguments that does one forward and backward pass."""
-    generator = torch.Generator().manual_seed(0)
-    features = channels_last(torch.randn(batch, channels, side, side, generator=generator)).requires_grad_()
-    kernels = torch.randn(batch, channels, size, size, generator=generator).requires_grad_()
-    static = torch.randn(channels, 1, size, size, generator=generator).requires_grad_()
-    upstream = channels_last(torch.randn(batch, channels, side, side, generator=generator))
+    how = {"generator": torch.Generator(device).manual_seed(0), "device": device}
+    features = channels_last(torch.randn(batch, channels, side, side, **how)).requires_grad_()
+    kernels = torch.randn(batch, channels, size, size, **how).requires_grad_()
+    static = torch.randn(channels, 1, size, size, **how).requires_grad_()
+    upstream = channels_last(torch.randn(batch, channels, side, side, **how))
 
     def both(way, weights: Tensor):
         return lambda: torch.autograd.grad(way(features, weights), (features, weights), upstream)
 
-    return {
+    compiled = {"shift, multiply, add, compiled": both(torch.compile(by_shift), kernels)} if device == "cuda" else {}
+    return compiled | {
         "one grouped convolution": both(depthwise.reference, kernels),
         "loop over samples": both(by_sample, kernels),
         "shift, multiply, add": both(by_shift, kernels),
-        "compiled loops (mula_lib)": both(depthwise.dynamic_depthwise, kernels),
+        f"{'Triton' if device == 'cuda' else 'compiled loops'} (mula_lib)": both(depthwise.dynamic_depthwise, kernels),
         "static depthwise": both(lambda x, k: F.conv2d(x, k, padding=size // 2, groups=channels), static),
     }
 

@@ -1,4 +1,4 @@
-"""Training at the paper's size on a GPU: images a second and peak memory in float32, TF32, bf16 and compiled bf16.
+"""On a GPU at the paper's size: training in float32, TF32, bf16 and compiled bf16, and ⊗c by Triton and other ways.
 
     python -m benchmarks.gpu [--rows ROW ...] [--batch 24]     # about five minutes
 
@@ -13,7 +13,9 @@ from dataclasses import replace
 
 import pandas as pd
 import torch
+from torch.utils.benchmark import Timer
 
+from benchmarks.dynamic_convolution import ways_of
 from mula_lib.anatomy import LIP
 from mula_lib.models.network import build_model
 from mula_lib.training import Objective, make_optimizer, update
@@ -39,7 +41,7 @@ def measure(row: str, way: str, batch: int, *, cpu: bool, steps: int = 20) -> di
     recipe = replace(profile.recipe, bf16=bf16)
     optimizer, objective = make_optimizer(model, recipe), Objective(model, recipe)
     if compiled:
-        objective.network.forward = torch.compile(model.forward)
+        objective.compile()
     crop, joints = profile.crop, len(LIP.joints)
     data = {
         "image": torch.randint(0, 256, (batch, 3, crop, crop), dtype=torch.uint8),
@@ -82,6 +84,11 @@ def main() -> None:
                 lines.append({"row": row, "way": way, "images_per_second": None, "GiB": "out of memory"})
             torch.cuda.empty_cache()
     print(pd.DataFrame(lines).to_string(index=False))
+    case, device = ((2, 16, 16, 7), "cpu") if options.cpu else ((options.batch, 256, 64, 7), "cuda")
+    print(f"\n⊗c forward and backward in float32, (batch, channels, side, kernel) = {case}, ms:")
+    for way, call in ways_of(*case, device).items():
+        timer = Timer("call()", globals={"call": call})  # waits for the device
+        print(f"{1000 * timer.blocked_autorange(min_run_time=1).median:10.3f}  {way}")
 
 
 if __name__ == "__main__":

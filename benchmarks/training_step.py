@@ -1,9 +1,10 @@
 """One training step (forward, loss, backward, clipping, optimizer): the plain way against this library's.
 
 The plain way is what one writes first: contiguous tensors, the batch folded into a grouped convolution, logits
-upsampled to the image before the cross entropy, one optimizer call per parameter, memory returned after every step. The
-other ways take out one thing each, so that their ratios say what it gains. Each way runs in processes of its own, in
-turn, because memory settings last as long as a process; peak memory is read there too.
+upsampled to the image before the cross entropy, one optimizer call per parameter, memory returned after every step, all
+in float32. The other ways take out one thing each, so that their ratios say what it gains; they use bf16 where the
+processor has it, as the recipe does. Each way runs in processes of its own, in turn, because memory settings last as
+long as a process; peak memory is read there too.
 """
 
 from __future__ import annotations
@@ -22,13 +23,13 @@ import torch
 from benchmarks.timing import Row, summarize
 from mula_lib.anatomy import LIP
 from mula_lib.data.targets import PAPER_CROP
-from mula_lib.kernels import cross_entropy, depthwise, keep_freed_memory
+from mula_lib.kernels import cross_entropy, depthwise, has_bf16, keep_freed_memory
 from mula_lib.models import adaptation, losses
 from mula_lib.models.joint import JointModel
 from mula_lib.models.losses import Targets
 from mula_lib.models.network import ModelConfig
 from workbook.datasets import REPOSITORY
-from workbook.experiments import DEMO, find_experiment
+from workbook.experiments import STUDY, find_experiment
 
 ROUNDS = 2  # of new processes
 
@@ -37,18 +38,19 @@ class Case(NamedTuple):
     """A network, a crop and a batch."""
 
     config: ModelConfig
-    crop: int = DEMO.crop
-    batch: int = DEMO.recipe.batch
+    crop: int = STUDY.crop
+    batch: int = STUDY.recipe.batch
     steps: int = 8  # timed, after one that is not
 
 
 CASES = {
-    f"{row}, demo": Case(find_experiment(row).model_config(DEMO, LIP))
+    f"{row}, study": Case(find_experiment(row).model_config(STUDY, LIP))
     for row in ("HG-2s-1u-MuLA", "VGG16-FCN-MuLA")
 }
 CASES["HG-1s-1u-MuLA, 256, batch 2"] = Case(ModelConfig("hourglass", ("adapt",), 256), PAPER_CROP, 2, steps=1)
 WITHOUT = ("without the loops of ⊗c", "without the loops of the cross entropy")
-WAYS = ("plain", "mula_lib", *WITHOUT, "stages recomputed")
+FLOAT32 = "mula_lib in float32"
+WAYS = ("plain", "mula_lib", FLOAT32, *WITHOUT, "stages recomputed")
 
 
 def step_of(case: Case, way: str) -> Callable[[], None]:
@@ -73,9 +75,12 @@ def step_of(case: Case, way: str) -> Callable[[], None]:
     }
     if not plain:
         keep_freed_memory()
+    bf16 = way not in ("plain", FLOAT32) and has_bf16(images.device)
 
     def step() -> None:
-        loss = model.loss(model(images), Targets(batch, 100.0))
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
+            outputs = model(images)
+        loss = model.loss(outputs, Targets(batch, STUDY.recipe.pose_weight))
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0, foreach=not plain)

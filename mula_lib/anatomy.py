@@ -114,10 +114,7 @@ LIP = Anatomy(
         (250, 210, 180), (253, 174, 97), (166, 74, 0), (166, 219, 160), (27, 120, 55), (194, 165, 207),
         (118, 42, 131),
     ),
-    columns=(
-        ("Head", ("upper_neck", "head_top")),
-        *LIMB_COLUMNS,
-    ),
+    columns=(("Head", ("upper_neck", "head_top")), *LIMB_COLUMNS),
     structure=(
         ("hat", "hair", "sunglasses", "face"), ("upper_clothes", "coat", "scarf"), ("pants", "skirt"),
         ("left_arm",), ("right_arm",), ("left_leg",), ("right_leg",), ("left_shoe",), ("right_shoe",),
@@ -147,10 +144,7 @@ PASCAL = Anatomy(
     palette=(
         (0, 0, 0), (250, 210, 180), (70, 130, 180), (253, 174, 97), (166, 74, 0), (166, 219, 160), (27, 120, 55),
     ),
-    columns=(
-        ("Head", ("forehead", "neck")),
-        *LIMB_COLUMNS,
-    ),
+    columns=(("Head", ("forehead", "neck")), *LIMB_COLUMNS),
     structure=(("head",), ("torso",), ("upper_arm",), ("lower_arm",), ("upper_leg",), ("lower_leg",)),
     crowds=True,
 )

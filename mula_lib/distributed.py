@@ -31,6 +31,12 @@ def joined() -> Iterator[None]:
     try:
         yield
     finally:
+        leave()
+
+
+def leave() -> None:
+    """Part from the other processes, which may then end."""
+    if dist.is_initialized():
         dist.destroy_process_group()
 
 
@@ -48,18 +54,6 @@ def wait() -> None:
     """Return when all processes are here."""
     if count() > 1:
         dist.barrier()
-
-
-@contextlib.contextmanager
-def first_ahead() -> Iterator[None]:
-    """Let the first process do something before the others, who then find it done."""
-    if rank() > 0:
-        wait()
-    try:
-        yield
-    finally:
-        if rank() == 0:
-            wait()
 
 
 def total(value: Tensor) -> Tensor:

@@ -7,7 +7,9 @@ import math
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +22,7 @@ from mula_lib import distributed as processes
 from mula_lib.anatomy import IGNORE
 from mula_lib.checkpoint import load_checkpoint, save_checkpoint
 from mula_lib.data.samples import TrainingSamples
+from mula_lib.data.targets import SIGMA_FLOOR
 from mula_lib.files import CheckpointError, ConfigError, write_text
 from mula_lib.kernels import has_bf16, training_on
 from mula_lib.models.losses import Targets
@@ -46,6 +49,7 @@ class Recipe:
     pose_weight: float = 100.0  # β; not in the paper, and 100 in the released code (MSE + 0.01 CE)
     clip_norm: float = 1.0  # of the whole gradient; 0: not clipped
     warmup: float = 0.0  # share of the steps over which the learning rate rises from zero
+    sigma_floor: float = SIGMA_FLOOR  # cells, of the joints' targets at small crops
     bf16: bool = False  # autocast where the processor has bf16 arithmetic, float32 elsewhere
 
     def learning_rate_at(self, step: int, steps_per_epoch: int) -> float:
@@ -69,6 +73,7 @@ class Job:
     title: str = "training"  # of the progress bar
     workers: int = 0  # processes that prepare samples
     watch: Callable[[Network], dict[str, float]] | None = None  # scores for the log; never used to choose anything
+    compiled: bool = False  # by torch.compile, which takes minutes at first
 
 
 @dataclass
@@ -78,7 +83,7 @@ class History:
     log: list[dict] = field(default_factory=list)  # a line per epoch
     seconds: float = 0.0  # of training itself, over all sittings
     trouble: str | None = None  # why it ended early, if it did
-    precision: str = "float32"  # or "bfloat16", under autocast
+    precision: str = "float32"  # or "TF32" on a GPU, or "bfloat16", under autocast
 
 
 class EpochBatches(Sampler):
@@ -107,7 +112,7 @@ class Objective(torch.nn.Module):
 
     def __init__(self, network: Network, recipe: Recipe) -> None:
         super().__init__()
-        self.network, self.pose_weight = network, recipe.pose_weight
+        self.network, self.recipe = network, recipe
         self.bf16 = recipe.bf16 and has_bf16(next(network.parameters()).device)
 
     def forward(self, batch: dict[str, Tensor]) -> Tensor:
@@ -117,7 +122,7 @@ class Objective(torch.nn.Module):
             share = annotated * processes.count() / processes.total(annotated).clamp(min=1)
         with torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=self.bf16):
             outputs = self.network(images.contiguous(memory_format=torch.channels_last))
-        return self.network.loss(outputs, Targets(batch, self.pose_weight, share))
+        return self.network.loss(outputs, Targets(batch, self.recipe.pose_weight, share, self.recipe.sigma_floor))
 
 
 def make_optimizer(model: Network, recipe: Recipe) -> torch.optim.Optimizer:
@@ -157,8 +162,11 @@ def fit(model: Network, samples: TrainingSamples, recipe: Recipe, job: Job) -> H
     history = _restore(job, model, optimizer) if (job.folder / "last.ckpt").exists() else History()
     if first and not history.log:
         _save(job, history, model, optimizer)
-    objective = processes.parallel(Objective(model, recipe))
-    history.precision = "bfloat16" if recipe.bf16 and has_bf16(device) else "float32"
+    objective = Objective(model, recipe)
+    history.precision = "bfloat16" if objective.bf16 else {"cuda": "TF32"}.get(device.type, "float32")
+    if job.compiled:
+        objective.compile()
+    objective = processes.parallel(objective)
     batches = EpochBatches(len(samples), recipe.batch, samples.seed)
     loader = DataLoader(
         samples, batch_sampler=batches, num_workers=job.workers, persistent_workers=job.workers > 0,
@@ -169,7 +177,7 @@ def fit(model: Network, samples: TrainingSamples, recipe: Recipe, job: Job) -> H
         total=recipe.epochs * steps, initial=done * steps, desc=job.title, unit="step", disable=not first,
         position=bar_line, mininterval=0.5 if sys.stderr.isatty() else 30, maxinterval=60,  # a log grows by each line
     )  # fmt: skip
-    with training_on(device), torch.random.fork_rng(), bar:  # dropout's draws touch no generator outside
+    with training_on(device), torch.random.fork_rng(), bar, _board(job) as board:  # dropout draws from none outside
         for epoch in range(done, recipe.epochs):
             started = time.perf_counter()
             batches.epoch = epoch
@@ -196,6 +204,8 @@ def fit(model: Network, samples: TrainingSamples, recipe: Recipe, job: Job) -> H
             history.log.append({name: round(each, 6) if math.isfinite(each) else None for name, each in line.items()})
             if first:
                 _save(job, history, model, optimizer)
+            for name, value in line.items() if board else ():
+                board.add_scalar(name, value, epoch + 1)
             processes.wait()
     return history
 
@@ -206,6 +216,15 @@ def _what_diverged(loss: float, log: list[dict], model: Network) -> str | None:
         return f"loss {loss:.3g}"
     lost = sum((~torch.isfinite(value)).sum() for value in model.state_dict().values())
     return "weights that are not finite" if processes.total(lost) else None
+
+
+def _board(job: Job) -> AbstractContextManager:
+    """A writer of TensorBoard's files, where that is installed; they change nothing."""
+    if processes.rank() > 0 or find_spec("tensorboard") is None:
+        return nullcontext()
+    from torch.utils.tensorboard import SummaryWriter
+
+    return SummaryWriter(job.folder)
 
 
 def _save(job: Job, history: History, model: Network, optimizer: torch.optim.Optimizer) -> None:

@@ -1,13 +1,13 @@
 """Shared by the tests: the committed fixture and a network small enough to train in a second."""
 
-import subprocess
-import sys
-import textwrap
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from torch.utils.data import default_collate
 
+from mula_lib.data.augment import Augmentation
+from mula_lib.data.samples import TrainingSamples
 from workbook.datasets import open_source
 from workbook.experiments import SMOKE, find_experiment
 from workbook.runs import Run
@@ -19,6 +19,13 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 def source():
     """The fixture of rendered people, in LIP's layout."""
     return open_source("fixture")
+
+
+@pytest.fixture(scope="session")
+def batch(source):
+    """Four training samples of the fixture."""
+    samples = TrainingSamples(source.train, 64, Augmentation(), source.anatomy, seed=0)
+    return default_collate([samples[0, index] for index in range(4)])
 
 
 @pytest.fixture(scope="session")
@@ -44,36 +51,3 @@ def make_run(source, tiny_profile, tmp_path):
         return Run(find_experiment(name), replace(tiny_profile, **changes), source, seed, base=tmp_path / "runs")
 
     return make
-
-
-@pytest.fixture
-def do_run_elsewhere():
-    """Does ``make_run()``, but below a given folder and in a process of its own.
-
-    That says "ready", reads a line of its stdin, and at the end prints its images a second.
-    """
-    script = textwrap.dedent(
-        f"""
-        import sys
-        from dataclasses import replace
-        from pathlib import Path
-        sys.path.insert(0, {str(REPOSITORY)!r})
-        from workbook.datasets import open_source
-        from workbook.experiments import SMOKE, find_experiment
-        from workbook.runs import Run
-        profile = replace(SMOKE, name="tiny", vgg_width=8, hourglass_width=8, watch=2,
-                          recipe=replace(SMOKE.recipe, epochs=3))
-        run = Run(find_experiment("HG-1s-1u-MuLA"), profile, open_source("fixture"), 0, base=Path(sys.argv[1]))
-        print("ready", flush=True)
-        sys.stdin.readline()
-        print(run.do().metrics["images_per_second"])
-        """
-    )
-
-    def begin(base):
-        pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
-        process = subprocess.Popen([sys.executable, "-c", script, str(base)], **pipes, text=True)
-        assert process.stdout.readline() == "ready\n"
-        return process
-
-    return begin

@@ -10,7 +10,7 @@ from conftest import REPOSITORY
 
 PACKAGES = ("mula_lib", "rendered_people", "workbook")
 # The goal for workbook is 2,800.
-BUDGETS = {"mula_lib": 5000, "rendered_people": 2600, "workbook": 3450, "tests": 7500}  # lines
+BUDGETS = {"mula_lib": 5000, "rendered_people": 2500, "workbook": 3360, "tests": 7350}  # lines
 # Where arrows may not point: from modules of this name to modules of these.
 FORBIDDEN = {
     "mula_lib": ("workbook", "rendered_people"),
@@ -99,5 +99,5 @@ print(status, len(passed), len({name for name, _ in passed}))
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
     status, functions, files = map(int, done.stdout.split()[-3:])
     assert status == 0
-    assert functions <= 70
-    assert files <= 10
+    assert functions <= 60
+    assert files <= 8

@@ -21,7 +21,7 @@ def test_the_score_of_an_image_is_its_own_by_the_metrics_that_are_asked_for() ->
     hits = np.stack([np.ones(JOINTS), np.zeros(JOINTS), np.full(JOINTS, np.nan)])
     evaluation = Evaluation(("a", "b", "c"), np.stack([right, wrong, right]), hits)
     assert image_scores(evaluation, LIP)[:2].tolist() == pytest.approx([100, 0])
-    assert np.isnan(image_scores(evaluation, LIP)[2])
+    assert np.isnan(image_scores(evaluation, LIP)["c"])
     assert image_scores(evaluation, LIP, ["mIoU"]).tolist() == pytest.approx([100, 0, 100])
     assert image_scores(evaluation, LIP, ["PCK"])[:2].tolist() == pytest.approx([100, 0])
 

@@ -1,4 +1,4 @@
-"""The same training on a GPU: skipped where there is none."""
+"""The same training on a GPU: skipped where there is none. Of two, over NCCL: ``test_processes.py``."""
 
 from __future__ import annotations
 
@@ -63,15 +63,15 @@ def test_a_step_does_not_wait_for_the_device(data):
         torch.cuda.set_sync_debug_mode("default")
 
 
-@pytest.mark.parametrize("bf16", [False, True])
-def test_training_learns_and_resumes_at_the_last_epoch(samples, tmp_path, bf16):
+@pytest.mark.parametrize(("bf16", "compiled"), [(False, False), (True, False), (True, True)])
+def test_training_learns_and_resumes_at_the_last_epoch(samples, tmp_path, bf16, compiled):
     recipe = replace(RECIPE, epochs=6, learning_rate=1e-3, bf16=bf16)
     fit(network().cuda(), samples, replace(recipe, epochs=3), Job(tmp_path, "x"))
     model = network().cuda()
-    history = fit(model, samples, recipe, Job(tmp_path, "x", workers=2))
+    history = fit(model, samples, recipe, Job(tmp_path, "x", workers=2, compiled=compiled))
     assert [line["epoch"] for line in history.log] == [1, 2, 3, 4, 5, 6]
     assert history.log[-1]["loss"] < history.log[0]["loss"]
-    assert history.precision == ("bfloat16" if bf16 and has_bf16(torch.device("cuda")) else "float32")
+    assert history.precision == ("bfloat16" if bf16 and has_bf16(torch.device("cuda")) else "TF32")
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
 
 

@@ -19,8 +19,6 @@ from workbook.diagnostics import (
     Mean,
     adapters_of,
     exchanged_kernels,
-    from_low_to_raised_arms,
-    liveliest_channels,
     predicted_kernels,
     write_kernel_diagnostics,
     zero,
@@ -113,27 +111,13 @@ def test_the_table_has_a_line_for_each_kind_of_kernels(make_run, tmp_path, monke
     assert kept.scores(LIP)["mIoU"] == pytest.approx(table.loc["another image's", "mIoU"], abs=0.01)
 
 
-def test_the_liveliest_channels_come_first():
-    kernels = np.zeros((5, 4, 3, 3))
-    kernels[:, 2, 1, 1] = [0, 1, 2, 3, 4]
-    kernels[:, 0, 0, 2] = [0, 0, 0, 0, 1]
-    kernels[:, 1] = 7.0  # large, but the same for all
-    assert liveliest_channels(kernels, 2) == [2, 0]
-
-
-def test_people_are_ordered_by_their_wrists(source):
-    record = next(each for each in source.val.records if not np.isnan(each.joints).any())
-
-    def posed(name, above):
-        joints = record.joints.copy()
-        for side in ("left", "right"):
-            joints[LIP.joint(f"{side}_wrist"), 1] = joints[LIP.joint(f"{side}_shoulder"), 1] - above
-        return replace(record, name=name, joints=joints)
-
-    joints = record.joints.copy()
-    joints[0] = np.nan
-    people = [posed("b", 0.0), posed("d", 9.0), posed("a", -8.0), posed("c", 5.0)]
-    people.append(replace(record, name="x", joints=joints))
-    assert [each.name for each in from_low_to_raised_arms(people, LIP, 4)] == ["a", "b", "c", "d"]
-    assert [each.name for each in from_low_to_raised_arms(people, LIP, 2)] == ["a", "d"]
-    assert len(from_low_to_raised_arms(people, LIP, 9)) == 4
+def test_of_2000_pictures_500_go_through_in_batches(source, monkeypatch, tmp_path):
+    monkeypatch.setattr(runs_module, "RESULTS", tmp_path)
+    val = replace(source.val, records=(source.val.records * 200)[:2000])
+    model, given = adapting_network(), []
+    model.register_forward_pre_hook(lambda module, images: given.append(len(images[0])))
+    monkeypatch.setattr(runs_module.Run, "model", lambda run: model)
+    run = runs_module.Run(find_experiment("VGG16-FCN-MuLA"), SMOKE, replace(source, val=val))
+    assert write_kernel_diagnostics([run])["images"].tolist() == [500] * len(KERNELS)
+    predicted_kernels(model, images(500))
+    assert max(given) <= 32

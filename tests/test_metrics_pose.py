@@ -78,24 +78,6 @@ def test_a_hit_is_at_most_half_a_head_away(distance, hit):
     assert (pckh_hits(moved(truth, distance), truth, LIP) == hit).all()
 
 
-@pytest.mark.parametrize("missing", [TOP, NECK])
-def test_an_image_without_a_head_is_dropped_whole(missing):
-    truth = people(2)
-    truth[0, missing] = np.nan
-    hits = pckh_hits(truth, truth, LIP)
-    assert np.isnan(hits[0]).all()
-    assert (hits[1] == 1).all()
-
-
-def test_a_prediction_of_nan_is_a_miss():
-    truth = people(1)
-    predicted = truth.copy()
-    predicted[0, 4] = np.nan
-    hits = pckh_hits(predicted, truth, LIP)
-    assert hits[0, 4] == 0
-    assert hits.sum() == N - 1
-
-
 def test_a_negative_coordinate_is_taken_as_it_is_and_not_as_pixel_1():
     truth, predicted = people(1, head=10), people(1, head=10)
     truth[0, 4], predicted[0, 4] = (1, 50), (-5, 50)  # 6 pixels apart, where 5 would hit

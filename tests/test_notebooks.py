@@ -59,7 +59,7 @@ def test_one_cell_holds_exactly_the_parameters_and_trains_nothing(path: Path) ->
     found = parameters(path)
     profile = find_profile(found.pop("profile"))
     assert found.pop("dataset") == (profile.for_crowds() if "pascal" in path.stem else profile).dataset
-    assert found.pop("photo", None) is None
+    assert {found.pop(name, None) for name in ("photo", "crowds")} == {None}
     assert found == DEFAULTS
 
 

@@ -99,18 +99,18 @@ def test_a_broken_tree_stops_everything_with_its_report(tmp_path):
 def checkout(tmp_path_factory):
     """A copy of what a run needs, so that runs and results are its own."""
     root = tmp_path_factory.mktemp("checkout")
-    for package in ("mula_lib", "workbook", "rendered_people"):
+    for package in ("mula_lib", "workbook", "rendered_people", "notebooks", "results/demo"):
         shutil.copytree(REPOSITORY / package, root / package, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(REPOSITORY / "run_all.sh", root)
     return root
 
 
-def rehearse(checkout, *more, processes=1):
+def rehearse(checkout, profile, *more, processes=1):
     launcher = (
         ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)] if processes > 1 else []
     )
     command = [
-        sys.executable, *launcher, "-m", "workbook.cli", "paper", "--rehearse", "--no-notebooks",
+        sys.executable, *launcher, "-m", "workbook.cli", profile,
         "--lip", str(FIXTURES["people"]), "--pascal", str(FIXTURES["crowds"]), *more,
     ]  # fmt: skip
     environment = {**os.environ, "PYTHONPATH": str(checkout), "OMP_NUM_THREADS": "1"}
@@ -120,9 +120,9 @@ def rehearse(checkout, *more, processes=1):
 
 
 def test_a_rehearsal_survives_an_interruption_of_two_processes_and_ends_with_the_tables(checkout):
-    rows = ["--only", "HG-2s-1u-MuLA", "VGG16-FCN-MuLA"]  # the first one is of both data sets
+    rows = ["--no-notebooks", "--only", "HG-2s-1u-MuLA", "VGG16-FCN-MuLA"]  # the first one is of both data sets
     runs = checkout / "runs" / "paper-rehearsal"
-    begun = rehearse(checkout, *rows, processes=2)
+    begun = rehearse(checkout, "paper-rehearsal", *rows, processes=2)
     deadline = time.monotonic() + 240
     while not list(runs.rglob("log.jsonl")):  # an epoch of the first row is on disk
         assert begun.poll() is None, begun.stdout.read()
@@ -133,7 +133,7 @@ def test_a_rehearsal_survives_an_interruption_of_two_processes_and_ends_with_the
     assert begun.returncode != 0
     assert len(list(runs.rglob("metrics.json"))) < 3
     assert "3 runs; data: lip, 12 validation images; pascal, 12 validation images" in before
-    finished = rehearse(checkout, *rows, processes=2)
+    finished = rehearse(checkout, "paper-rehearsal", *rows, processes=2)
     output = finished.communicate(timeout=400)[0]
     assert finished.returncode == 0, output
     assert "Table 2 (" in output
@@ -150,15 +150,18 @@ def test_a_rehearsal_survives_an_interruption_of_two_processes_and_ends_with_the
 
 
 def test_a_row_that_fails_is_in_its_tables_note_and_the_next_is_done(checkout):
-    """As each task of a scheduler's array does: one row, its tables, what others have done beside."""
+    """As each task of a scheduler's array does: one row, its tables, what others have done beside. And notebooks."""
     run = checkout / "runs" / "paper-released-rehearsal" / "lip" / "vgg16-fcn" / "seed-0"
     run.mkdir(parents=True)
     (run / "last.ckpt").write_bytes(b"half")
-    done = rehearse(checkout, "--protocol", "released", "--only", "VGG16-FCN", "VGG16-FCN-MTL", "--jobs", "2")
+    done = rehearse(checkout, "paper-released-rehearsal", "--only", "VGG16-FCN", "SegNet", "--jobs", "2")
     output = done.communicate(timeout=400)[0]
     assert done.returncode == 2, output
     assert re.search(r"error: VGG16-FCN \(lip\), seed 0, failed: .*last\.ckpt", output)
     table = (checkout / "results" / "paper-released-rehearsal" / "table1.csv").read_text()
     assert re.search(r"VGG16-FCN,PCK,69.1,,.*seed 0: failed: .*last\.ckpt", table)
-    assert re.search(r"VGG16-FCN-MTL,PCK,65.3,\d", table)
+    other = (checkout / "results" / "paper-released-rehearsal" / "table4.csv").read_text()
+    assert re.search(r"SegNet \[1\],mIoU,18.2,\d", other)
     assert "not trained yet: ./run_all.sh paper-released-rehearsal --only" in table
+    executed = sorted(path.name[:2] for path in (checkout / "runs" / "notebooks").rglob("*.ipynb"))
+    assert executed == ["03", "06"]

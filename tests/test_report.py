@@ -9,8 +9,9 @@ import pandas as pd
 import pytest
 
 from mula_lib.anatomy import LIP
+from mula_lib.files import DataError
 from workbook import claims, figures
-from workbook.report import main, write_report
+from workbook.report import write_report
 from workbook.results import COLUMNS
 
 
@@ -32,7 +33,8 @@ def folder(tmp_path):
     for number, table in ((1, one), (3, three)):
         pd.DataFrame(table).to_csv(tmp_path / f"table{number}.csv", index=False)
         (tmp_path / f"table{number}.provenance.json").write_text(json.dumps({"git_commit": "0123abc", "seeds": [0, 2]}))
-    claims.write_claims(tmp_path, claims.judge(claims.measure(lambda name, seed: None), {}))
+    judged = claims.judge(claims.measure(lambda name, seed: None), {})
+    figures.save_all(tmp_path, {"claims.csv": judged.drop(columns="meaning")})
     for name, caption in (("table3_scores", "Scores: “places” <kept>."), ("claims", "All intervals."), ("parts", "")):
         figure = figures.part_frequencies(*np.ones((2, 20)), LIP)
         figures.show(figure, caption)
@@ -60,6 +62,6 @@ def test_paper_and_ours_stand_side_by_side_with_whole_notes(folder):
     assert "note" not in text[text.index('id="table1"') : text.index('id="table3"')]  # there are none
 
 
-def test_a_folder_without_tables_is_an_error_in_a_line(tmp_path, capsys):
-    assert main([str(tmp_path)]) == 2
-    assert "no tables to report" in capsys.readouterr().err
+def test_a_folder_without_tables_is_named(tmp_path):
+    with pytest.raises(DataError, match="no tables to report"):
+        write_report(tmp_path)

@@ -11,7 +11,6 @@ import pytest
 from conftest import REPOSITORY
 
 import workbook.runs as runs_module
-from mula_lib.files import DataError
 from workbook.datasets import open_source
 from workbook.experiments import SMOKE, find_experiment, find_profile
 from workbook.results import (
@@ -38,10 +37,7 @@ def fake_run(source, tiny_profile, tmp_path, monkeypatch):
         run = Run(find_experiment(name), tiny_profile, source, seed)
         metrics = {
             "testing_fingerprint": run.testing_fingerprint,
-            "trained_as": run.fingerprint,
             "weights": "anywhere",
-            "images": 12,
-            "log": [],
             "scores": {"PCK": pck, "mIoU": miou},
             "params": 1000,
             "gflops": 0.5,
@@ -107,16 +103,13 @@ def test_a_failure_is_in_the_note_of_its_row(source, tiny_profile, fake_run):
 def test_a_table_is_written_with_its_provenance(source, tiny_profile, fake_run):
     written = write_table(2, tiny_profile, source)
     folder = results_folder(tiny_profile, source)
-    read = read_table(folder / "table2.csv", COLUMNS)
+    read = read_table(folder / "table2.csv")
     assert list(read.method) == list(written.method)
     provenance = json.loads((folder / "table2.provenance.json").read_text())
     assert provenance["data_fingerprint"] == source.fingerprint
     assert provenance["seeds"] == [0]
     assert provenance["packages"]["torch"]
     assert {"git_commit", "machine", "python", "profile", "dataset"} <= provenance.keys()
-    (folder / "table2.csv").write_text("method,metric\na,b,c\n")
-    with pytest.raises(DataError, match=r"table2\.csv: .*; run \./run_all\.sh again"):
-        read_table(folder / "table2.csv", COLUMNS)
 
 
 def written_tables():
@@ -125,7 +118,7 @@ def written_tables():
 
 @pytest.mark.parametrize("path", written_tables(), ids=lambda path: f"{path.parent.name}-{path.stem}")
 def test_every_table_in_the_results_folder_keeps_the_contract(path):
-    table = read_table(path, COLUMNS)
+    table = read_table(path)
     assert tuple(table.columns) == COLUMNS
     assert path.with_suffix(".provenance.json").is_file()
     assert (table.profile == find_profile(path.parent.name.split("-")[0]).name).all()
@@ -179,40 +172,27 @@ def test_a_data_set_without_joints_is_run_and_its_pose_scores_are_nan(source, ti
 # Tables to read
 
 
-def lines(ours, delta):
-    one = {
-        "method": "VGG16-FCN-MuLA", "metric": "PCK", "paper": 76.0, "ours": ours, "paper_delta_vs_baseline": 6.9,
-        "delta_vs_baseline": delta, "dataset": "fixture", "profile": "smoke",
-    }  # fmt: skip
-    return pd.DataFrame([one])
-
-
 def test_our_column_names_profile_and_data():
-    found = side_by_side(lines(12.34, -1.0))
-    assert list(found.columns) == [
-        ("PCK", "paper (LIP)"), ("PCK", "ours (smoke, fixture)"), ("PCK", "paper Δ"), ("PCK", "ours Δ"),
-    ]  # fmt: skip
-    assert found.loc["VGG16-FCN-MuLA"].tolist() == ["76.0", "12.3", "+6.9", "-1.0"]
-    assert side_by_side(lines(None, None)).iloc[0].tolist() == ["76.0", "–", "+6.9", "–"]
-    assert side_by_side(lines(10.0, -0.04)).iloc[0, 3] == "+0.0"
+    named = ["method", "metric", "paper", "ours", "paper_delta_vs_baseline", "delta_vs_baseline"]
+    rows = [("a", "PCK", 76.0, 12.34, 6.9, -1.0), ("b", "PCK", 76.0, None, 6.9, None), ("c", "PCK", 76, 10, 6.9, -0.04)]
+    found = side_by_side(pd.DataFrame(rows, columns=named).assign(dataset="fixture", profile="smoke"))
+    headings = ["paper (LIP)", "ours (smoke, fixture)", "paper Δ", "ours Δ"]
+    assert list(found.columns) == [("PCK", heading) for heading in headings]
+    assert found.loc["a"].tolist() == ["76.0", "12.3", "+6.9", "-1.0"]
+    assert found.loc["b"].tolist() == ["76.0", "–", "+6.9", "–"]
+    assert found.loc["c"].tolist() == ["76.0", "10.0", "+6.9", "+0.0"]
 
 
 def test_systems_stand_with_all_their_scores_and_costs():
-    one = {"dataset": "fixture", "profile": "smoke", "params": 1234567, "gflops": 0.5, "train_seconds": 99.6}
-    quoted = {"dataset": "fixture", "profile": "smoke", "params": None, "gflops": None, "train_seconds": None}
-    found = systems_side_by_side(
-        pd.DataFrame(
-            [
-                {"method": "Chou et al. [7]", "metric": "PCK", "paper": 87.4, "ours": 40.04, **one},
-                {"method": "Chou et al. [7]", "metric": "Head", "paper": None, "ours": 70.0, **one},
-                {"method": "BUPTMM-POSE", "metric": "PCK", "paper": 80.2, "ours": None, **quoted},
-            ]
-        )
-    )
-    ours = "ours (smoke, fixture)"
-    assert list(found.columns) == [
-        ("paper (LIP)", "PCK"), (ours, "PCK"), (ours, "Head"),
-        ("cost", "parameters"), ("cost", "GFLOPs"), ("cost", "train s"),
-    ]  # fmt: skip
+    named = ["method", "metric", "paper", "ours", "params", "gflops", "train_seconds"]
+    rows = [
+        ("Chou et al. [7]", "PCK", 87.4, 40.04, 1234567, 0.5, 99.6),
+        ("Chou et al. [7]", "Head", None, 70.0, 1234567, 0.5, 99.6),
+        ("BUPTMM-POSE", "PCK", 80.2, None, None, None, None),
+    ]
+    found = systems_side_by_side(pd.DataFrame(rows, columns=named).assign(dataset="fixture", profile="smoke"))
+    paper, ours = "paper (LIP)", "ours (smoke, fixture)"
+    costs = [("cost", "parameters"), ("cost", "GFLOPs"), ("cost", "train s")]
+    assert list(found.columns) == [(paper, "PCK"), (ours, "PCK"), (ours, "Head"), *costs]
     assert found.loc["Chou et al. [7]"].tolist() == ["87.4", "40.0", "70.0", "1,234,567", "0.500", "100"]
     assert found.loc["BUPTMM-POSE"].tolist() == ["80.2", "–", "–", "–", "–", "–"]

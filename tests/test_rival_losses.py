@@ -8,8 +8,6 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 
 from mula_lib.anatomy import LIP, PASCAL
-from mula_lib.data.augment import Augmentation
-from mula_lib.data.samples import TrainingSamples
 from mula_lib.kernels.cross_entropy import image_cross_entropy
 from mula_lib.models.losses import Targets
 from mula_lib.models.network import build_model
@@ -23,12 +21,6 @@ GROUPS = LIP.structure_groups
 
 def training_network(name):
     return build_model(find_experiment(name).model_config(SMOKE, LIP), 0).train()
-
-
-@pytest.fixture(scope="module")
-def batch(source):
-    samples = TrainingSamples(source.train, 64, Augmentation(), LIP, seed=0)
-    return torch.utils.data.default_collate([samples[0, index] for index in range(4)])
 
 
 def logits_of(ids, classes=20):

@@ -41,12 +41,6 @@ def generator(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
-@pytest.fixture(scope="module")
-def batch(source):
-    samples = TrainingSamples(source.train, 64, Augmentation(), LIP, seed=0)
-    return torch.utils.data.default_collate([samples[0, index] for index in range(4)])
-
-
 def test_every_system_is_of_some_row_and_the_other_way_round():
     assert {experiment.system for experiment in RIVALS} == set(SYSTEMS)
 
@@ -122,38 +116,23 @@ def test_deeplabs_branches_look_as_far_as_their_rates():
     torch.testing.assert_close(outputs, torch.stack([branch(features) for branch in model.branches]).sum(dim=0))
 
 
-def test_attention_weighs_the_scales_of_every_cell_by_shares_of_one():
-    model, given = network("Attention"), images()
-    _, _, weights = model.features(given)
+@pytest.mark.parametrize("name", ["Attention", "SS-NAN"])
+def test_attention_weighs_the_scales_of_every_cell_by_shares_of_one(name):
+    model, given = network(name), images()
+    _, alike, weights = model.features(given)
     assert weights.shape == (2, len(SCALES), 8, 8)
     torch.testing.assert_close(weights.sum(dim=1), torch.ones(2, 8, 8))
     assert weights.std(dim=(2, 3)).min() > 0  # not one share for the whole map
     *scores, fused = (output.parsing for output in model(given))
-    assert [tuple(each.shape[-2:]) for each in scores] == [(8, 8), (6, 6), (4, 4)]
-    expected = sum(
-        weights[:, s, None] * F.interpolate(score, size=(8, 8), mode="bilinear", align_corners=False)
-        for s, score in enumerate(scores)
-    )
-    torch.testing.assert_close(fused, expected)
-
-
-@pytest.mark.parametrize("scale", range(3))
-@pytest.mark.parametrize("name", ["Attention", "SS-NAN"])
-def test_a_scale_with_all_the_weight_is_all_of_the_prediction(name, scale):
-    model, given = network(name), images()
-    before = model(given)[-1].parsing
-    last = model.weights.layers[-1]
-    with torch.no_grad():
-        last.bias[scale] = 100.0
-    after = model(given)[-1].parsing
-    _, alike, _ = model.features(given)
-    if name == "SS-NAN":  # it sums features, so that scale's features are classified
-        expected = model.classifier(alike[scale])
+    if name == "SS-NAN":  # it sums features
+        expected = model.classifier(sum(weights[:, s, None] * features for s, features in enumerate(alike)))
     else:
-        own = model(given)[scale].parsing
-        expected = F.interpolate(own, size=(8, 8), mode="bilinear", align_corners=False)
-    torch.testing.assert_close(after, expected)
-    assert not torch.allclose(before, after)
+        assert [tuple(each.shape[-2:]) for each in scores] == [(8, 8), (6, 6), (4, 4)]
+        expected = sum(
+            weights[:, s, None] * F.interpolate(score, size=(8, 8), mode="bilinear", align_corners=False)
+            for s, score in enumerate(scores)
+        )
+    torch.testing.assert_close(fused, expected)
 
 
 def test_the_pyramid_refines_each_level_by_the_coarser_one():
@@ -322,25 +301,3 @@ def test_refined_parts_depend_on_the_drawn_skeleton(monkeypatch):
     blind, changed = model(given)
     torch.testing.assert_close(blind.parsing, first.parsing)
     assert not torch.allclose(changed.parsing, refined.parsing)
-
-
-def test_dropout_does_not_keep_a_killed_run_from_ending_like_an_undisturbed_one(source, tmp_path):
-    config, recipe = find_experiment("Attention").model_config(SMOKE, LIP), Recipe(epochs=3, batch=8)
-    config = replace(config, width=8)
-
-    class Interrupted(TrainingSamples):
-        def __getitem__(self, key):
-            if key[0] == 2:
-                raise KeyboardInterrupt
-            return super().__getitem__(key)
-
-    given = (source.train, 64, Augmentation(), LIP, 0)
-    undisturbed, resumed = build_model(config, 0), build_model(config, 0)
-    fit(undisturbed, TrainingSamples(*given), recipe, Job(tmp_path / "one", "x"))
-    with pytest.raises(KeyboardInterrupt):
-        fit(resumed, Interrupted(*given), recipe, Job(tmp_path / "two", "x"))
-    torch.rand(7)  # whatever else draws
-    fresh = build_model(config, 1)
-    fit(fresh, TrainingSamples(*given), recipe, Job(tmp_path / "two", "x"))
-    for name, value in undisturbed.state_dict().items():
-        assert torch.equal(value, fresh.state_dict()[name]), name

@@ -1,7 +1,9 @@
 """Runs asked for by name: done once, remembered, never mixed up."""
 
 import json
+import os
 import shutil
+import time
 from dataclasses import replace
 
 import pytest
@@ -14,7 +16,8 @@ from mula_lib.files import LOCK, BusyError, CheckpointError, DataError, locked
 from mula_lib.models.network import build_model
 from workbook.datasets import open_source
 from workbook.experiments import DEMO, EXPERIMENTS
-from workbook.jobs import do_all, to_train
+from workbook.jobs import do_all, in_processes, to_train
+from workbook.results import ship
 from workbook.runs import Run
 
 
@@ -117,7 +120,7 @@ def test_what_is_shipped_stands_in_for_the_run(make_run, tmp_path):
     """Of seed 0 network and counts; of the other seeds counts, from which scores and spreads follow."""
     for seed in (0, 1):
         run = make_run("VGG16-FCN-MuLA", seed=seed).do()
-        run.ship()
+        ship(run)
         clone = replace(run, base=tmp_path / "a-fresh-clone")
         assert clone.metrics == {name: value for name, value in run.metrics.items() if name != "weights"}
         assert clone.do(train=False).evaluation().scores(LIP) == run.evaluation().scores(LIP)
@@ -172,15 +175,19 @@ def test_a_damaged_file_of_a_run_is_named(make_run, name):
         run.do(), run.evaluation(), run.model()
 
 
-def test_two_processes_that_want_the_same_row_train_it_once(make_run, do_run_elsewhere, tmp_path):
-    both = [do_run_elsewhere(tmp_path) for _ in range(2)]
-    for process in both:
-        process.stdin.write("go\n")
-        process.stdin.flush()
-    answers = [process.communicate(timeout=120) for process in both]
-    assert len({found for found, _ in answers}) == 1  # a second test would have taken another time
+def do_beside_another(run, folder):
+    (folder / str(os.getpid())).touch()
+    while len(list(folder.iterdir())) < 2:
+        time.sleep(0.001)
+    return run.do().metrics["images_per_second"]
+
+
+def test_two_processes_that_want_the_same_row_train_it_once(make_run, tmp_path, capfd):
+    (tmp_path / "both").mkdir()
+    found = {result for _, result in in_processes(do_beside_another, [(make_run(), tmp_path / "both")] * 2, 2)}
+    assert len(found) == 1  # a second test would have taken another time
     waiting = "another process is at work on HG-1s-1u-MuLA (fixture), seed 0; waiting for it to end"
-    assert "".join(error for _, error in answers).count(waiting) == 1
+    assert capfd.readouterr().err.count(waiting) == 1
 
 
 def test_a_row_is_not_trained_by_several_processes_while_another_is_at_it(make_run, monkeypatch):
@@ -210,3 +217,13 @@ def test_a_failing_row_is_noted_and_costs_no_other_row_its_work(make_run, jobs):
     (bad.folder / "last.ckpt").unlink()
     assert do_all([bad]) == []
     assert bad.note == ""
+
+
+def test_a_profile_may_differ_for_the_vgg_trunk_and_no_other_run_notices(make_run):
+    recipe = replace(make_run().recipe, sigma_floor=0.875)
+    plain, other = ({"vgg": each} for each in ({}, {"crop": 72, "context": 2, "recipe": recipe}))
+    assert make_run("HG-1s-1u-MuLA", **other).fingerprint == make_run("HG-1s-1u-MuLA", **plain).fingerprint
+    run = make_run("VGG16-FCN", **other)
+    assert (run.profile.crop, run.model_config.context, run.training_spec["crop"]) == (72, 2, 72)
+    assert run.training_spec["recipe"]["sigma_floor"] == 0.875
+    assert "sigma_floor" not in make_run("VGG16-FCN", **plain).training_spec["recipe"]  # older fingerprints hold

@@ -74,6 +74,7 @@ def test_sigma_is_the_papers_at_256_and_in_proportion_elsewhere():
     assert heatmap_sigma(256, 4) == PAPER_SIGMA == 7.0
     assert heatmap_sigma(512, 4) == 14.0
     assert heatmap_sigma(96, 4) == pytest.approx(4.8)  # a little over a cell; in proportion it would be 2.6
+    assert heatmap_sigma(128, 8, floor=0.875) == pytest.approx(7.0)
 
 
 # Several people

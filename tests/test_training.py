@@ -1,6 +1,7 @@
 """The training loop: Eq. 4 counted by hand, the paper's schedule, and runs that survive being killed."""
 
 import itertools
+import multiprocessing
 import signal
 import time
 from dataclasses import replace
@@ -17,7 +18,7 @@ from mula_lib.data.targets import gaussian_heatmaps, heatmap_sigma
 from mula_lib.files import CheckpointError
 from mula_lib.models.losses import Targets, supervise
 from mula_lib.models.network import StageOutput, build_model
-from mula_lib.training import PAPER_EPOCHS, EpochBatches, Job, Recipe, fit
+from mula_lib.training import EpochBatches, Job, Recipe, fit
 
 RECIPE = Recipe(epochs=4, batch=8, drop_at=())
 STEPS = 3  # an epoch of the fixture
@@ -80,12 +81,6 @@ def test_a_batch_without_an_annotated_pixel_or_joint_has_a_finite_gradient(fresh
     assert (model.parsing.classifier[0].weight.grad == 0).all()
 
 
-def test_the_learning_rate_halves_at_the_papers_shares_of_the_epochs():
-    recipe = Recipe(epochs=PAPER_EPOCHS, batch=1, learning_rate=1.0)
-    rates = [recipe.learning_rate_at(epoch * 10, 10) for epoch in (0, 149, 150, 169, 170, 200, 230, 249)]
-    assert rates == pytest.approx([1, 1, 1 / 2, 1 / 2, 1 / 4, 1 / 8, 1 / 16, 1 / 16])
-
-
 def test_the_warm_up_rises_linearly_and_a_cosine_falls_to_zero():
     recipe = Recipe(epochs=10, batch=1, learning_rate=1.0, warmup=0.1)
     assert [recipe.learning_rate_at(step, 10) for step in (0, 4, 9, 10)] == pytest.approx([0.1, 0.5, 1.0, 1.0])
@@ -102,19 +97,19 @@ def test_an_epoch_visits_every_sample_once_in_an_order_of_its_own():
     assert len(list(EpochBatches(3, 24, 0))) == 1  # unless there is no other
 
 
-def test_a_killed_run_ends_with_the_same_weights_and_scores(make_run, do_run_elsewhere, tmp_path):
+def test_a_killed_run_ends_with_the_same_weights_and_scores(make_run, tmp_path):
     """SIGKILL in the middle of the second epoch; this process finishes what is left."""
     undisturbed = make_run()
     expected = undisturbed.do()
     killed = replace(undisturbed, base=tmp_path / "killed")
     log = killed.folder / "log.jsonl"
-    process = do_run_elsewhere(killed.base)
-    process.stdin.close()
-    deadline = time.monotonic() + 120
-    while not (log.is_file() and log.read_text()) and process.poll() is None and time.monotonic() < deadline:
+    process = multiprocessing.get_context("spawn").Process(target=killed.do)
+    process.start()
+    while not (log.is_file() and log.read_text()) and process.is_alive():
         time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
+    process.kill()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
     resumed = killed.do()
     assert set(resumed.log()[0]) == {"epoch", "loss", "learning_rate", "gradient_norm", "seconds", "PCK", "mIoU"}
     assert_same_weights(expected.model(), resumed.model())
@@ -127,11 +122,23 @@ class Interruption(Exception):
 
 
 @pytest.mark.parametrize(
-    "recipe",
-    [Recipe(epochs=3, batch=8, drop_at=(0.5,)), Recipe(epochs=3, batch=8, optimizer="adamw")],
-    ids=["RMSProp", "AdamW"],
+    ("name", "recipe"),
+    [
+        ("VGG16-FCN-MuLA", Recipe(epochs=3, batch=8, drop_at=(0.5,))),
+        ("VGG16-FCN-MuLA", Recipe(epochs=3, batch=8, optimizer="adamw")),
+        ("Attention", Recipe(epochs=3, batch=8)),
+    ],
+    ids=["RMSProp", "AdamW", "dropout"],
 )
-def test_a_run_interrupted_inside_every_epoch_ends_with_bit_identical_weights(samples, fresh, recipe, tmp_path):
+def test_a_run_interrupted_inside_every_epoch_ends_with_bit_identical_weights(
+    samples, make_run, name, recipe, tmp_path
+):
+    config = make_run(name).model_config
+
+    def fresh():
+        torch.rand(7)  # whatever else draws
+        return build_model(config, 0)
+
     undisturbed = fresh()
     fit(undisturbed, samples, recipe, Job(tmp_path / "undisturbed", "x"))
 

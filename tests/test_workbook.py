@@ -4,7 +4,6 @@ import json
 import subprocess
 import sys
 import time
-from dataclasses import replace
 
 import nbformat
 import psutil
@@ -14,12 +13,12 @@ from conftest import REPOSITORY
 
 import workbook.runs as runs_module
 from mula_lib.anatomy import LIP
-from mula_lib.data.augment import Augmentation
 from mula_lib.files import ConfigError, MulaError
 from workbook import cli, notebooks
 from workbook.datasets import FIXTURES, open_source
-from workbook.experiments import DEMO, EXPERIMENTS, PROFILES, SMOKE, find_experiment
+from workbook.experiments import DEMO, EXPERIMENTS, SMOKE, find_experiment, find_profile
 from workbook.jobs import in_processes
+from workbook.results import table_runs
 from workbook.tables import OF_CLAIMS, table_experiments
 
 
@@ -30,8 +29,7 @@ from workbook.tables import OF_CLAIMS, table_experiments
         (["smoke", "--only", "VGG17"], ["unknown experiment 'VGG17'", "VGG16-FCN-MuLA"]),
         (["smoke", "--tables", "5", "--only", "VGG16-FCN"], ["none of the rows", "5"]),
         (["smoke", "--lip", "/no/such/folder"], ["/no/such/folder", "no such folder"]),
-        (["smoke", "--jobs", "0"], ["--jobs"]),
-        (["demo", "--rehearse"], ["of the profile paper only"]),
+        (["paper-released", "--tables", "5"], ["paper-released: the authors released no network for several people"]),
         (["paper", "--cpu"], ["no data to work with: give --lip PATH"]),
         (["paper", "--cpu", "--tables", "5"], ["no path to pascal; give --pascal PATH"]),
     ],
@@ -56,14 +54,15 @@ def test_a_profile_for_gpus_refuses_to_run_without_one(profile, capsys):
 def chosen(*arguments):
     """(halves, runs) of a command line."""
     options = cli._parser().parse_args(arguments)
-    only, tables = cli._asked(options)
-    halves = cli._halves(cli._profile(options), tables, options)
-    return halves, cli._collect(halves, (0,), only, options.retrain)[1]
+    profile = find_profile(options.profile)
+    only, tables = cli._asked(options, profile)
+    halves = cli._halves(profile, tables, (0,), options)
+    return halves, cli._chosen(halves, (0,), only, options.retrain)
 
 
 def test_the_tables_asked_for_decide_what_is_run():
     (single, crowds), runs = chosen("smoke", "--tables", "2", "6")
-    assert (single.tables, crowds.tables) == ((2,), (6,))
+    assert (list(single.tables), list(crowds.tables)) == ([2], [6])
     assert [run.experiment.name for run in runs if run.source is crowds.source] == [
         experiment.name for experiment in table_experiments(6)
     ]
@@ -76,7 +75,7 @@ def test_the_tables_asked_for_decide_what_is_run():
 def test_rows_are_asked_for_by_name_or_by_the_table():
     def asked(*names):
         halves, runs = chosen("smoke", "--only", *names)
-        return [half.tables for half in halves], {run.experiment.name for run in runs}
+        return [tuple(half.tables) for half in halves], {run.experiment.name for run in runs}
 
     assert asked("table2") == ([(2,)], {experiment.name for experiment in table_experiments(2)})
     assert asked("VGG16-FCN-Self") == ([(1,)], {"VGG16-FCN-Self"})
@@ -104,7 +103,8 @@ def test_the_demo_trains_nothing_where_weights_are_committed(monkeypatch, tmp_pa
     monkeypatch.setattr(runs_module.Run.__init__, "__defaults__", (0, tmp_path))
 
     def names(*how):
-        return [run.experiment.name for run in cli._collect([cli.Half(DEMO, source, (1,))], (0,), *how)[1]]
+        half = cli.Half(DEMO, source, {1: table_runs(1, DEMO, source)})
+        return [run.experiment.name for run in cli._chosen([half], (0,), *how)]
 
     assert names([], False) == ["VGG16-FCN", "VGG16-FCN-MuLA"]
     assert len(names([], True)) == 9
@@ -116,33 +116,22 @@ def test_the_demo_trains_nothing_where_weights_are_committed(monkeypatch, tmp_pa
 def test_a_half_without_its_data_is_left_out_and_named(capsys, monkeypatch):
     for variable in ("MULA_LIP", "MULA_PASCAL"):
         monkeypatch.delenv(variable, raising=False)
-    (half,), _ = chosen("paper", "--rehearse", "--lip", str(FIXTURES["people"]))
+    (half,), _ = chosen("paper-rehearsal", "--lip", str(FIXTURES["people"]))
     assert half.source.anatomy is LIP
     assert "Tables 5 and 6 left out: no path to pascal; give --pascal PATH" in capsys.readouterr().out
     with pytest.raises(ConfigError, match="no data to work with"):
-        chosen("paper", "--rehearse", "--protocol", "released", "--pascal", str(FIXTURES["crowds"]))
-
-
-def test_a_variant_of_a_profile_is_a_profile_with_a_name():
-    assert PROFILES["paper-bf16"] == replace(
-        PROFILES["paper"], name="paper-bf16", recipe=replace(PROFILES["paper"].recipe, bf16=True)
-    )
-    assert not PROFILES["paper-rehearsal"].needs_gpu
-    assert PROFILES["gpu"].for_crowds().dataset == "crowds-256"
-    assert PROFILES["demo"].augmentation == Augmentation()
-    options = cli._parser().parse_args(["paper", "--protocol", "released", "--rehearse"])
-    assert cli._profile(options) is PROFILES["paper-released-rehearsal"]
+        chosen("paper-released-rehearsal", "--pascal", str(FIXTURES["crowds"]))
 
 
 # Notebooks
 
-FOUR = 'profile = ""\ndataset = "fixture"\ndata_path = ""\nseeds = [0]'
+PARAMETERS = 'profile = ""\ndataset = ""\ndata_path = ""\nseeds = [0]\ntrain = True\ncrowds = None'
 
 
 @pytest.fixture
 def execute(monkeypatch, tmp_path, source):
-    def run(code, parameters=FOUR, profile=SMOKE, sources=(), tables=(), name="00_tried"):
-        cells = [nbformat.v4.new_code_cell(parameters, metadata={"tags": ["parameters"]})]
+    def run(code, sources=(), tables=(), name="00_tried"):
+        cells = [nbformat.v4.new_code_cell(PARAMETERS, metadata={"tags": ["parameters"]})]
         notebook = nbformat.v4.new_notebook(cells=[*cells, nbformat.v4.new_code_cell(code)])
         notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
         (tmp_path / "notebooks").mkdir(exist_ok=True)
@@ -151,7 +140,7 @@ def execute(monkeypatch, tmp_path, source):
         monkeypatch.setattr(notebooks, "EXECUTED", tmp_path / "executed")
         # in this process, which has the paths above
         monkeypatch.setattr(notebooks, "in_processes", lambda do, jobs, _: enumerate(do(*each) for each in jobs))
-        notebooks.execute_notebooks(profile, sources or [source], (0, 1), tables)
+        notebooks.execute_notebooks(SMOKE, sources or [source], (0, 1), tables)
         executed = tmp_path / "executed" / "smoke" / f"{name}.ipynb"
         if executed.is_file():
             return "".join(json.loads(executed.read_text())["cells"][-1]["outputs"][0]["text"])
@@ -161,38 +150,39 @@ def execute(monkeypatch, tmp_path, source):
 
 
 def test_notebooks_get_profile_data_set_and_seeds_and_train_nothing(execute):
-    assert execute("print(profile, dataset, seeds, train)", f"{FOUR}\ntrain = True") == "smoke fixture [0, 1] False\n"
+    assert execute("print(profile, dataset, seeds, train)") == "smoke fixture [0, 1] False\n"
 
 
 def test_a_notebook_with_several_people_an_image_gets_such_data(execute):
     both = [open_source("fixture"), open_source("crowd-fixture")]
-    assert execute("print(dataset)", FOUR.replace("fixture", "crowd-fixture"), sources=both) == "crowd-fixture\n"
-    assert execute("print(1)", FOUR.replace("fixture", "crowds"), name="01_left_out") is None
+    assert execute("print(dataset)", name="07_tables5_6", sources=both) == "crowd-fixture\n"
+    assert execute("print(crowds)", sources=both) == "['crowd-fixture', None]\n"
+    assert execute("print(dataset)", name="07_table6") is None
 
 
 def test_only_notebooks_of_the_asked_tables_are_executed(execute):
-    assert execute("print(1)", name="07_tables5_6_pascal", tables=(6,)) == "1\n"
-    assert execute("print(1)", name="03_table1_vgg", tables=(6,)) is None
+    assert execute("print(1)", name="03_table1_vgg", tables=(1, 6)) == "1\n"
+    assert execute("print(1)", name="04_table2_hourglass", tables=(1, 6)) is None
     assert notebooks._tables_of(REPOSITORY / "notebooks/04_table2_hourglass_ablation.ipynb") == {2}
 
 
 @pytest.mark.parametrize(
-    ("code", "parameters", "said"),
+    ("code", "said"),
     [
-        ("raise ValueError('seven')", FOUR, r"00_tried\.ipynb, cell 3: ValueError: seven \(executed copy: "),
-        ("pass", 'profile = "smoke"  # alone', r"00_tried\.ipynb: no parameter data_path, dataset, seeds"),
-        ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", FOUR, "its kernel was killed, perhaps for memory"),
-        ("import workbook; workbook.find_profile('tiny')", FOUR, "cell 3: ConfigError: unknown profile 'tiny'"),
+        ("raise ValueError('seven')", r"00_tried\.ipynb, cell 3: ValueError: seven \(executed copy: "),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", "its kernel was killed, perhaps for memory"),
+        ("import workbook; workbook.find_profile('tiny')", "cell 3: ConfigError: unknown profile 'tiny'"),
     ],
 )
-def test_a_failing_notebook_is_named_with_its_cell(execute, code, parameters, said):
+def test_a_failing_notebook_is_named_with_its_cell(execute, code, said):
     with pytest.raises(MulaError, match=said):
-        execute(code, parameters)
+        execute(code)
 
 
-def test_a_cell_that_takes_too_long_is_ended(execute):
+def test_a_cell_that_takes_too_long_is_ended(execute, monkeypatch):
+    monkeypatch.setattr(notebooks, "TIMEOUT", 2)
     with pytest.raises(MulaError, match=r"00_tried\.ipynb: a cell took more than 2 s"):
-        execute("import time; time.sleep(60)", profile=replace(SMOKE, cell_timeout=2))
+        execute("import time; time.sleep(60)")
 
 
 # Worker processes

@@ -7,13 +7,10 @@ import importlib
 
 _WHERE = {
     "workbook.comparison": ("changes", "image_gains", "prediction_rows", "spread_images", "telling_images"),
-    "workbook.claims": ("findings", "judge", "measure", "measured_claims", "study_counts", "write_claims"),
+    "workbook.claims": ("findings", "judge", "measure", "measured_claims", "study_counts"),
     "workbook.costs": ("forward_gflops", "parameter_count"),
     "workbook.datasets": ("of_crowds", "of_one_person", "open_source"),
-    "workbook.diagnostics": (
-        "exchanged_kernels", "from_low_to_raised_arms", "liveliest_channels", "predicted_kernels",
-        "write_kernel_diagnostics",
-    ),
+    "workbook.diagnostics": ("exchanged_kernels", "predicted_kernels", "write_kernel_diagnostics"),
     "workbook.exercises": ("check",),
     "workbook.experiments": ("EXPERIMENTS", "PROFILES", "Experiment", "Profile", "find_experiment", "find_profile"),
     "workbook.inspection": (
@@ -23,7 +20,7 @@ _WHERE = {
     "workbook.photo": ("load_predictor", "shipped_weights"),
     "workbook.rate_search": ("searched_rates",),
     "workbook.results": (
-        "do_table", "find_seeds", "finished_runs", "run_label", "side_by_side", "systems_side_by_side", "write_table",
+        "do_table", "find_seeds", "run_label", "side_by_side", "systems_side_by_side", "write_table",
     ),
     "workbook.runs": ("Run", "results_folder"),
     "workbook.tables": ("BASELINES", "CONTEXT", "table_experiments", "table_rows"),

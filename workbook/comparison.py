@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import numpy as np
 import pandas as pd
 
 from mula_lib.anatomy import Anatomy
@@ -17,14 +16,14 @@ from workbook.inspection import truth_picture
 from workbook.runs import Run
 
 
-def image_scores(evaluation: Evaluation | CrowdEvaluation, anatomy: Anatomy, metrics: Sequence[str] = ()) -> np.ndarray:
-    """(M,) mean of ``metrics`` (default: PCK or mAP, and mIoU) of each single image, in percent.
+def image_scores(evaluation: Evaluation | CrowdEvaluation, anatomy: Anatomy, metrics: Sequence[str] = ()) -> pd.Series:
+    """Mean of ``metrics`` (default: PCK or mAP, and mIoU) of each single image, in percent, by the image's name.
 
     nan where no joint of the image counts.
     """
-    metrics = metrics or (anatomy.pose_metric, "mIoU")
     scores = [evaluation.only(index).scores(anatomy) for index in range(len(evaluation.names))]
-    return np.array([np.mean([each[metric] for metric in metrics]) for each in scores])
+    table = pd.DataFrame(scores, evaluation.names)[list(metrics or (anatomy.pose_metric, "mIoU"))]
+    return table.mean(axis=1, skipna=False)
 
 
 def image_gains(better: Sequence[Run], baseline: Sequence[Run], metrics: Sequence[str] = ()) -> pd.Series:
@@ -32,10 +31,9 @@ def image_gains(better: Sequence[Run], baseline: Sequence[Run], metrics: Sequenc
 
     Indexed by the image's name, in the split's order; images without a score are left out.
     """
-    counts = [[run.evaluation() for run in runs] for runs in (better, baseline)]
     anatomy = baseline[0].source.anatomy
-    means = [np.mean([image_scores(each, anatomy, metrics) for each in of_seeds], axis=0) for of_seeds in counts]
-    return pd.Series(means[0] - means[1], index=list(counts[1][0].names), name="gain").dropna()
+    scores = [[image_scores(run.evaluation(), anatomy, metrics) for run in runs] for runs in (better, baseline)]
+    return (sum(scores[0]) / len(better) - sum(scores[1]) / len(baseline)).rename("gain").dropna()
 
 
 def telling_images(gains: pd.Series) -> Mapping[str, str]:

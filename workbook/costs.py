@@ -15,13 +15,11 @@ def parameter_count(model: Network) -> int:
 
 @torch.inference_mode()
 def forward_gflops(model: Network, crop: int) -> float:
-    """10⁹ floating point operations of one forward pass of one image; a multiply-add counts as two.
+    """10⁹ floating point operations of one forward pass of one image, in evaluation mode; a multiply-add counts as two.
 
     Convolutions and matrix products are counted; what is left is far below one percent.
     """
     image = torch.zeros(1, 3, crop, crop, device=next(model.parameters()).device)
-    was_training = model.training
     with FlopCounterMode(display=False) as counter:
         model.eval()(image)
-    model.train(was_training)
     return round(counter.get_total_flops() / 1e9, 4)

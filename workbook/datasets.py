@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 import os
 from dataclasses import dataclass
 from functools import cached_property
@@ -37,29 +36,27 @@ RECIPE_FILE = "people.json"
 
 @dataclass(frozen=True)
 class Source:
-    """An opened data set. The training split is opened, and rendered if need be, when it is first asked for."""
+    """An opened data set. Of people rendered in their usual place, the training split is rendered when first used."""
 
     name: str
     root: Path
     anatomy: Anatomy
     val: LipSplit | PascalSplit
     fingerprint: str  # of the recipe of rendered people, of the annotations of other data
-    rendered: bool = False  # in the usual place, by the recipe of that name
-    other_train: LipSplit | PascalSplit | None = None  # instead of the data set's own
+    other_train: LipSplit | PascalSplit | None = None  # None: rendered when it is first used
 
     @cached_property
     def train(self) -> LipSplit | PascalSplit:
         """The training split."""
         if self.other_train is not None:
             return self.other_train
-        if self.rendered:
-            ensure_people(RENDERED[self.name], self.root.parent, splits=("train",))
+        ensure_people(RENDERED[self.name], self.root.parent, splits=("train",))
         return (pascal if self.anatomy.crowds else lip).read_split(self.root, "train")
 
     @property
     def examples(self) -> LipSplit | PascalSplit:
         """Pictures to show: the training split, or the validation split while the other one is not rendered."""
-        complete = not self.rendered or _rendered_by(self.root)["complete"]
+        complete = self.other_train is not None or _rendered_by(self.root)["complete"]
         return self.train if complete is True or complete["train"] else self.val
 
     def __str__(self) -> str:
@@ -81,27 +78,27 @@ def open_source(name: str, *, path: Path | str | None = None) -> Source:
         ConfigError: an unknown name.
         DataError: the tree is missing or broken.
     """
-    if not isinstance(name, str) or name not in SINGLE + CROWDS:  # a notebook may be given anything
+    if name not in SINGLE + CROWDS:
         raise ConfigError(f"unknown data set {name!r:.80}; known: {', '.join(SINGLE + CROWDS)}")
     path = path or os.environ.get(VARIABLES.get(name, ""))
     rendered = name in RENDERED and not path
-    if path:
-        root = Path(path).expanduser()
-    elif name in VARIABLES:
+    if name in VARIABLES and not path:
         raise DataError(f"data set {name!r}: no path given; pass one, or set {VARIABLES[name]} to its folder")
-    elif rendered:
-        root = ensure_people(RENDERED[name], REPOSITORY / "data", splits=("val",))
-    else:
-        root = FIXTURES["people" if name == "fixture" else "crowds"]
+    if rendered:
+        path = ensure_people(RENDERED[name], REPOSITORY / "data", splits=("val",))
+    root = Path(path or FIXTURES["people" if name == "fixture" else "crowds"]).expanduser()
     if not root.is_dir():
         of_checkout = "; set MULA_HOME to a checkout of the repository" if name.endswith("fixture") else ""
         raise DataError(f"{root}: no such folder; data set {name!r} is read from there{of_checkout}")
     reader, anatomy = (lip, LIP) if name in SINGLE else (pascal, PASCAL)
     val = reader.read_split(root, "val")
+    train = None if rendered else reader.read_split(root, "train")
     if (root / RECIPE_FILE).is_file():
-        return Source(name, root, anatomy, val, _rendered_by(root)["fingerprint"][:16], rendered)
-    train = reader.read_split(root, "train")
-    return Source(name, root, anatomy, val, _digest(train, val), other_train=train)
+        return Source(name, root, anatomy, val, _rendered_by(root)["fingerprint"][:16], train)
+    digest = hashlib.sha256()
+    for record in (*train.records, *val.records):
+        digest.update(record.name.encode() + record.joints.tobytes())
+    return Source(name, root, anatomy, val, digest.hexdigest()[:16], train)
 
 
 def _rendered_by(root: Path) -> dict:
@@ -111,22 +108,13 @@ def _rendered_by(root: Path) -> dict:
 
 def of_one_person(source: Source) -> Source:
     """``source`` itself, whose images show one person each; ConfigError where they show several."""
-    return _of(source, SINGLE, "one person")
+    if source.anatomy.crowds:
+        raise ConfigError(f"dataset={source.name!r}: this needs images of one person: {', '.join(SINGLE)}")
+    return source
 
 
 def of_crowds(source: Source) -> Source:
     """``source`` itself, whose images show several people; ConfigError where they show one."""
-    return _of(source, CROWDS, "several people")
-
-
-def _of(source: Source, names: tuple[str, ...], people: str) -> Source:
-    if source.name not in names:
-        raise ConfigError(f"dataset={source.name!r}: this needs images of {people}: {', '.join(names)}")
+    if not source.anatomy.crowds:
+        raise ConfigError(f"dataset={source.name!r}: this needs images of several people: {', '.join(CROWDS)}")
     return source
-
-
-def _digest(*splits: LipSplit | PascalSplit) -> str:
-    digest = hashlib.sha256()
-    for record in itertools.chain.from_iterable(split.records for split in splits):
-        digest.update(record.name.encode() + record.joints.tobytes())
-    return digest.hexdigest()[:16]

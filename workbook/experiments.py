@@ -40,21 +40,26 @@ class Profile:
     testing: Testing = field(default_factory=lambda: Testing(scales=(0.8, 1.0, 1.25), mirror=True))
     augmentation: Augmentation = field(default_factory=Augmentation)
     core: tuple[str, ...] = ()  # empty: every row
+    context: int = 6  # of the VGG trunk: ``ModelConfig.context``
+    vgg: dict = field(default_factory=dict)  # what differs for networks with the VGG trunk
     crowds: dict = field(default_factory=dict)  # what differs where images show several people (Tables 5 and 6)
-    protocol: str = "paper"  # or "released": the authors' code where it differs from the paper
+    released: bool = False  # the authors' code where it differs from the paper
     needs_gpu: bool = False
     start: str = ""  # of which profile's committed weights a training begins, if not of random ones
     watch: int = 0  # validation images scored after each epoch, for the log only
-    cell_timeout: int = 3600  # seconds a notebook's cell may take
 
     def for_crowds(self) -> Profile:
         """This profile for several people an image."""
         return replace(self, **self.crowds, crowds={})
 
+    def for_trunk(self, backbone: str) -> Profile:
+        """This profile for networks with the trunk ``backbone``."""
+        return replace(self, **self.vgg, vgg={}) if backbone == "vgg" else self
+
 
 SMOKE = Profile(
     "smoke", "fixture", crop=64, recipe=Recipe(epochs=2, batch=8, warmup=0.5), vgg_width=16, hourglass_width=16,
-    testing=Testing(scales=(0.8, 1.0), mirror=True), crowds={"dataset": "crowd-fixture"}, watch=4, cell_timeout=300,
+    testing=Testing(scales=(0.8, 1.0), mirror=True), crowds={"dataset": "crowd-fixture"}, watch=4,
 )  # fmt: skip
 
 # Smaller batches, a doubled rate and a warm-up: with 12 epochs instead of 250, the number of updates decides
@@ -91,14 +96,14 @@ PHOTO = replace(
 
 PAPER = Profile(
     "paper", "lip", crop=256, recipe=Recipe(epochs=PAPER_EPOCHS, batch=24), vgg_width=512, hourglass_width=256,
-    hourglass_kernel_size=7, vgg_batch_norm=False, crowds={"dataset": "pascal"}, needs_gpu=True, cell_timeout=24 * 3600,
+    hourglass_kernel_size=7, vgg_batch_norm=False, crowds={"dataset": "pascal"}, needs_gpu=True,
 )  # fmt: skip
 
 # The authors' code: other rates and drops, no clipping, nobody beyond the photo, one scale, mirrored poses only. Their
 # network for several people was not released.
 _THEIR_DROPS = tuple((epoch - 1) / PAPER_EPOCHS for epoch in PAPER_DROPS)
 PAPER_RELEASED = replace(
-    PAPER, name="paper-released", protocol="released", vgg_learning_rate=0.0001,
+    PAPER, name="paper-released", released=True, vgg_learning_rate=0.0001,
     recipe=replace(
         PAPER.recipe, learning_rate=0.0015, drop_at=_THEIR_DROPS, drop_to=(0.5, 0.25, 0.1, 0.05), clip_norm=0.0
     ),
@@ -124,7 +129,7 @@ def rehearsal(profile: Profile) -> Profile:
     """``profile`` made so small that all of it runs in minutes: finds out what would fail after days."""
     return replace(
         profile, name=f"{profile.name}-rehearsal", crop=64, recipe=replace(profile.recipe, epochs=2, batch=8),
-        vgg_width=16, hourglass_width=16, needs_gpu=False, watch=min(profile.watch, 4), cell_timeout=600,
+        vgg_width=16, hourglass_width=16, needs_gpu=False, watch=min(profile.watch, 4),
     )  # fmt: skip
 
 
@@ -140,7 +145,7 @@ PROFILES = {profile.name: profile for profile in _ALL}
 
 def find_profile(name: str) -> Profile:
     """The profile called ``name``; ConfigError lists the known ones."""
-    if not isinstance(name, str) or name not in PROFILES:  # a notebook may be given anything
+    if name not in tuple(PROFILES):  # a notebook may be given a list
         raise ConfigError(f"unknown profile {name!r:.80}; known: {', '.join(PROFILES)}")
     return PROFILES[name]
 
@@ -168,7 +173,8 @@ class Experiment:
 
     def model_config(self, profile: Profile, anatomy: Anatomy) -> ModelConfig:
         """The network of this row at the size of ``profile``."""
-        vgg, released = self.backbone == "vgg", profile.protocol == "released" and self.system is None
+        profile = profile.for_trunk(self.backbone)
+        vgg, released = self.backbone == "vgg", profile.released and self.system is None
         kernel_size = profile.vgg_kernel_size if vgg else profile.hourglass_kernel_size
         return ModelConfig(
             backbone=self.backbone,
@@ -178,6 +184,7 @@ class Experiment:
             joints=len(anatomy.joints),
             shared_encoder=self.shared_encoder,
             batch_norm=profile.vgg_batch_norm and vgg,
+            context=profile.context,
             residual=profile.residual and not vgg,
             adaptation=released_adaptation(kernel_size, vgg=vgg) if released else AdaptationConfig(kernel_size),
             offsets=anatomy.crowds,
@@ -190,6 +197,7 @@ class Experiment:
 
     def recipe(self, profile: Profile) -> Recipe:
         """How this network is trained at the size of ``profile``."""
+        profile = profile.for_trunk(self.backbone)
         usual = profile.recipe.learning_rate
         if self.backbone == "vgg" and profile.vgg_learning_rate:
             usual = profile.vgg_learning_rate
@@ -197,12 +205,10 @@ class Experiment:
 
     def first_alike(self, profile: Profile, anatomy: Anatomy) -> Experiment:
         """The first of :data:`EXPERIMENTS` that means this very training: one training, one run."""
-
-        def training(each: Experiment) -> tuple[ModelConfig, Recipe]:
-            return each.model_config(profile, anatomy), each.recipe(profile)
-
+        network, recipe = self.model_config(profile, anatomy), self.recipe(profile)
         alike = (each for each in EXPERIMENTS if (each.interactions, each.system) == (self.interactions, self.system))
-        return next((each for each in alike if training(each) == training(self)), self)
+        same = (each for each in alike if each.model_config(profile, anatomy) == network)
+        return next((each for each in same if each.recipe(profile) == recipe), self)
 
 
 with open(Path(__file__).with_name("networks.csv"), encoding="utf-8", newline="") as _file:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import pandas as pd
@@ -14,10 +14,11 @@ from mula_lib.anatomy import Anatomy
 from mula_lib.data.augment import Draw, augment_sample
 from mula_lib.data.lip import LipRecord, LipSplit, load_image, load_mask
 from mula_lib.data.pascal import PascalRecord
-from mula_lib.data.targets import CrowdTargets, centroids, crowd_targets, gaussian_heatmaps, heatmap_sigma
+from mula_lib.data.targets import CrowdTargets, centroids
 from mula_lib.grouping import Candidates, find_candidates
 from mula_lib.models.joint import JointModel
-from mula_lib.models.network import hooked
+from mula_lib.models.losses import Targets
+from mula_lib.models.network import Network, hooked
 from workbook.figures.people import Picture
 
 
@@ -31,9 +32,6 @@ def testing_crop(record: LipRecord | PascalRecord, crop: int, anatomy: Anatomy) 
     """The same on the (crop, crop) square that a network is tested on."""
     image, mask, joints = augment_sample(*truth_picture(record, anatomy)[:3], crop, Draw(), anatomy)
     return Picture(image, mask, joints, record.occluded)
-
-
-testing_crop.__test__ = False  # not a test case, whatever pytest thinks of the name
 
 
 def fully_annotated(split: LipSplit, count: int) -> list[LipRecord]:
@@ -60,24 +58,21 @@ def stage_predictions(model: JointModel, picture: Picture) -> tuple[list[np.ndar
 
 def joint_targets(picture: Picture, stride: int) -> np.ndarray:
     """(N, h, w) target maps of a crop's joints at a network's stride."""
-    joints, present, where = _on_grid(picture, stride)
-    return gaussian_heatmaps(joints, present, **where)[0].numpy()
-
-
-def _on_grid(picture: Picture, stride: int) -> tuple[Tensor, Tensor, dict]:
-    """A crop's joints as a batch of one, which of them lie on it, and the grid of its targets."""
-    crop = picture.image.shape[0]
-    joints = torch.from_numpy(np.asarray(picture.joints, np.float32))[None]
-    present = ((joints >= -0.5) & (joints < crop - 0.5)).all(dim=-1)
-    return joints, present, {"grid": (crop // stride,) * 2, "stride": stride, "sigma": heatmap_sigma(crop, stride)}
+    return _targets(picture, stride)[0].numpy()
 
 
 def crowd_joint_targets(picture: Picture, stride: int, anatomy: Anatomy) -> tuple[CrowdTargets, np.ndarray]:
     """Targets of the M people on a crop at a network's stride, a batch of one, and (M, 2) centroids in crop pixels."""
-    joints, present, where = _on_grid(picture, stride)
     centers = centroids(picture.joints, np.full((len(picture.joints), 4), np.nan), anatomy)
-    crop = picture.image.shape[0]
-    return crowd_targets(joints, present, torch.from_numpy(centers)[None], **where, crop=crop), centers
+    return _targets(picture, stride, centres=torch.from_numpy(centers)[None]), centers
+
+
+def _targets(picture: Picture, stride: int, **centres: Tensor) -> Tensor | CrowdTargets:
+    """What training compares the joint maps of a crop with."""
+    crop, joints = picture.image.shape[0], torch.from_numpy(np.asarray(picture.joints, np.float32))[None]
+    present = ((joints >= -0.5) & (joints < crop - 0.5)).all(dim=-1)
+    batch = {"image": as_batch(picture), "mask": None, "joints": joints, "present": present, **centres}
+    return Targets(batch, pose_weight=1.0).pose_targets(torch.empty(1, joints.shape[-2], *(crop // stride,) * 2))
 
 
 def perfect_candidates(picture: Picture, stride: int, anatomy: Anatomy) -> Candidates:
@@ -95,13 +90,20 @@ def perfect_candidates(picture: Picture, stride: int, anatomy: Anatomy) -> Candi
 
 
 @torch.inference_mode()
+def module_outputs(
+    model: Network, images: Tensor, modules: Iterable[nn.Module], batch: int = 32
+) -> dict[nn.Module, Tensor]:
+    """What leaves each of ``modules`` for B images, computed ``batch`` at a time: (B, …) each."""
+    outputs: dict[nn.Module, list[Tensor]] = {}
+    where = next(model.parameters()).device
+    with hooked((module, lambda own, _, output: outputs.setdefault(own, []).append(output)) for module in modules):
+        for some in images.split(batch):
+            model.eval()(some.to(where))
+    return {module: torch.cat(each) for module, each in outputs.items()}
+
+
 def output_shapes(model: JointModel, images: Tensor, modules: Mapping[str, nn.Module]) -> pd.DataFrame:
     """The shape that leaves each of the named ``modules`` in one forward pass of ``images``."""
-    shapes: dict[nn.Module, str] = {}
-
-    def note(module: nn.Module, given: object, output: Tensor) -> None:
-        shapes[module] = "×".join(map(str, output.shape))
-
-    with hooked((module, note) for module in modules.values()):
-        model.eval()(images)
-    return pd.DataFrame({"output (B×C×H×W)": {name: shapes[module] for name, module in modules.items()}})
+    outputs = module_outputs(model, images, modules.values())
+    shapes = {name: "×".join(map(str, outputs[module].shape)) for name, module in modules.items()}
+    return pd.DataFrame({"output (B×C×H×W)": shapes})

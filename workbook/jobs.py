@@ -38,12 +38,8 @@ def do_all(runs: Sequence[Run], jobs: int = 1, **how: bool | int) -> list[Run]:
     A run that fails costs no other its work: ``failed.txt`` in its folder says why. Returns those that failed. A file
     that cannot be written ends everything.
     """
-
-    def cost(run: Run) -> int:
-        images = len(run.source.val) * (1 if run.trained else 300)
-        return images * run.profile.crop**2 * len(run.experiment.interactions)
-
-    ordered = sorted(runs, key=cost, reverse=True)
+    # what is to be trained first, and of that what has the most stages
+    ordered = sorted(runs, key=lambda run: (run.trained, -len(run.experiment.interactions)))
     if jobs == 1 or len(runs) == 1:
         found = ((index, _attempt(run, how)) for index, run in enumerate(ordered))
     else:
@@ -63,7 +59,7 @@ def _attempt(run: Run, how: dict) -> dict | None:
         return run.do(**how).metrics
     except StorageError:
         raise
-    except (MulaError, RuntimeError, MemoryError) as error:  # out of the GPU's memory is a RuntimeError
+    except Exception as error:  # out of memory, say: the other rows are done all the same
         if processes.count() > 1:  # the others would wait for this one
             raise
         if not isinstance(error, MulaError):
@@ -78,8 +74,9 @@ def _attempt(run: Run, how: dict) -> dict | None:
 def in_processes(function: Callable, arguments: Sequence[tuple], workers: int) -> Iterator[tuple[int, object]]:
     """Call ``function(*arguments[i])`` for every i in worker processes; yields (i, result) as each is done.
 
-    A worker has one thread and, where there are GPUs, one of them. It ignores Ctrl-C and ends with its parent.
-    Raises :class:`MulaError` if a worker is killed.
+    A worker has one thread and, where there are GPUs, one of them. It ignores Ctrl-C and ends with its parent: even a
+    single one is of use, because within a notebook Ctrl-C would end the kernel and nothing else. Raises
+    :class:`MulaError` if a worker is killed.
     """
     context = multiprocessing.get_context("spawn")  # a fork after torch has started threads may hang
     numbers = context.Queue()

@@ -8,13 +8,15 @@ from pathlib import Path
 
 from tqdm.auto import tqdm
 
-from mula_lib.files import ConfigError, MulaError
-from workbook.datasets import CROWDS, REPOSITORY, VARIABLES, Source
+from mula_lib.files import MulaError
+from workbook.datasets import REPOSITORY, VARIABLES, Source
 from workbook.experiments import Profile
 from workbook.jobs import in_processes
+from workbook.tables import CROWD_TABLES
 
 NOTEBOOKS = REPOSITORY / "notebooks"
 EXECUTED = REPOSITORY / "runs" / "notebooks"
+TIMEOUT = 6 * 3600  # seconds a cell may take; nothing is trained in it
 
 
 def execute_notebooks(
@@ -22,29 +24,24 @@ def execute_notebooks(
 ) -> None:
     """Execute every notebook, or only those of ``tables``; executed copies go to ``runs/notebooks/<profile>``.
 
-    A notebook gets that one of ``sources`` which is of the same kind as its own default, one person an image or
-    several; it is left out where there is none. It trains nothing. Raises :class:`MulaError`, which names notebook and
-    cell, if one fails, and :class:`ConfigError` if one lacks a parameter.
+    A notebook gets that one of ``sources`` which its tables are of, one person an image or several; it is left out
+    where there is none. It trains nothing. Raises :class:`MulaError`, which names notebook and cell, if one fails.
     """
     import papermill
 
+    # all but the real data sets are found by name
+    paths = {each.name: str(each.root.resolve()) if each.name in VARIABLES else None for each in sources}
+    several = next(([each.name, paths[each.name]] for each in sources if each.anatomy.crowds), [])
     chosen = []
     for notebook in sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb")):
-        if tables and not set(tables) & _tables_of(notebook):
-            continue
-        known = papermill.inspect_notebook(str(notebook))
-        crowds = known.get("dataset", {"default": ""})["default"].strip("'\"") in CROWDS
+        its = _tables_of(notebook)
+        crowds = bool(its & set(CROWD_TABLES))
         source = next((each for each in sources if each.anatomy.crowds == crowds), None)
-        if source is None:
+        if source is None or (tables and not its & set(tables)):
             continue
-        # all but the real data sets are found by name
-        path = str(source.root.resolve()) if source.name in VARIABLES else None
-        given = {"profile": profile.name, "dataset": source.name, "data_path": path, "seeds": list(seeds)}
-        missing = ", ".join(sorted(given.keys() - known.keys()))
-        if missing:  # papermill only warns
-            raise ConfigError(f"{notebook}: no parameter {missing}; add it to the cell tagged 'parameters'")
-        given |= {"train": False} if "train" in known else {}
-        chosen.append((notebook, EXECUTED / profile.name / notebook.name, given, profile.cell_timeout))
+        given = {"profile": profile.name, "dataset": source.name, "data_path": paths[source.name], "seeds": list(seeds)}
+        given |= {"crowds": several} if "crowds" in papermill.inspect_notebook(str(notebook)) else {}
+        chosen.append((notebook, EXECUTED / profile.name / notebook.name, given | {"train": False}))
     failed = []
     with tqdm(total=len(chosen), desc="notebooks", unit="notebook") as bar:
         for index, error in in_processes(_execute, chosen, min(jobs, len(chosen)) or 1):
@@ -61,14 +58,14 @@ def _tables_of(notebook: Path) -> set[int]:
     return set(map(int, found[1].split("_"))) if found else set()
 
 
-def _execute(notebook: Path, output: Path, given: dict[str, object], cell_timeout: int) -> str | None:
+def _execute(notebook: Path, output: Path, given: dict[str, object]) -> str | None:
     """Execute one notebook; returns what went wrong, in a line."""
     import papermill
     from nbclient.exceptions import CellTimeoutError, DeadKernelError
     from papermill.exceptions import PapermillExecutionError
 
     output.parent.mkdir(parents=True, exist_ok=True)
-    how = {"kernel_name": "python3", "cwd": str(NOTEBOOKS), "execution_timeout": cell_timeout, "progress_bar": False}
+    how = {"kernel_name": "python3", "cwd": str(NOTEBOOKS), "execution_timeout": TIMEOUT, "progress_bar": False}
     how["extra_arguments"] = ["--IPKernelApp.log_level=ERROR"]  # ipykernel warns of unencrypted loopback traffic
     try:
         papermill.execute_notebook(str(notebook), str(output), given, **how)  # writes after every cell
@@ -76,7 +73,7 @@ def _execute(notebook: Path, output: Path, given: dict[str, object], cell_timeou
     except PapermillExecutionError as error:
         why = f", cell {error.exec_count}: {error.ename}: {error.evalue}"
     except CellTimeoutError:
-        why = f": a cell took more than {cell_timeout} s"
+        why = f": a cell took more than {TIMEOUT} s"
     except DeadKernelError:
         why = ": its kernel was killed, perhaps for memory; run again: it resumes"
     return f"{notebook.name}{why} (executed copy: {output})"

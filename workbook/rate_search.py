@@ -33,12 +33,10 @@ SEARCHED = tuple(each for each in EXPERIMENTS if each.rate is not None and not e
 
 def held_out(source: Source) -> Source:
     """``source`` with its training images taken apart: every tenth one to test on, the others to train with."""
-    every, split = source.train.records, source.train
-    tenth = every[::HELD_OUT]
-    rest = type(every)(each for index, each in enumerate(every) if index % HELD_OUT)
-    fingerprint = f"{source.fingerprint} without a tenth"
-    return replace(source, other_train=replace(split, records=rest), val=replace(split, records=tenth),
-                   fingerprint=fingerprint)  # fmt: skip
+    every = source.train.records
+    rest = tuple(each for index, each in enumerate(every) if index % HELD_OUT)
+    train, tenth = (replace(source.train, records=records) for records in (rest, every[::HELD_OUT]))
+    return replace(source, other_train=train, val=tenth, fingerprint=f"{source.fingerprint} without a tenth")
 
 
 def search_runs(experiment: Experiment, profile: Profile, source: Source) -> list[Run]:
@@ -51,13 +49,14 @@ def search_runs(experiment: Experiment, profile: Profile, source: Source) -> lis
 
 def search_table(runs: Sequence[Run]) -> pd.DataFrame:
     """A line a finished run; ``chosen`` marks each method's rate with the best mean of the scores that it has."""
+    scores = ("PCK", "mIoU")
     lines = [
         {
             "method": run.experiment.name,
             "rate": run.experiment.rate,
             "learning_rate": run.recipe.learning_rate,
-            **{name: round(run.scores[name], 2) for name in ("PCK", "mIoU")},
-            "mean": round(float(np.nanmean([run.scores[name] for name in ("PCK", "mIoU")])), 2),
+            **{name: round(run.scores[name], 2) for name in scores},
+            "mean": round(float(np.nanmean([run.scores[name] for name in scores])), 2),
             "epochs": run.recipe.epochs,
             "train_images": len(run.source.train),
             "held_out_images": len(run.source.val),
@@ -82,7 +81,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Exit status: 0 done, 2 user error, 130 interrupted."""
     parser = argparse.ArgumentParser(prog="python -m workbook.rate_search", description=__doc__)
     parser.add_argument("profile", nargs="?", default="demo", help=f"{' or '.join(PROFILES)} (default: demo)")
-    parser.add_argument("--lip", metavar="PATH", help="LIP (default: the profile's data set)")
     parser.add_argument("--only", nargs="+", metavar="ROW", help="these systems only")
     parser.add_argument("--jobs", type=int, default=usable_cores(), metavar="N", help="runs at once (default: cores)")
     options = parser.parse_args(arguments)
@@ -91,7 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _search(options: argparse.Namespace) -> None:
     profile = find_profile(options.profile)
-    source = open_source("lip" if options.lip else profile.dataset, path=options.lip)
+    source = open_source(profile.dataset)
     apart = held_out(source)
     searched = [find_experiment(name) for name in options.only or ()] or SEARCHED
     runs = [run for experiment in searched for run in search_runs(experiment, profile, apart)]

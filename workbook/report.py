@@ -1,26 +1,22 @@
 """``results/<profile>/report.html``: claims, tables and figures on one page that fetches nothing.
 
-It is made from the files of the results folder alone: ``python -m workbook.report`` makes it again.
+It is made from the files of the results folder alone.
 """
 
 from __future__ import annotations
 
-import argparse
 import base64
 import re
-import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 import jinja2
 import pandas as pd
 from PIL import Image
 
-from mula_lib.files import DataError, exit_status, write_text
-from workbook import claims
-from workbook.datasets import REPOSITORY, VARIABLES
-from workbook.figures.output import CAPTION, shown_path
-from workbook.results import COLUMNS, read_table, side_by_side, systems_side_by_side
+from mula_lib.files import DataError, write_text
+from workbook.datasets import VARIABLES
+from workbook.figures.output import CAPTION
+from workbook.results import read_table, side_by_side, systems_side_by_side
 from workbook.tables import BASELINES, COMPARED_TABLES, CONTEXT, TABLES
 
 TITLES = ("what happens between two VGG16 networks", "stages of hourglass networks", "pose, compared systems",
@@ -31,8 +27,8 @@ ENDINGS = ("scores", "stages", "images", "kernels", "embeddings", "stage_outputs
 
 def write_report(folder: Path) -> Path:
     """Write ``report.html`` into a results folder, atomically; DataError for a folder without tables."""
-    tables = {number: read_table(folder / f"table{number}.csv", COLUMNS) for number in TABLES}
-    tables = {number: table for number, table in tables.items() if table is not None}
+    paths = {number: folder / f"table{number}.csv" for number in TABLES}
+    tables = {number: read_table(path) for number, path in paths.items() if path.is_file()}
     if not tables:
         raise DataError(f"{folder}: no tables to report; ./run_all.sh writes them")
     figures = sorted(folder.glob("[!.]*.png"))
@@ -42,13 +38,19 @@ def write_report(folder: Path) -> Path:
         own = [path for path in figures if re.match(pattern, path.name)]
         own.sort(key=lambda path: [not path.stem.endswith(end) for end in ENDINGS])
         figures[:] = [path for path in figures if path not in own]
+        pictures = []
+        for path in own:
+            with Image.open(path) as picture:
+                caption = picture.info.get(CAPTION, path.stem.replace("_", " "))
+                png = base64.b64encode(path.read_bytes()).decode()
+                pictures.append({"caption": caption, "size": picture.size, "png": png})
         with pd.option_context("display.max_colwidth", None):
             html = {of: frame.rename_axis(index=None).to_html(border=0, na_rep="–") for of, frame in frames.items()}
-        sections.append({"id": id_, "title": title, "tables": html, "figures": [_figure(path) for path in own]})
+        sections.append({"id": id_, "title": title, "tables": html, "figures": pictures})
 
-    if (judged := read_table(folder / "claims.csv", claims.COLUMNS)) is not None:
+    if (judged := folder / "claims.csv").is_file():
         caption = "Points and 95 % intervals, by a paired bootstrap over seeds and pictures (C17: times; C18, C19: %)."
-        add("claims", "Claims", {caption: judged.set_index("id")}, "claims")
+        add("claims", "Claims", {caption: read_table(judged).set_index("id")}, "claims")
     for number, table in tables.items():
         shown = systems_side_by_side(table) if number in COMPARED_TABLES else side_by_side(table)
         notes = table.drop_duplicates("method").set_index("method")["note"].astype(object).fillna("")
@@ -58,8 +60,9 @@ def write_report(folder: Path) -> Path:
         if number == 4:
             context = pd.Series(CONTEXT, name="mIoU on LIP val").to_frame()
             frames["As published, with pre-training and larger inputs: context, not targets."] = context
-            if (kernels := read_table(folder / "kernel_diagnostics.csv", ("method", "kernels"))) is not None:
-                frames["Are the kernels made for the image? One view of each."] = kernels.set_index("method")
+            if (kernels := folder / "kernel_diagnostics.csv").is_file():
+                title = "Are the kernels made for the image? One view of each."
+                frames[title] = read_table(kernels).set_index("method")
         add(f"table{number}", f"Table {number}: {TITLES[number - 1]}", frames, rf"table(\d_)?{number}_")
     add("data-and-model", "Data and model", {}, "")
     lines = pd.concat(tables.values())
@@ -74,22 +77,3 @@ def write_report(folder: Path) -> Path:
     text = template.render(label=label, full_size=full, sections=sections, origins=origins)
     write_text(folder / "report.html", text)
     return folder / "report.html"
-
-
-def _figure(path: Path) -> dict:
-    with Image.open(path) as picture:
-        caption = picture.info.get(CAPTION, path.stem.replace("_", " "))
-        return {"caption": caption, "size": picture.size, "png": base64.b64encode(path.read_bytes()).decode()}
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit status: 0 done, 2 user error, 130 interrupted."""
-    parser = argparse.ArgumentParser(prog="python -m workbook.report", description=__doc__)
-    default = REPOSITORY / "results" / "demo"
-    parser.add_argument("folder", nargs="?", type=Path, default=default, help="results folder (default: the demo's)")
-    options = parser.parse_args(arguments)
-    return exit_status(lambda: print(shown_path(write_report(options.folder))), kept="nothing was written")
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -12,7 +12,8 @@ import numpy as np
 import pandas as pd
 import torch
 
-from mula_lib.files import LOCK, ConfigError, DataError, locked, write_json, write_text
+from mula_lib.checkpoint import read_facts, save_weights
+from mula_lib.files import ConfigError, write_bytes, write_json, write_text
 from workbook.datasets import CROWDS, REPOSITORY, Source
 from workbook.experiments import Profile
 from workbook.jobs import to_train
@@ -24,7 +25,7 @@ COLUMNS = (
     "params", "gflops", "train_seconds", "images_per_second", "dataset", "profile", "note",
 )  # fmt: skip
 PACKAGES = ("torch", "numpy", "opencv-python-headless", "pandas", "anny", "embreex")
-PAPER_DATA = {False: "LIP", True: "PASCAL-Person-Part"}  # what the paper's numbers are of; by: several people?
+COSTS = (("params", "parameters", "{:,.0f}"), ("gflops", "GFLOPs", "{:.3f}"), ("train_seconds", "train s", "{:,.0f}"))
 
 
 def find_seeds(seeds: object) -> list[int]:
@@ -46,29 +47,18 @@ def run_label(profile: Profile, source: Source, seeds: Sequence[int]) -> str:
 Runs = dict[str, list[Run]]  # of each row, by method
 
 
-def table_runs(
-    table: int, profile: Profile, source: Source, seeds: Sequence[int] = (0,), known: dict[Path, Run] | None = None
-) -> Runs:
-    """The runs of each row of a table, finished or not: of ``seeds``, and of every other seed with committed counts.
-
-    ``known`` collects runs by folder, so that rows which mean one training share one.
-    """
-    known, found = {} if known is None else known, {}
+def table_runs(table: int, profile: Profile, source: Source, seeds: Sequence[int] = (0,)) -> Runs:
+    """The runs of each row of a table, finished or not: of ``seeds``, and of every other seed with committed counts."""
+    found = {}
     for row in table_rows(table):
-        runs = [Run(row.experiment, profile, source, seed) for seed in seeds] if row.experiment else []
-        if runs:
-            counts = runs[0].shipped_counts
-            paths = counts.parent.glob(f"{counts.stem.rpartition('-')[0]}-*.json")
-            others = {int(path.stem.rpartition("-")[2]) for path in paths} - set(seeds)
-            more = [Run(row.experiment, profile, source, seed) for seed in others]
-            runs += [run for run in more if run.metrics is not None]
-        found[row.name] = sorted((known.setdefault(run.folder, run) for run in runs), key=lambda run: run.seed)
+        runs = []
+        if row.experiment:
+            counts = Run(row.experiment, profile, source).shipped_counts
+            committed = counts.parent.glob(counts.name.replace("-0.npz", "-*.json"))
+            every = {*seeds, *(int(path.stem.rpartition("-")[2]) for path in committed)}
+            runs = [Run(row.experiment, profile, source, seed) for seed in sorted(every)]
+        found[row.name] = [run for run in runs if run.seed in seeds or run.metrics is not None]
     return found
-
-
-def finished_runs(table: int, profile: Profile, source: Source, seeds: Sequence[int] = (0,)) -> Runs:
-    """The finished runs of each row of a table; a row that was not run has an empty list."""
-    return _finished(table_runs(table, profile, source, seeds))
 
 
 def do_table(
@@ -84,10 +74,6 @@ def do_table(
     for run in every:
         if run.do(train=run in core).metrics is None:
             print(f"{run.experiment.name}, seed {run.seed}: {run.note}")
-    return _finished(runs)
-
-
-def _finished(runs: Runs) -> Runs:
     return {name: [run for run in each if run.metrics is not None] for name, each in runs.items()}
 
 
@@ -101,43 +87,37 @@ def build_table(
     does not report has a line for rows that can be run, without the paper's number. ``note`` says what a row is, which
     training ended early or failed, and how to get a row that is missing.
     """
-    runs = table_runs(table, profile, source, seeds) if runs is None else runs
-    finished, rows = _finished(runs), {row.name: row for row in table_rows(table)}
-
-    def mean(values: Sequence[float], digits: int = 2) -> float | None:
-        return round(float(np.mean(values)), digits) if values else None
-
-    def difference(value: float | None, baseline: float | None) -> float | None:
-        return None if value is None or baseline is None else round(value - baseline, 2)
-
-    lines = []
-    for method, row in rows.items():
-        done = finished[method]
-        missing = runs[method] if not done else ()  # with some seeds there, a missing one is no news
-        notes = [f"seed {run.seed}: {run.note}" for run in (*done, *missing) if run.note]
+    runs, lines = table_runs(table, profile, source, seeds) if runs is None else runs, []
+    for row in table_rows(table):
+        done = [run for run in runs[row.name] if run.metrics is not None]
+        noted = done or runs[row.name]  # with some seeds there, a missing one is no news
+        notes = [row.note, *(f"seed {run.seed}: {run.note}" for run in noted if run.note)]
+        first = done[0].metrics if done else {}
+        speeds = {name: [run.metrics[name] for run in done] for name in ("train_seconds", "images_per_second")}
         for metric in METRICS[table] if row.experiment else row.paper:
-            quoted, scores = row.paper.get(metric), [run.scores[metric] for run in done]
-            ours, base = mean(scores), mean([run.scores[metric] for run in finished[row.baseline]])
+            scores = [run.scores[metric] for run in done]
             facts = {
-                "method": method,
+                "method": row.name,
                 "metric": metric,
-                "paper": quoted,
-                "ours": ours,
-                "std": round(float(np.std(scores, ddof=1)), 2) if len(scores) > 1 else None,
+                "paper": row.paper.get(metric),
+                "ours": round(float(np.mean(scores)), 2) if done else None,
+                "std": round(float(np.std(scores, ddof=1)), 2) if len(done) > 1 else None,
                 "seeds": " ".join(str(run.seed) for run in done),
-                "delta_vs_baseline": difference(ours, base),
-                "paper_delta_vs_baseline": difference(quoted, rows[row.baseline].paper.get(metric)),
                 "source": "ran" if done else "quoted",
-                "params": done[0].metrics["params"] if done else None,
-                "gflops": done[0].metrics["gflops"] if done else None,
-                "train_seconds": mean([run.metrics["train_seconds"] for run in done], 1),
-                "images_per_second": mean([run.metrics["images_per_second"] for run in done], 1),
+                "params": first.get("params"),
+                "gflops": first.get("gflops"),
+                **{name: round(float(np.mean(values)), 1) if done else None for name, values in speeds.items()},
                 "dataset": source.name,
                 "profile": profile.name,
-                "note": "; ".join(filter(None, (row.note, *notes))),
+                "note": "; ".join(filter(None, notes)),
+                "baseline": row.baseline,
             }
             lines.append(facts)
-    return pd.DataFrame(lines, columns=list(COLUMNS))
+    frame = pd.DataFrame(lines, columns=[*COLUMNS, "baseline"]).astype({"ours": float, "paper": float})
+    numbers = frame.set_index(["method", "metric"])[["ours", "paper"]]
+    differences = numbers - numbers.loc[list(zip(frame["baseline"], frame["metric"], strict=True))].to_numpy()
+    frame[["delta_vs_baseline", "paper_delta_vs_baseline"]] = differences.round(2).to_numpy()
+    return frame[list(COLUMNS)]
 
 
 def write_table(
@@ -146,32 +126,21 @@ def write_table(
     """Build a table and write ``table<n>.csv`` and its ``.provenance.json``, atomically; returns the table."""
     frame = build_table(table, profile, source, seeds, runs)
     path = results_folder(profile, source) / f"table{table}.csv"
-    with locked(path.parent / LOCK, f"the tables in {path.parent}"):  # so that both are of one call
-        write_text(path, frame.to_csv(index=False))
-        write_json(path.with_suffix(".provenance.json"), provenance(profile, source, seeds))
+    write_text(path, frame.to_csv(index=False))
+    write_json(path.with_suffix(".provenance.json"), provenance(profile, source, seeds))
     return frame
 
 
-def read_table(path: Path, columns: Sequence[str] = ()) -> pd.DataFrame | None:
-    """A table as it was written, None where there is none; DataError if it is damaged or lacks one of ``columns``."""
-    if not path.is_file():
-        return None
-    try:
-        table = pd.read_csv(path, keep_default_na=False, na_values=[""], dtype={"seeds": str})
-        absent = [name for name in columns if name not in table]
-        if absent:
-            raise ValueError(f"without {', '.join(absent)}")
-    except ValueError as error:  # of pandas, and of text that is not UTF-8
-        raise DataError(f"{path}: not a whole table ({error}); run ./run_all.sh again") from error
-    return table
+def read_table(path: Path) -> pd.DataFrame:
+    """A table as it was written."""
+    return pd.read_csv(path, keep_default_na=False, na_values=[""], dtype={"seeds": str})
 
 
 def provenance(profile: Profile, source: Source, seeds: Sequence[int]) -> dict:
     """What made a result: code, packages, machine, seeds and data."""
     machine = {"system": platform.system(), "processor": platform.machine(), "threads": torch.get_num_threads()}
     if torch.cuda.is_available():
-        tf32 = {"convolutions": torch.backends.cudnn.allow_tf32, "products": torch.backends.cuda.matmul.allow_tf32}
-        machine |= {"gpu": torch.cuda.get_device_name(), "tf32": tf32}
+        machine |= {"gpu": torch.cuda.get_device_name(), "tf32": "in training, and in convolutions of tests"}
     return {
         "git_commit": _git_commit(),
         "profile": profile.name,
@@ -200,6 +169,17 @@ def _git_commit() -> str:
     return commit + ("+changes" if changed else "")
 
 
+def ship(run: Run) -> None:
+    """Store what is committed of a finished run: its counts and metrics, and for seed 0 its network in fp16."""
+    if "weights" not in run.metrics:
+        return
+    write_bytes(run.shipped_counts, (run.folder / "evaluation.npz").read_bytes())
+    metrics = {name: value for name, value in run.metrics.items() if name != "weights"}
+    write_json(run.shipped_counts.with_suffix(".json"), metrics)
+    if run.seed == 0:
+        save_weights(run.shipped_weights, run.model(), read_facts(run.weights)[1], half=True)
+
+
 # Tables for the eye
 
 
@@ -209,14 +189,13 @@ def side_by_side(table: pd.DataFrame) -> pd.DataFrame:
 
     Our columns carry profile and data set in their heading; a row that was not run has a dash.
     """
-    of, ours = f"paper ({PAPER_DATA[table['dataset'].iloc[0] in CROWDS]})", _ours(table)
-    headings = {"paper": of, "ours": ours, "paper_delta_vs_baseline": "paper Δ", "delta_vs_baseline": "ours Δ"}
+    headings = {**_headings(table), "paper_delta_vs_baseline": "paper Δ", "delta_vs_baseline": "ours Δ"}
     columns = {
-        (metric, heading): _readable(lines[name], "{:+.1f}" if "delta" in name else "{:.1f}")
-        for metric, lines in _by_metric(table).items()
+        (metric, heading): _text(lines[name], "{:+.1f}" if "delta" in name else "{:.1f}")
+        for metric, lines in table.set_index("method").groupby("metric", sort=False)
         for name, heading in headings.items()
     }
-    return pd.DataFrame(columns)
+    return pd.DataFrame(columns, index=pd.Index(table["method"].unique(), name="method")).fillna("–")
 
 
 def systems_side_by_side(table: pd.DataFrame) -> pd.DataFrame:
@@ -225,27 +204,25 @@ def systems_side_by_side(table: pd.DataFrame) -> pd.DataFrame:
     A column of the paper stands only where it reports the metric of some row. A dash is a system that was not run, or
     does not have the task.
     """
-    by_metric, of = _by_metric(table), f"paper ({PAPER_DATA[False]})"
-    columns = {(of, name): lines["paper"] for name, lines in by_metric.items() if lines["paper"].notna().any()}
-    columns |= {(_ours(table), name): lines["ours"] for name, lines in by_metric.items()}
-    columns = {heading: _readable(values, "{:.1f}") for heading, values in columns.items()}
+    by_metric = dict(list(table.set_index("method").groupby("metric", sort=False)))
+    columns = {
+        (heading, metric): _text(lines[name], "{:.1f}")
+        for name, heading in _headings(table).items()
+        for metric, lines in by_metric.items()
+        if name == "ours" or lines["paper"].notna().any()
+    }
     costs = table.drop_duplicates("method").set_index("method")
-    columns["cost", "parameters"] = _readable(costs["params"], "{:,.0f}")
-    columns["cost", "GFLOPs"] = _readable(costs["gflops"], "{:.3f}", digits=3)
-    columns["cost", "train s"] = _readable(costs["train_seconds"], "{:,.0f}")
-    return pd.DataFrame(columns)
+    for name, heading, form in COSTS:
+        columns["cost", heading] = _text(costs[name], form)
+    return pd.DataFrame(columns, index=pd.Index(table["method"].unique(), name="method")).fillna("–")
 
 
-def _ours(table: pd.DataFrame) -> str:
-    return f"ours ({table['profile'].iloc[0]}, {table['dataset'].iloc[0]})"
+def _headings(table: pd.DataFrame) -> dict[str, str]:
+    first = table.iloc[0]
+    data = "PASCAL-Person-Part" if first["dataset"] in CROWDS else "LIP"
+    return {"paper": f"paper ({data})", "ours": f"ours ({first['profile']}, {first['dataset']})"}
 
 
-def _by_metric(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    methods = pd.Index(dict.fromkeys(table["method"]), name="method")
-    metrics = dict.fromkeys(table["metric"])
-    return {metric: table[table["metric"] == metric].set_index("method").reindex(methods) for metric in metrics}
-
-
-def _readable(values: pd.Series, form: str, digits: int = 1) -> pd.Series:
+def _text(values: pd.Series, form: str) -> pd.Series:
     # + 0.0: no minus sign before a zero
-    return values.map(lambda value: "–" if pd.isna(value) else form.format(round(value, digits) + 0.0))
+    return values.map(lambda value: "–" if pd.isna(value) else form.format(round(value, int(form[-3])) + 0.0))

@@ -30,6 +30,7 @@ import torch
 from mula_lib import distributed as processes
 from mula_lib.checkpoint import load_model, read_facts, save_weights
 from mula_lib.data.samples import TrainingSamples
+from mula_lib.data.targets import SIGMA_FLOOR
 from mula_lib.evaluation import CrowdEvaluation, Evaluation, evaluate, load_evaluation
 from mula_lib.files import LOCK, CheckpointError, locked, read_json, remove_partials, write_json
 from mula_lib.inference import Testing
@@ -42,7 +43,6 @@ from workbook.experiments import Experiment, Profile
 RUNS = REPOSITORY / "runs"
 WEIGHTS = REPOSITORY / "weights"
 RESULTS = REPOSITORY / "results"
-OF_TRAINING = ("train_seconds", "trained_on", "log")  # what a result says of its training
 RECIPE_VERSION = 2  # raise it when a change of code changes what a training gives
 
 
@@ -71,10 +71,11 @@ class Run:
     seed: int = 0
     base: Path = RUNS
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "profile", self.profile.for_trunk(self.experiment.backbone))
+
     def __str__(self) -> str:
         return f"{self.experiment.name} ({self.source.name}), seed {self.seed}"
-
-    # What decides it
 
     @cached_property
     def model_config(self) -> ModelConfig:
@@ -88,12 +89,15 @@ class Run:
 
     @cached_property
     def training_spec(self) -> dict:
-        """Everything that decides the trained weights."""
+        """Everything that decides the trained weights; what was added later only where it is not the default."""
+        recipe = asdict(self.recipe)
+        if recipe["sigma_floor"] == SIGMA_FLOOR:
+            del recipe["sigma_floor"]
         start = {"start": read_facts(self._start, "fingerprint")[1]["fingerprint"]} if self.profile.start else {}
         return start | {
             "recipe_version": RECIPE_VERSION,
             "model": self.model_config.to_json(),
-            "recipe": asdict(self.recipe),
+            "recipe": recipe,
             "augmentation": asdict(self.profile.augmentation),
             "crop": self.profile.crop,
             "data": self.source.fingerprint,
@@ -119,8 +123,6 @@ class Run:
     def _names(self) -> dict:
         names = {"experiment": self.first.name, "profile": self.profile.name, "dataset": self.source.name}
         return names | {"seed": self.seed, "fingerprint": self.fingerprint}
-
-    # Where it lies
 
     @cached_property
     def first(self) -> Experiment:
@@ -148,13 +150,10 @@ class Run:
         slug = self.first.slug + ("-crowds" if self.source.anatomy.crowds else "")
         return results_folder(self.profile, self.source) / "counts" / f"{slug}-seed-{self.seed}.npz"
 
-    # What is known of it
-
     @cached_property
     def shipped(self) -> bool:
         """Whether weights of exactly this training are committed."""
-        path = self.shipped_weights
-        return path.is_file() and read_facts(path, "fingerprint")[1]["fingerprint"] == self.fingerprint
+        return self.shipped_weights.is_file() and read_facts(self.shipped_weights)[1]["fingerprint"] == self.fingerprint
 
     @property
     def trained(self) -> bool:
@@ -190,8 +189,7 @@ class Run:
         """What a reader of its row must know: a training that ended early, a failure, a run that is missing."""
         if self.metrics is not None:
             return self.metrics.get("trouble") or ""
-        failure = self.folder / "failed.txt"
-        if failure.is_file():
+        if (failure := self.folder / "failed.txt").is_file():
             return f"failed: {failure.read_text(encoding='utf-8')}"
         seeds = f" --seeds {self.seed + 1}" if self.seed else ""
         command = f'./run_all.sh {self.profile.name} --only "{self.experiment.name}"{seeds}'
@@ -210,23 +208,21 @@ class Run:
         """A dict an epoch: epoch, loss, seconds and the watched scores."""
         return self.metrics["log"]
 
-    # Doing it
-
-    def do(self, *, train: bool = True, retrain: bool = False, workers: int = 0, save_memory: bool = False) -> Run:
+    def do(self, *, train: bool = True, retrain: bool = False, **how: bool | int) -> Run:
         """Finish the run, and return it: read if finished, tested if there are weights, resumed or trained otherwise.
 
         With ``train=False`` nothing is trained, so ``metrics`` may still be None afterwards, and committed counts are
-        believed; otherwise committed weights are tested again. ``retrain`` ignores both; ``save_memory`` recomputes
-        stages. While another process is at work on the same run, this one waits.
+        believed; otherwise committed weights are tested again. ``retrain`` ignores both; ``how`` is of :meth:`_train`.
+        While another process is at work on the same run, this one waits.
 
         Raises :class:`CheckpointError` if a file of the run is damaged or its folder holds another configuration, and
         :class:`BusyError` if another process is at work on it and this is one of several that train it together.
         """
 
         def enough() -> bool:
-            if self.metrics is None or "weights" in self.metrics:
-                return self.metrics is not None and (not retrain or self.weights == self.own_weights)
-            return not retrain and not (train and self.shipped)  # committed counts
+            if self.metrics is None or retrain:
+                return self.metrics is not None and self.weights == self.own_weights
+            return "weights" in self.metrics or not (train and self.shipped)  # its own test, or committed counts
 
         if processes.count() == 1 and (enough() or not (train or self.trained)):
             return self
@@ -238,14 +234,13 @@ class Run:
             self.__dict__.pop("metrics", None)  # another process may have finished it meanwhile
             if enough():
                 return self
+            self.__dict__.pop("metrics", None)  # of which there will be others
             weights = self.shipped_weights if self.shipped and not retrain else self.own_weights
             if weights == self.own_weights and not weights.is_file():
-                self._train(workers, save_memory)
+                self._train(**how)
             if first:
                 self._test(weights)
             processes.wait()
-            if not first:
-                self.__dict__.pop("metrics", None)
         return self
 
     def _claim(self) -> None:
@@ -258,8 +253,8 @@ class Run:
         if found["fingerprint"] != self.fingerprint:
             raise CheckpointError(f"{self.folder}: holds a run of another configuration; {fix}, or move it")
 
-    def _train(self, workers: int, save_memory: bool) -> None:
-        """Train the network, from its last checkpoint if there is one."""
+    def _train(self, workers: int = 0, save_memory: bool = False, compiled: bool = False) -> None:
+        """Train the network, from its last checkpoint if there is one; ``save_memory`` recomputes stages."""
         source, profile, anatomy = self.source, self.profile, self.source.anatomy
         start = self._start if profile.start else None
         model = load_model(start, self.model_config) if start else build_model(self.model_config, self.seed)
@@ -272,7 +267,8 @@ class Run:
             scores = evaluate(network, few, profile.crop, quick, anatomy).scores(anatomy)
             return {name: scores[name] for name in (anatomy.pose_metric, "mIoU") if not math.isnan(scores[name])}
 
-        job = Job(self.folder, self.fingerprint, self.experiment.name, workers, watch if profile.watch else None)
+        watched = watch if profile.watch else None
+        job = Job(self.folder, self.fingerprint, self.experiment.name, workers, watched, compiled)
         result = fit(model, samples, self.recipe, job)
         facts = {
             **self._names,
@@ -288,9 +284,9 @@ class Run:
     def _test(self, weights: Path) -> None:
         """Test the network in ``weights`` on the validation images; write ``evaluation.npz``, then ``metrics.json``."""
         model = load_model(weights, self.model_config).to(device())
-        facts, title = read_facts(weights, "fingerprint", *OF_TRAINING)[1], f"testing {self.experiment.name}"
-        profile, anatomy, started = self.profile, self.source.anatomy, time.perf_counter()
-        evaluation = evaluate(model, self.source.val, profile.crop, profile.testing, anatomy, progress=title)
+        _, facts = read_facts(weights, "fingerprint")
+        profile, val, anatomy, started = self.profile, self.source.val, self.source.anatomy, time.perf_counter()
+        evaluation = evaluate(model, val, profile.crop, profile.testing, anatomy, progress=f"testing {self}")
         seconds = time.perf_counter() - started
         (self.folder / "metrics.json").unlink(missing_ok=True)  # so that counts and scores are always of one test
         evaluation.save(self.folder / "evaluation.npz")
@@ -306,23 +302,12 @@ class Run:
             "params": parameter_count(model),
             "gflops": forward_gflops(model, profile.crop),
             "images_per_second": round(len(evaluation.names) / seconds, 2),
-            **{name: facts[name] for name in OF_TRAINING},
-            "trouble": facts.get("trouble"),
+            **{name: facts.get(name) for name in ("train_seconds", "trained_on", "precision", "log", "trouble")},
         }
         write_json(self.folder / "metrics.json", metrics)
         self.__dict__["metrics"] = metrics
         for name in ("last.ckpt", "failed.txt"):
             (self.folder / name).unlink(missing_ok=True)
-
-    def ship(self) -> None:
-        """Store what is committed of a finished run: its counts and metrics, and for seed 0 its network in fp16."""
-        if "weights" not in self.metrics:
-            return
-        self.evaluation().save(self.shipped_counts)
-        metrics = {name: value for name, value in self.metrics.items() if name != "weights"}
-        write_json(self.shipped_counts.with_suffix(".json"), metrics)
-        if self.seed == 0:
-            save_weights(self.shipped_weights, self.model(), read_facts(self.weights)[1], half=True)
 
 
 def _digest(value: dict) -> str:

@@ -71,9 +71,9 @@ with open(Path(__file__).with_name("paper_tables.csv"), encoding="utf-8", newlin
         )
         for line in csv.DictReader(_file)
     )
-_OF_TABLES = {row.experiment.name for row in ROWS if row.experiment}
 OF_CLAIMS = 0  # in place of a table's number: networks of a claim that are in no table
-ROWS += tuple(Row(OF_CLAIMS, each.name, {}, each, each.name) for each in EXPERIMENTS if each.name not in _OF_TABLES)
+_IN_TABLES = [row.experiment for row in ROWS]
+ROWS += tuple(Row(OF_CLAIMS, each.name, {}, each, each.name) for each in EXPERIMENTS if each not in _IN_TABLES)
 
 
 def table_rows(table: int) -> tuple[Row, ...]:

@@ -106,12 +106,11 @@ def missing_tree(root: str | Path, split: str) -> str:
     return f"{root}: no {lists} here or in the unzipped folders; is this a LIP tree?"
 
 
-def read_split(root: str | Path, split: str, *, limit: int | None = None) -> LipSplit:
+def read_split(root: str | Path, split: str) -> LipSplit:
     """Read the records of ``split`` ("train", "val" or "test") of the LIP tree at ``root``; nothing is decoded yet.
 
-    ``limit`` keeps the first so many ids. The test split's annotations are withheld by the authors: without them its
-    masks are None and its joints nan. Raises :class:`DataError` if a folder, the id file or the CSV is missing or
-    malformed, or an id has no row in the CSV.
+    The test split's annotations are withheld by the authors: without them its masks are None and its joints nan. Raises
+    :class:`DataError` if a folder, the id file or the CSV is missing or malformed, or an id has no row in the CSV.
     """
     layout = find_layout(root, split)
     if layout is None:
@@ -121,7 +120,7 @@ def read_split(root: str | Path, split: str, *, limit: int | None = None) -> Lip
         if path is None:
             raise DataError(f"{root}: no {piece} of {split}; unzip their archive there")
 
-    names = read_ids(layout.ids)[:limit]
+    names = read_ids(layout.ids)
     poses = read_pose_csv(layout.poses) if layout.poses else dict.fromkeys(names, np.full((JOINTS, 3), np.nan))
     images, masks = images_in(layout.images), images_in(layout.masks) if layout.masks else {}
     records = []

@@ -13,17 +13,14 @@ from mula_lib.anatomy import Anatomy
 
 PAPER_SIGMA = 7.0  # pixels, at the paper's crop
 PAPER_CROP = 256
-THINNEST = 1.2  # cells; with thinner Gaussians the pose branch did not train
+SIGMA_FLOOR = 1.2  # cells
 LOG_CUTOFF = -4.6  # values below exp(-4.6), about 0.01, are zero: the Gaussian's disc ends near three sigma
 
 
-def heatmap_sigma(crop: int, stride: float) -> float:
-    """Sigma in crop pixels: the paper's 7 at 256 whatever the stride, in proportion at other crops.
-
-    At crops below the paper's it is never under 1.2 heatmap cells.
-    """
+def heatmap_sigma(crop: int, stride: float, floor: float = SIGMA_FLOOR) -> float:
+    """Sigma in crop pixels: the paper's 7 at 256, in proportion elsewhere; below 256 never under ``floor`` cells."""
     sigma = PAPER_SIGMA * crop / PAPER_CROP
-    return sigma if crop >= PAPER_CROP else max(sigma, THINNEST * stride)
+    return sigma if crop >= PAPER_CROP else max(sigma, floor * stride)
 
 
 def gaussian_heatmaps(
@@ -103,7 +100,8 @@ def crowd_targets(
     joint's person wins.
     """
     here = present.any(dim=2)
-    most = max(1, int(here.sum(dim=1).max())) if here.device.type == "cpu" else None  # a GPU would be waited for
+    waits = here.device.type != "cpu" or torch.compiler.is_compiling()  # for a number on the device
+    most = None if waits else max(1, int(here.sum(dim=1).max()))
     order = here.int().argsort(dim=1, descending=True, stable=True)[:, :most]
     joints, present, centres = (  # without rows that no image of the batch needs
         torch.take_along_dim(each, order.reshape(*order.shape, *(1,) * (each.ndim - 2)), dim=1)

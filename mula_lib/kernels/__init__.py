@@ -53,21 +53,23 @@ def has_bf16(device: torch.device) -> bool:
 def training_on(device: torch.device) -> Iterator[None]:
     """Within this context the device is set up for training.
 
-    A GPU is allowed TF32, and cuDNN to search for the fastest algorithms. A CPU uses one thread, because sums in
-    another order would end in other weights, and glibc keeps freed memory: a step frees hundreds of megabytes and asks
-    for them again, and the kernel would fill them with zeros each time, a seventh of a step.
+    A GPU is allowed TF32, and cuDNN to search for the fastest algorithms; in tests, PyTorch's defaults hold. A CPU
+    uses one thread, because sums in another order would end in other weights, and glibc keeps freed memory: a step
+    frees hundreds of megabytes and asks for them again, and the kernel would fill them with zeros each time, a seventh
+    of a step.
     """
-    threads = torch.get_num_threads()
-    if device.type == "cuda":
-        torch.backends.cudnn.benchmark = True
-        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
-    else:
+    threads, products, gpu = torch.get_num_threads(), torch.backends.cuda.matmul, device.type == "cuda"
+    tf32 = products.allow_tf32
+    if not gpu:
         torch.set_num_threads(1)
         keep_freed_memory()
     try:
-        yield
+        with torch.backends.cudnn.flags(enabled=True, benchmark=gpu, allow_tf32=True):
+            products.allow_tf32 = gpu or tf32
+            yield
     finally:
         torch.set_num_threads(threads)
+        products.allow_tf32 = tf32
 
 
 def keep_freed_memory() -> None:

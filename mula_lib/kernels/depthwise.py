@@ -23,6 +23,7 @@ from mula_lib.kernels import channels_last, compiled
 CHUNK = 1024  # cells of a plane handled at a time: with the rows around them they stay in the first cache
 SMALL = 3000  # multiply-adds a plane, below which the grouped convolution is faster on a CPU
 TAPS = 4  # weights whose gradients are summed side by side
+HAS_TRITON = find_spec("triton") is not None and any(map(shutil.which, ("cc", "gcc", "clang")))  # and its C compiler
 _ZERO = np.float32(0)
 
 
@@ -42,7 +43,7 @@ def dynamic_depthwise(features: Tensor, kernels: Tensor) -> Tensor:
         features, kernels = features.to(dtype), kernels.to(dtype)
     floats = features.dtype in (torch.float32, torch.bfloat16)
     small = features[0, 0].numel() * kernels[0, 0].numel() < SMALL
-    if floats and (has_triton() if device == "cuda" else not small):
+    if floats and (HAS_TRITON if device == "cuda" else not small):
         return _convolve(features, kernels)
     with torch.autocast("cpu", enabled=False):
         return reference(features, kernels)
@@ -59,12 +60,6 @@ def reference(features: Tensor, kernels: Tensor) -> Tensor:
         groups=batch * channels,
     )
     return folded.reshape(batch, channels, height, width)
-
-
-@lru_cache
-def has_triton() -> bool:
-    """Whether Triton and the C compiler that it needs are installed."""
-    return find_spec("triton") is not None and any(map(shutil.which, ("cc", "gcc", "clang")))
 
 
 @torch.library.custom_op("mula::dynamic_depthwise", mutates_args=(), device_types="cpu")

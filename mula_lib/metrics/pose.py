@@ -25,9 +25,7 @@ UPPER_BODY = (
 )  # the paper's "U.Body"
 
 
-def pckh_hits(
-    predicted: np.ndarray, truth: np.ndarray, anatomy: Anatomy, *, threshold: float = 0.5
-) -> np.ndarray:
+def pckh_hits(predicted: np.ndarray, truth: np.ndarray, anatomy: Anatomy, *, threshold: float = 0.5) -> np.ndarray:
     """Score every joint: (M, N) float64, 1 a hit, 0 a miss, nan if it takes no part.
 
     ``predicted`` and ``truth`` are (M, N, 2) in the same pixels, matched by image; nan in the truth is a missing

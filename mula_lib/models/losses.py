@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mula_lib.anatomy import IGNORE
-from mula_lib.data.targets import CrowdTargets, crowd_targets, gaussian_heatmaps, heatmap_sigma
+from mula_lib.data.targets import SIGMA_FLOOR, CrowdTargets, crowd_targets, gaussian_heatmaps, heatmap_sigma
 from mula_lib.kernels.cross_entropy import upsampled_cross_entropy
 
 if TYPE_CHECKING:
@@ -24,13 +24,16 @@ class Targets:
         batch: the samples of :class:`~mula_lib.data.samples.TrainingSamples`, collated.
         pose_weight: the paper's β.
         parsing_weight: of the cross entropy, where the batch is a part of a larger one.
+        sigma_floor: cells; see :func:`~mula_lib.data.targets.heatmap_sigma`.
     """
 
-    def __init__(self, batch: Mapping[str, Tensor], pose_weight: float, parsing_weight: float | Tensor = 1.0) -> None:
+    def __init__(
+        self, batch: Mapping[str, Tensor], pose_weight: float, parsing_weight: float | Tensor = 1.0,
+        sigma_floor: float = SIGMA_FLOOR,
+    ) -> None:  # fmt: skip
         self.images = batch["image"]  # (B, 3, crop, crop) uint8 RGB
         self.mask = batch["mask"]  # (B, crop, crop) uint8 part ids, 255 ignored
-        self.pose_weight = pose_weight
-        self.parsing_weight = parsing_weight
+        self.pose_weight, self.parsing_weight, self.sigma_floor = pose_weight, parsing_weight, sigma_floor
         self._batch = batch
         self._heatmaps: dict[tuple[int, int], Tensor | CrowdTargets] = {}
 
@@ -42,7 +45,7 @@ class Targets:
         grid, crop = (maps.shape[-2], maps.shape[-1]), self.images.shape[-1]
         if grid not in self._heatmaps:
             joints, present, stride = self._batch["joints"], self._batch["present"], crop / grid[1]
-            where = {"grid": grid, "stride": stride, "sigma": heatmap_sigma(crop, stride)}
+            where = {"grid": grid, "stride": stride, "sigma": heatmap_sigma(crop, stride, self.sigma_floor)}
             if "centres" in self._batch:
                 self._heatmaps[grid] = crowd_targets(joints, present, self._batch["centres"], **where, crop=crop)
             else:

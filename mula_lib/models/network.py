@@ -34,8 +34,6 @@ class ImageConvention:
 
 
 RELEASED = ImageConvention(order="BGR", mean=0.5, std=1.0)  # of the authors' code
-
-
 BACKBONES = ("vgg", "hourglass")
 
 

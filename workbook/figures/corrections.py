@@ -8,7 +8,6 @@ from typing import NamedTuple
 import cv2
 import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
@@ -42,7 +41,13 @@ def corrections(
     rows = [[Picture(each.truth.image), each.truth, each.before, each.after] for each in changes]
     figure = picture_grid(rows, anatomy, row_titles=row_titles, column_titles=column_titles, panel=2.0, legend=False)
     for axes, change in zip(figure.axes[3::4], changes, strict=True):
-        _mark(axes, change)
+        regions = changed_regions(change.truth.mask, change.before.mask, change.after.mask)
+        reach = 0.045 * max(change.truth.image.shape[:2])
+        for region, joints, style in zip(regions, (change.corrected, change.lost), (CORRECTED, LOST), strict=True):
+            for outline in _outlines(region):
+                axes.plot(*np.vstack([outline, outline[:1]]).T, **style, zorder=5)
+            for place in change.after.joints[joints]:
+                axes.add_patch(plt.Circle(place, reach, fill=False, **style, zorder=6))
     looks = {"corrected": CORRECTED, "lost": LOST}
     handles = [Line2D([], [], **look, label=f"{name} region or joint") for name, look in looks.items()]
     figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False)
@@ -56,16 +61,6 @@ def changed_regions(truth: np.ndarray, before: np.ndarray, after: np.ndarray) ->
     """
     right_before, right_after = ((mask == truth) & (truth != IGNORE) for mask in (before, after))
     return right_after & ~right_before, right_before & ~right_after
-
-
-def _mark(axes: Axes, change: Change) -> None:
-    regions = changed_regions(change.truth.mask, change.before.mask, change.after.mask)
-    reach = 0.045 * max(change.truth.image.shape[:2])
-    for region, joints, style in zip(regions, (change.corrected, change.lost), (CORRECTED, LOST), strict=True):
-        for outline in _outlines(region):
-            axes.plot(*np.vstack([outline, outline[:1]]).T, **style, zorder=5)
-        for place in change.after.joints[joints]:
-            axes.add_patch(plt.Circle(place, reach, fill=False, **style, zorder=6))
 
 
 def _outlines(region: np.ndarray) -> list[np.ndarray]:

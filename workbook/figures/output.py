@@ -40,21 +40,16 @@ def save_figure(figure: Figure, path: Path) -> Path:
     return path
 
 
-def shown_path(path: Path) -> str:
-    """``path`` as a reader of the repository knows it: relative to its root where it lies inside."""
-    path = Path(path).resolve()
-    return str(path.relative_to(REPOSITORY)) if path.is_relative_to(REPOSITORY) else str(path)
-
-
 def save_all(folder: Path, results: Mapping[str, Figure | pd.DataFrame | None], also: Sequence[str] = ()) -> None:
-    """Write the figures and tables that are not None under their names; print these names, and those ``also`` there."""
+    """Write the figures and tables that are not None under their names; print these files, and those ``also`` there."""
     for name, result in results.items():
         if isinstance(result, Figure):
             save_figure(result, folder / name)
         elif result is not None:
             write_text(folder / name, result.to_csv(index=result.index.name is not None))
     for name in (*also, *(name for name, result in results.items() if result is not None)):
-        print(shown_path(folder / name))
+        path = (folder / name).resolve()
+        print(path.relative_to(REPOSITORY) if path.is_relative_to(REPOSITORY) else path)
 
 
 def show(figure: Figure, caption: str) -> None:

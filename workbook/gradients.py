@@ -1,0 +1,99 @@
+"""Why does pose pay? How large each loss's gradient is in each encoder of MuLA, over a short training.
+
+``python -m workbook.gradients`` trains HG-1s-1u-MuLA for a few epochs on nine tenths of the training split, once for
+each kernel size of ⊗c and each β, and writes ``results/<profile>/gradients.csv``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+
+import pandas as pd
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+from tqdm.auto import tqdm
+
+from mula_lib.data.samples import TrainingSamples
+from mula_lib.files import exit_status, write_text
+from mula_lib.kernels import training_on
+from mula_lib.models.joint import JointModel
+from mula_lib.models.losses import Targets
+from mula_lib.models.network import build_model
+from mula_lib.training import EpochBatches, Objective, make_optimizer, update
+from workbook.datasets import Source, open_source
+from workbook.experiments import Profile, find_experiment, find_profile
+from workbook.rate_search import held_out
+from workbook.runs import RESULTS, device
+
+NETWORK = "HG-1s-1u-MuLA"
+COMPARED = ((3, 100.0), (3, 500.0), (7, 100.0), (7, 500.0))  # kernel size of ⊗c and β
+EPOCHS, EVERY = 4, 30  # of training; updates from one measurement to the next
+
+
+def gradient_sizes(model: JointModel, batch: Mapping[str, Tensor], pose_weight: float) -> dict[str, float]:
+    """Both losses of a batch, and the norm of each one's gradient in each task's encoder, and the cosine of the two.
+
+    ``pose_in_parsing`` is what β times the pose loss asks of the encoder E^S (and its stem), by way of the kernels that
+    it predicts. The statistics of batch normalization stay as they are.
+    """
+    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    outputs = model(batch["image"])
+    losses = {"parsing": Targets(batch, 0.0), "pose": Targets(batch, pose_weight, 0.0)}
+    losses = {task: model.loss(outputs, targets) for task, targets in losses.items()}
+    line = {f"loss_{task}": loss.item() for task, loss in losses.items()}
+    for where, branch in {"parsing": model.parsing, "pose": model.pose}.items():
+        weights = [*branch.stem.parameters(), *branch.encoder.parameters()]
+        found = []
+        for task, loss in losses.items():
+            gradients = torch.autograd.grad(loss, weights, retain_graph=True, materialize_grads=True)
+            found.append(torch.cat([each.flatten() for each in gradients]))
+            line[f"{task}_in_{where}"] = found[-1].norm().item()
+        line[f"cosine_in_{where}"] = torch.cosine_similarity(*found, dim=0).item()
+    with torch.no_grad():
+        for name, buffer in model.named_buffers():
+            buffer.copy_(buffers[name])
+    return line
+
+
+def measurements(profile: Profile, source: Source, kernel_size: int, pose_weight: float) -> Iterator[dict[str, float]]:
+    """:func:`gradient_sizes` every :data:`EVERY` updates of one training."""
+    recipe = replace(profile.recipe, epochs=EPOCHS, pose_weight=pose_weight)
+    config = find_experiment(NETWORK).model_config(replace(profile, hourglass_kernel_size=kernel_size), source.anatomy)
+    model = build_model(config, 0).to(device(), memory_format=torch.channels_last).train()
+    samples = TrainingSamples(source.train, profile.crop, profile.augmentation, source.anatomy, 0)
+    objective, optimizer = Objective(model, recipe), make_optimizer(model, recipe)
+    batches = EpochBatches(len(samples), recipe.batch, 0)
+    bar = tqdm(total=EPOCHS * len(batches), desc=f"{kernel_size}×{kernel_size}, β {pose_weight:g}", unit="step")
+    with training_on(device()), bar:
+        for batches.epoch in range(EPOCHS):
+            for step, batch in enumerate(DataLoader(samples, batch_sampler=batches), start=bar.n):
+                if step % EVERY == 0:
+                    given = {name: value.to(device()) for name, value in batch.items()}
+                    sizes = gradient_sizes(model, given, pose_weight)
+                    yield {"kernel_size": kernel_size, "beta": pose_weight, "update": step, **sizes}
+                for group in optimizer.param_groups:
+                    group["lr"] = recipe.learning_rate_at(step, len(batches)) * group["rate"]
+                update(objective, optimizer, batch, recipe)
+                bar.update()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit status: 0 done, 2 user error, 130 interrupted."""
+    parser = argparse.ArgumentParser(prog="python -m workbook.gradients", description=__doc__)
+    parser.add_argument("profile", nargs="?", default="study", help="default: study")
+    return exit_status(lambda: _measure(parser.parse_args(arguments)), kept="nothing was written")
+
+
+def _measure(options: argparse.Namespace) -> None:
+    profile = find_profile(options.profile)
+    apart = held_out(open_source(profile.dataset))
+    lines = [line for compared in COMPARED for line in measurements(profile, apart, *compared)]
+    write_text(RESULTS / profile.name / "gradients.csv", pd.DataFrame(lines).round(5).to_csv(index=False))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
