@@ -83,16 +83,18 @@ def predict_each(predictor: Predictor, photo: np.ndarray) -> Prediction:
     """Parts of everybody in a photo and joints (Q, N, 2) of each person, the surest first and in front of others.
 
     Joints that the network is unsure of are nan: among several people they would be taken for somebody else's. Whose
-    foreground is mostly somebody's already is a part of them, taken for a person.
+    foreground is mostly somebody's already is a part of them, taken for a person. Parts are also those of whom the
+    network recognizes without being sure enough for a person of their own.
     """
     mask, people = np.zeros(photo.shape[:2], np.uint8), []
     for x1, y1, x2, y2 in find_people(predictor, photo):
         found, free = predictor(np.ascontiguousarray(photo[y1:y2, x1:x2])), mask[y1:y2, x1:x2] == 0
         sure, own = ~predictor.confidence.unsure(found), found.mask > 0
         is_new = own[free].sum() > NEW * own.sum()
-        if is_new and found.scores.mean() >= predictor.confidence.person and sure.sum() >= FEWEST:
-            people.append((np.where(sure[:, None], found.joints + np.float32([x1, y1]), np.nan), found.scores))
+        if is_new and predictor.confidence.recognized(found) and sure.sum() >= FEWEST:
             mask[y1:y2, x1:x2][free] = found.mask[free]
+            if found.scores.mean() >= predictor.confidence.person:
+                people.append((np.where(sure[:, None], found.joints + np.float32([x1, y1]), np.nan), found.scores))
     names = len(predictor.anatomy.joints)
     joints = np.array([each[0] for each in people], np.float32).reshape(-1, names, 2)
     return Prediction(mask, joints, np.array([each[1] for each in people], np.float32).reshape(-1, names))
