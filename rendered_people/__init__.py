@@ -9,20 +9,12 @@ from __future__ import annotations
 from rendered_people.dataset import (
     CrowdConfig,
     PeopleConfig,
+    PhotoConfig,
     ensure_people,
     fingerprint,
     part_frequencies,
     render_dataset,
 )
 
-_PICTURES = ("Crowd", "Person", "render_crowd", "render_person")  # imported on first use
-__all__ = ["CrowdConfig", "PeopleConfig", "ensure_people", "fingerprint", "part_frequencies", "render_dataset"]
-__all__ += _PICTURES
-
-
-def __getattr__(name: str):
-    if name not in _PICTURES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from rendered_people import pictures
-
-    return getattr(pictures, name)
+__all__ = ["CrowdConfig", "PeopleConfig", "PhotoConfig", "ensure_people", "fingerprint", "part_frequencies"]
+__all__ += ["render_dataset"]

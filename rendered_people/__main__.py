@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from mula_lib.files import exit_status
-from rendered_people import CrowdConfig, PeopleConfig, part_frequencies, render_dataset
+from rendered_people import CrowdConfig, PeopleConfig, PhotoConfig, part_frequencies, render_dataset
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -15,6 +15,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m rendered_people", description=__doc__)
     parser.add_argument("out", type=Path, help="folder to write; an interrupted run continues")
     parser.add_argument("--crowds", action="store_true", help="several people a picture, in PASCAL's layout")
+    parser.add_argument("--photos", action="store_true", help="one person or nobody, as photographs show them")
     counts = "pictures ({}; with --crowds {})".format
     parser.add_argument("--train", type=int, help=f"training {counts(PeopleConfig.train, CrowdConfig.train)}")
     parser.add_argument("--val", type=int, help=f"validation {counts(PeopleConfig.val, CrowdConfig.val)}")
@@ -22,11 +23,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, help=f"another seed, other people ({PeopleConfig.seed})")
     parser.add_argument("--workers", type=int, help="processes (one a core)")
     options = vars(parser.parse_args(arguments))
-    out, workers, crowds = (options.pop(name) for name in ("out", "workers", "crowds"))
+    out, workers, crowds, photos = (options.pop(name) for name in ("out", "workers", "crowds", "photos"))
 
     def render() -> None:
         given = {name: value for name, value in options.items() if value is not None}
-        config = (CrowdConfig if crowds else PeopleConfig)(**given)
+        config = (CrowdConfig if crowds else PhotoConfig if photos else PeopleConfig)(**given)
         render_dataset(out, config, workers=workers)
         if config.train:
             shares = part_frequencies(out).mul(100).round(2)

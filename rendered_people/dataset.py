@@ -25,7 +25,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from mula_lib.anatomy import LIP, PASCAL
-from mula_lib.files import ConfigError, DataError, locked, usable_cores, write_text
+from mula_lib.files import ConfigError, DataError, locked, read_json, usable_cores, write_json
 from rendered_people.crowd_tree import CrowdTree
 from rendered_people.tree import SPLITS, PeopleTree, Tree
 
@@ -67,6 +67,17 @@ class CrowdConfig(PeopleConfig):
 
     kind: ClassVar[str] = "crowds"
     recipe: ClassVar[dict[str, int]] = {"crowd_recipe": 1}
+
+
+@dataclass(frozen=True)
+class PhotoConfig(PeopleConfig):
+    """One person a picture as photographs show them, or nobody."""
+
+    train: int = 5000
+    val: int = 300
+
+    kind: ClassVar[str] = "photos"
+    recipe: ClassVar[dict[str, int]] = {"photo_recipe": 1}
 
 
 def fingerprint(config: PeopleConfig) -> str:
@@ -139,7 +150,7 @@ def _write_recipe(root: Path, config: PeopleConfig, complete: set[str]) -> None:
     (version,) = config.recipe.values()
     content = {"recipe": version, "config": asdict(config), "fingerprint": fingerprint(config),
                "complete": {split: split in complete for split in SPLITS}}  # fmt: skip
-    write_text(root / RECIPE_FILE, json.dumps(content, indent=2) + "\n")
+    write_json(root / RECIPE_FILE, content)
 
 
 def _complete_splits(root: Path, config: PeopleConfig) -> set[str]:
@@ -149,16 +160,11 @@ def _complete_splits(root: Path, config: PeopleConfig) -> set[str]:
         if root.exists() and (not root.is_dir() or any(root.iterdir())):
             raise DataError(f"{root} is in use and holds no {RECIPE_FILE}: give an empty or a new folder")
         return set()
-    try:
-        stored = json.loads(path.read_text())
-        found, complete = stored["fingerprint"], stored["complete"]
-    except (OSError, ValueError, LookupError, TypeError) as error:
-        raise DataError(f"{path}: not the recipe of a rendering; delete {root} and render it again") from error
-    if found != fingerprint(config):
-        raise DataError(
-            f"{root} holds another rendering ({stored.get('config')}, recipe {stored.get('recipe')}): "
-            "give another folder, or delete this one"
-        )
+    fix = f"delete {root} and render it again, or give another folder"
+    stored = read_json(path, "the recipe of a rendering", ("fingerprint", "complete"), fix=fix)
+    if stored["fingerprint"] != fingerprint(config):
+        raise DataError(f"{root} holds another rendering ({stored.get('config')}); {fix}")
+    complete = stored["complete"]
     if isinstance(complete, bool):  # a tree from before splits were rendered one at a time
         complete = dict.fromkeys(SPLITS, complete)
     return {split for split in SPLITS if complete.get(split)}
@@ -227,8 +233,8 @@ def _render_batch(root: Path, config: PeopleConfig, batch: list[tuple[str, int]]
     """Render the pictures ``batch``, (split, index) each, into the tree ``root``; returns how many."""
     from rendered_people import pictures
 
-    render = pictures.render_crowd if config.kind == "crowds" else pictures.render_person
+    kinds = {"people": pictures.render_person, "photos": pictures.render_photo, "crowds": pictures.render_crowd}
     tree = _tree(root, config.kind)
     for split, index in batch:
-        tree.write(split, index, render(config.seed, split, index, config.size))
+        tree.write(split, index, kinds[config.kind](config.seed, split, index, config.size))
     return len(batch)

@@ -146,7 +146,7 @@ def _trace(caster: _Caster, scene: Scene, anatomy: Anatomy, directions: np.ndarr
         parts, albedo = labels_and_colours(body_model(), actor.outfit, owner, table)
         towards = directions[met[own]]
         normals *= -np.sign((normals * towards).sum(1, keepdims=True))  # the inside of a skirt is lit from inside
-        colours[met[own]] = albedo * scene.light.shade(normals)
+        colours[met[own]] = albedo * scene.light.shade(normals, table[:, :3])
         mask[met[own]] = body_parts(actor.outfit, owner, table) if anatomy.crowds else parts
         people[met[own]] = index + 1
     return mask, people, colours, found.astype(np.float32)

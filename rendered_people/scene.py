@@ -53,8 +53,8 @@ class Light:
     ground: np.ndarray
     up: np.ndarray
 
-    def shade(self, normals: np.ndarray) -> np.ndarray:
-        """(N, 3) unit normals -> (N, 3) light."""
+    def shade(self, normals: np.ndarray, places: np.ndarray) -> np.ndarray:
+        """(N, 3) unit normals -> (N, 3) light; ``places`` on the rest body matter where cloth has folds."""
         lit = np.clip((normals @ self.direction + 0.15) / 1.15, 0, 1)[:, None]
         high = (0.5 + 0.5 * normals @ self.up)[:, None]
         return lit * self.key + self.ground + high * (self.sky - self.ground)
@@ -69,22 +69,25 @@ class Scene:
     light: Light
 
 
-def sample_scene(rng: np.random.Generator, size: int) -> Scene:
-    """A person, the first of the actors, and others around; the picture's longer edge is ``size`` pixels."""
+def sample_scene(rng: np.random.Generator, size: int, others=(0.76, 0.19, 0.05), **framing) -> Scene:
+    """A person, the first of the actors, and others around; the picture's longer edge is ``size`` pixels.
+
+    ``others`` are the shares of pictures with none, one and two others; ``framing`` is of :func:`sample_view`.
+    """
     model = body_model()
     azimuth = rng.normal(0, 38) if rng.random() < 0.65 else rng.uniform(-180, 180)
     elevation, roll = np.clip(rng.normal(6, 9), -15, 40), rng.normal(0, 4)
     tilt = about_y(roll) @ about_x(elevation)
     distance = float(np.exp(rng.uniform(np.log(2.6), np.log(9))))
     subject = sample_actor(rng, model, tilt @ about_z(azimuth), np.array([0.0, 0.0, distance]))
-    view = sample_view(rng, subject.surface.vertices[::7], size)
-    others = []
-    for _ in range(int(rng.choice([0, 1, 2], p=[0.76, 0.19, 0.05]))):
+    view = sample_view(rng, subject.surface.vertices[::7], size, **framing)
+    around = []
+    for _ in range(int(rng.choice([0, 1, 2], p=others))):
         side = rng.choice([-1, 1]) * rng.uniform(0.35, 1.1)
         behind = rng.uniform(0.3, 2.5) if rng.random() < 0.85 else rng.uniform(-0.6, -0.2)
         place = np.array([side, rng.normal(0, 0.1), distance + behind])
-        others.append(sample_actor(rng, model, tilt @ about_z(rng.uniform(-180, 180)), place))
-    return Scene((subject, *others), view, sample_light(rng, tilt))
+        around.append(sample_actor(rng, model, tilt @ about_z(rng.uniform(-180, 180)), place))
+    return Scene((subject, *around), view, sample_light(rng, tilt))
 
 
 def sample_crowd(rng: np.random.Generator, size: int, count: int) -> Scene:
@@ -123,24 +126,28 @@ def sample_actor(rng: np.random.Generator, model: BodyModel, turn: np.ndarray, p
     return Actor(replace(surface, vertices=seen(surface.vertices)), outfit, seen(joints), shape.scale)
 
 
-def sample_view(rng: np.random.Generator, points: np.ndarray, size: int) -> View:
-    """A window like LIP's: a box around ``points`` (N, 3) with some margin, often cutting off legs or sides."""
+def sample_view(rng: np.random.Generator, points: np.ndarray, size: int, cuts=(0.24, 0.29, 0.33, 0.9), widest=0.14):
+    """A window like LIP's: a box around ``points`` (N, 3) with some margin, often cutting off legs or sides.
+
+    A draw below the first of ``cuts`` shows the upper body, below the next ones head and shoulders, and no head; above
+    the last a side is cut off. Margins are up to ``widest`` of the person's size.
+    """
     flat = points[:, :2] / points[:, 2:]
     low, high = flat.min(0), flat.max(0)
     height = high[1] - low[1]
     kind = rng.random()
-    if kind < 0.24:  # the upper body
+    if kind < cuts[0]:
         high[1] = low[1] + height * rng.uniform(0.42, 0.8)
-    elif kind < 0.29:  # head and shoulders
+    elif kind < cuts[1]:
         high[1] = low[1] + height * rng.uniform(0.26, 0.42)
-    elif kind < 0.33:  # the head is cut off
+    elif kind < cuts[2]:
         low[1] = low[1] + height * rng.uniform(0.08, 0.4)
     inside = flat[(flat[:, 1] >= low[1]) & (flat[:, 1] <= high[1])]
     if len(inside) > 20:
         low[0], high[0] = inside[:, 0].min(), inside[:, 0].max()
     extent = high - low
-    margins = rng.uniform(-0.01, 0.14, 4) * np.sqrt(extent.prod())
-    if kind >= 0.9:  # a side is cut off
+    margins = rng.uniform(-0.01, widest, 4) * np.sqrt(extent.prod())
+    if kind >= cuts[3]:
         margins[rng.integers(4)] -= rng.uniform(0.08, 0.25) * extent.max()
     low, high = low - margins[:2], high + margins[2:]
     extent = high - low

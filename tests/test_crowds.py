@@ -44,7 +44,7 @@ def tree_bytes(root: Path) -> dict[str, bytes]:
 
 
 def test_the_fixture_is_what_the_recipe_makes(crowds, body_cache):
-    from rendered_people import render_crowd
+    from rendered_people.pictures import render_crowd
 
     recipe = json.loads((FIXTURE / "people.json").read_text())
     config = CrowdConfig(**recipe["config"])

@@ -88,7 +88,7 @@ for attempt in (lambda: open_source("fixture"), load_predictor):
     assert "tests/fixture/people: no such folder" in answers[0][0]
     assert "no such weights" in answers[0][1]
     assert all("MULA_HOME" in line for line in answers[0])
-    assert answers[1] == ["12", "VGG16-FCN-MuLA"]
+    assert answers[1] == ["12", "HG-1s-1u-MuLA"]
 
 
 def test_a_real_data_set_is_named_by_a_path_or_its_variable(monkeypatch, source):

@@ -48,7 +48,7 @@ def tree_bytes(root: Path) -> dict[str, bytes]:
 
 
 def test_the_fixture_is_what_the_recipe_makes():
-    from rendered_people import render_person
+    from rendered_people.pictures import render_person
 
     recipe = json.loads((FIXTURE / "people.json").read_text())
     config = PeopleConfig(**recipe["config"])
@@ -123,7 +123,7 @@ def test_a_joint_behind_something_is_occluded():
 
 
 def test_a_picture_depends_on_seed_split_and_index_only(small_tree, tmp_path):
-    from rendered_people import render_person
+    from rendered_people.pictures import render_person
 
     fewer = PeopleConfig(train=2, val=1, size=SMALL.size, seed=SMALL.seed)
     root = render_dataset(tmp_path / "fewer", fewer, workers=1, progress=False)
@@ -131,6 +131,16 @@ def test_a_picture_depends_on_seed_split_and_index_only(small_tree, tmp_path):
     assert (root / images).read_bytes() == (small_tree / images).read_bytes()
     pictures = [render_person(*key, 48).image for key in ((7, "train", 0), (8, "train", 0), (7, "val", 0))]
     assert len({(image.shape, image.tobytes()) for image in pictures}) == 3
+
+
+def test_what_is_seen_in_pictures_for_photographs_lies_on_the_person_and_some_show_nobody():
+    from rendered_people.pictures import render_photo
+
+    for person in (render_photo(0, "val", index, 96) for index in range(4, 8)):
+        seen = ~np.isnan(person.joints[:, 0]) & ~person.occluded
+        column, row = np.rint(person.joints[seen]).astype(int).T
+        assert (person.mask[row, column] > 0).mean() > 0.7
+    assert not render_photo(0, "val", 15, 96).mask.any()
 
 
 def test_splits_are_rendered_one_at_a_time_into_the_folder_that_the_fingerprint_names(

@@ -13,7 +13,7 @@ from mula_lib.data import lip, pascal
 from mula_lib.data.lip import LipSplit
 from mula_lib.data.pascal import PascalSplit
 from mula_lib.files import ConfigError, DataError, read_json
-from rendered_people import CrowdConfig, PeopleConfig, ensure_people
+from rendered_people import CrowdConfig, PeopleConfig, PhotoConfig, ensure_people
 
 _CHECKOUT = Path(__file__).resolve().parents[1]
 # The checkout; for a library that is installed elsewhere, the one that MULA_HOME names, or the current folder.
@@ -24,11 +24,12 @@ FIXTURES = {name: REPOSITORY / "tests" / "fixture" / name for name in ("people",
 RENDERED = {
     "people": PeopleConfig(),
     "people-256": PeopleConfig(train=20_000, val=1_000, size=256),
+    "people-photo": PhotoConfig(),
     "crowds": CrowdConfig(),
     "crowds-256": CrowdConfig(train=4_000, val=500, size=256),
 }
 VARIABLES = {"lip": "MULA_LIP", "pascal": "MULA_PASCAL"}  # environment variables with the paths of the real data sets
-SINGLE = ("fixture", "people", "people-256", "lip")
+SINGLE = ("fixture", "people", "people-256", "people-photo", "lip")
 CROWDS = ("crowd-fixture", "crowds", "crowds-256", "pascal")
 RECIPE_FILE = "people.json"
 

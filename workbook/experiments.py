@@ -45,6 +45,7 @@ class Profile:
     crowds: dict = field(default_factory=dict)  # what differs where images show several people (Tables 5 and 6)
     released: bool = False  # the authors' code where it differs from the paper
     needs_gpu: bool = False
+    start: str = ""  # of which profile's committed weights a training begins, if not of random ones
     watch: int = 0  # validation images scored after each epoch, for the log only
 
     def for_crowds(self) -> Profile:
@@ -87,6 +88,12 @@ STUDY = replace(
     DEMO, name="study", hourglass_width=64, hourglass_kernel_size=7, residual=True, recipe=SHORT,
     vgg={"crop": 128, "context": 2, "recipe": replace(SHORT, sigma_floor=0.6)},
     crowds={**DEMO.crowds, "recipe": replace(SHORT, epochs=100)},
+)  # fmt: skip
+
+# The network for photographs: the study's, trained on with what photographs look like.
+PHOTO = replace(
+    STUDY, name="photo", dataset="people-photo", start="study", watch=0, core=("HG-1s-1u-MuLA",),
+    recipe=replace(SHORT, epochs=14, learning_rate=0.002),
 )  # fmt: skip
 
 PAPER = Profile(
@@ -133,8 +140,8 @@ def bf16(profile: Profile) -> Profile:
     return replace(profile, name=f"{profile.name}-bf16", recipe=replace(profile.recipe, bf16=True))
 
 
-_LARGE = (GPU, GPU_192, PAPER, PAPER_RELEASED)
-_ALL = (SMOKE, DEMO, STUDY, *_LARGE, *map(bf16, _LARGE), *map(rehearsal, (GPU, PAPER, PAPER_RELEASED, bf16(PAPER))))
+_SMALL, _LARGE = (SMOKE, DEMO, STUDY, PHOTO), (GPU, GPU_192, PAPER, PAPER_RELEASED)
+_ALL = (*_SMALL, *_LARGE, *map(bf16, _LARGE), *map(rehearsal, (GPU, PAPER, PAPER_RELEASED, bf16(PAPER))))
 PROFILES = {profile.name: profile for profile in _ALL}
 
 

@@ -1,6 +1,7 @@
 """Parts and joints of your own photographs: ``python -m workbook.photo PHOTO --out DIR``.
 
-The committed networks have seen rendered people only, one that fills the picture or, with ``--crowd``, several.
+The committed network has seen rendered people only. It looks for one person; with ``--crowd`` for everybody, and each
+is cut out for it. Joints below a confidence that was chosen on rendered people count as not found.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import argparse
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import cv2
@@ -24,6 +25,8 @@ from mula_lib.data.images import SUFFIXES, load_image
 from mula_lib.files import USER_ERROR, CheckpointError, DataError, atomic_path, exit_status, write_bytes, write_json
 from mula_lib.inference import Prediction, predict
 from mula_lib.models.network import Network
+from workbook.confidence import Confidence, read_confidence
+from workbook.cutting import predict_each
 from workbook.datasets import VARIABLES
 from workbook.experiments import Profile, find_experiment, find_profile
 from workbook.figures.output import png_bytes
@@ -31,7 +34,7 @@ from workbook.figures.people import Picture, draw_picture
 from workbook.figures.style import in_house_style
 from workbook.runs import device, weights_file
 
-SHIPPED = {False: "VGG16-FCN-MuLA", True: "HG-2s-1u-MuLA"}  # which network is asked; by: several people?
+SHIPPED = "HG-1s-1u-MuLA", "photo"  # the network that is asked, and the profile that trained it
 LONGEST = 1024  # pixels of a photo's longer edge beyond which the answers are enlarged instead: the networks see less
 CLEAREST = 512  # an overlay's longer edge at least: lines on fewer pixels hide what they are drawn on
 DPI = 100
@@ -46,9 +49,13 @@ class Predictor:
     anatomy: Anatomy
     name: str
     trained_on: str = "rendered people, not on photographs"
+    confidence: Confidence = field(default_factory=Confidence)
+    cuts_out: bool = False  # everybody is looked for and cut out
 
     def __call__(self, photo: np.ndarray) -> Prediction:
         """Parts and joints of one (H, W, 3) uint8 RGB photo, at its own size; nan for a joint beyond the photo."""
+        if self.cuts_out:
+            return predict_each(replace(self, cuts_out=False), photo)
         height, width = photo.shape[:2]
         share = min(1.0, LONGEST / max(height, width))
         size_wh = max(1, round(width * share)), max(1, round(height * share))
@@ -65,13 +72,20 @@ def shipped_weights(name: str, *, crowd: bool = False) -> Path:
     return weights_file(find_experiment(name), "demo", crowds=crowd)
 
 
+def shipped_photo_weights() -> Path:
+    """The file with the network for photographs."""
+    return weights_file(find_experiment(SHIPPED[0]), SHIPPED[1])
+
+
 def load_predictor(weights: Path | None = None, *, crowd: bool = False) -> Predictor:
-    """A trained joint network on the CPU, by default a committed one of the demo: for one person, or for several.
+    """A trained joint network on the CPU, by default the committed one for photographs.
+
+    Of a ``crowd`` a network of one person is shown everybody in turn; one that predicts offsets needs no help.
 
     Raises :class:`CheckpointError` for a file that is not a network of this project, :class:`DataError` for one that
     lacks a task.
     """
-    path = weights or shipped_weights(SHIPPED[crowd], crowd=crowd)
+    path = weights or shipped_photo_weights()
     if weights is None and not path.is_file():
         raise CheckpointError(f"{path}: no such weights; name a file (--weights), or a checkout (MULA_HOME)")
     config, facts = read_facts(path, "profile", "experiment")
@@ -82,6 +96,9 @@ def load_predictor(weights: Path | None = None, *, crowd: bool = False) -> Predi
     (blank,) = predict(predictor.network, [np.zeros((8, 8, 3), np.uint8)], profile.crop, profile.testing, anatomy)
     if blank.mask is None or blank.joints is None:
         raise DataError(f"{path}: {predictor.name} has one of the two tasks only; take a joint network's weights")
+    predictor = replace(predictor, confidence=read_confidence(path), cuts_out=crowd and not config.offsets)
+    if predictor.cuts_out and not predictor.confidence.person:
+        raise DataError(f"{path}: to cut people out, choose its confidence first: python -m workbook.confidence {path}")
     return replace(predictor, trained_on=facts["dataset"]) if facts.get("dataset") in VARIABLES else predictor
 
 
@@ -98,8 +115,11 @@ def find_photos(paths: Sequence[Path]) -> Iterator[tuple[Path, str | None]]:
 
 
 @in_house_style
-def overlay(photo: np.ndarray, found: Prediction, anatomy: Anatomy) -> plt.Figure:
-    """The photo with parts tinted and skeletons drawn, without a margin; enlarged or reduced to be well seen."""
+def overlay(photo: np.ndarray, found: Prediction, anatomy: Anatomy, unsure: np.ndarray) -> plt.Figure:
+    """The photo with parts tinted and skeletons drawn, without a margin; enlarged or reduced to be well seen.
+
+    ``unsure`` joints, (N,) or (Q, N) bool, are drawn hollow and without limbs.
+    """
     longer = max(photo.shape[:2])
     share = np.clip(longer, CLEAREST, LONGEST) / longer
     size_wh = [max(1, round(side * share)) for side in photo.shape[1::-1]]
@@ -107,16 +127,15 @@ def overlay(photo: np.ndarray, found: Prediction, anatomy: Anatomy) -> plt.Figur
     mask = cv2.resize(found.mask, size_wh, interpolation=cv2.INTER_NEAREST)
     figure = plt.figure(figsize=[side / DPI for side in size_wh])
     axes = figure.add_axes((0, 0, 1, 1))
-    draw_picture(axes, Picture(small, mask, (found.joints + 0.5) * share - 0.5), anatomy)
+    draw_picture(axes, Picture(small, mask, (found.joints + 0.5) * share - 0.5, unsure=unsure), anatomy)
     return figure
 
 
-def coco(photo: Path, size_wh: tuple[int, int], found: Prediction, anatomy: Anatomy) -> dict:
-    """Keypoints in COCO's form: a list of x, y, v a person, v 2 where a joint was found and 0 where not."""
+def coco(photo: Path, size_wh: tuple[int, int], found: Prediction, anatomy: Anatomy, unsure: np.ndarray) -> dict:
+    """Keypoints in COCO's form: a list of x, y, v a person, v 2 where a joint was found, all 0 where ``unsure``."""
     people, scores = found.joints.reshape(-1, len(anatomy.joints), 2), found.scores.reshape(-1, len(anatomy.joints))
-    annotations = []
-    for number, (joints, heights) in enumerate(zip(people, scores, strict=True), start=1):
-        seen = ~np.isnan(joints).any(axis=1)
+    sure, annotations = ~unsure.reshape(scores.shape), []
+    for number, (joints, heights, seen) in enumerate(zip(people, scores, sure, strict=True), start=1):
         triples = np.where(seen[:, None], np.column_stack([joints.astype(float).round(2), np.full(len(joints), 2)]), 0)
         annotations.append(
             {
@@ -137,22 +156,26 @@ def coco(photo: Path, size_wh: tuple[int, int], found: Prediction, anatomy: Anat
     }
 
 
-def write_answers(photo: Path, out: Path, name: str, predictor: Predictor) -> list[Path]:
+def write_answers(photo: Path, out: Path, name: str, predictor: Predictor) -> tuple[list[Path], str]:
     """Predict one file; write ``<name>_overlay.png``, ``<name>_parts.png`` and ``<name>_keypoints.json`` into ``out``.
 
-    The parts are a palette PNG of part ids, as LIP's masks are. Returns the paths. Raises :class:`DataError` for a file
-    that is not an image.
+    The parts are a palette PNG of part ids, as LIP's masks are. Returns the paths, and in words what was recognized.
+    Raises :class:`DataError` for a file that is not an image.
     """
     image = load_image(photo, upright=True)
     found = predictor(image)
+    unsure = predictor.confidence.unsure(found)
     paths = [out / f"{name}_{kind}" for kind in ("overlay.png", "parts.png", "keypoints.json")]
-    write_bytes(paths[0], png_bytes(overlay(image, found, predictor.anatomy), dpi=DPI, whole=True))
+    write_bytes(paths[0], png_bytes(overlay(image, found, predictor.anatomy, unsure), dpi=DPI, whole=True))
     with atomic_path(paths[1]) as temporary:
         mask = Image.fromarray(found.mask, mode="P")
         mask.putpalette([value for colour in predictor.anatomy.palette for value in colour])
         mask.save(temporary, "PNG")
-    write_json(paths[2], coco(photo, (image.shape[1], image.shape[0]), found, predictor.anatomy))
-    return paths
+    write_json(paths[2], coco(photo, (image.shape[1], image.shape[0]), found, predictor.anatomy, unsure))
+    if not predictor.confidence.recognized(found):
+        return paths, "nothing recognized, do not trust what is drawn" if found.joints.size else "nobody found"
+    people = f"{len(found.joints)} people, " if found.joints.ndim == 3 else ""
+    return paths, f"{people}{(~unsure).sum()} of {unsure.size} joints"
 
 
 def _names(photos: Sequence[Path]) -> list[str]:
@@ -186,8 +209,8 @@ def _answer(options: argparse.Namespace) -> int:
     status = 0
     for photo, name in zip(tqdm(photos, disable=None, unit="photo"), _names(photos), strict=True):
         try:
-            paths = write_answers(photo, options.out, name, predictor)
-            tqdm.write(f"{photo}: {', '.join(path.name for path in paths)}")
+            paths, words = write_answers(photo, options.out, name, predictor)
+            tqdm.write(f"{photo}: {words}; {', '.join(path.name for path in paths)}")
         except DataError as error:
             status = USER_ERROR
             tqdm.write(f"error: {error}", file=sys.stderr)

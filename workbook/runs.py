@@ -94,7 +94,8 @@ class Run:
         recipe = asdict(self.recipe)
         if recipe["sigma_floor"] == SIGMA_FLOOR:
             del recipe["sigma_floor"]
-        return {
+        start = {"start": read_facts(self._start, "fingerprint")[1]["fingerprint"]} if self.profile.start else {}
+        return start | {
             "recipe_version": RECIPE_VERSION,
             "model": self.model_config.to_json(),
             "recipe": recipe,
@@ -113,6 +114,11 @@ class Run:
     def testing_fingerprint(self) -> str:
         """Of the training and the testing protocol."""
         return _digest({"training": self.fingerprint, "testing": asdict(self.profile.testing)})
+
+    @property
+    def _start(self) -> Path:
+        """The weights that the training begins with, of a profile that names some."""
+        return weights_file(self.first, self.profile.start, self.seed)
 
     @property
     def _names(self) -> dict:
@@ -251,7 +257,9 @@ class Run:
     def _train(self, workers: int = 0, save_memory: bool = False, compiled: bool = False) -> None:
         """Train the network, from its last checkpoint if there is one; ``save_memory`` recomputes stages."""
         source, profile, anatomy = self.source, self.profile, self.source.anatomy
-        model = build_model(self.model_config, self.seed).to(device())
+        start = self._start if profile.start else None
+        model = load_model(start, self.model_config) if start else build_model(self.model_config, self.seed)
+        model.to(device())
         model.recompute_stages = save_memory
         samples = TrainingSamples(source.train, profile.crop, profile.augmentation, anatomy, self.seed)
 

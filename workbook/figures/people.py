@@ -32,6 +32,7 @@ class Picture(NamedTuple):
     joints: np.ndarray | None = None
     occluded: np.ndarray | None = None  # (N,) or (M, N) bool: drawn hollow
     title: str = ""
+    unsure: np.ndarray | None = None  # (N,) or (M, N) bool: drawn hollow and without limbs
 
 
 def part_colors(anatomy: Anatomy) -> np.ndarray:
@@ -50,15 +51,17 @@ def blend(image: np.ndarray, mask: np.ndarray, anatomy: Anatomy) -> np.ndarray:
 
 
 def draw_joints(
-    axes: Axes, joints: np.ndarray, anatomy: Anatomy, occluded: np.ndarray, person: str | None = None
-) -> None:
+    axes: Axes, joints: np.ndarray, anatomy: Anatomy, occluded: np.ndarray, person: str | None = None,
+    unsure: np.ndarray | None = None,
+) -> None:  # fmt: skip
     """Skeleton and joints (N, 2): left orange circles, right blue squares, middle white diamonds; occluded ones hollow.
 
-    With a color for the ``person`` everything has that color.
+    With a color for the ``person`` everything has that color. Those that a network is ``unsure`` of have no limbs.
     """
+    limbs = joints if unsure is None else np.where(unsure[:, None], np.nan, joints)
     outline = [withStroke(linewidth=3.0, foreground="black")]
     for a, b in anatomy.limb_indices:
-        axes.plot(*joints[[a, b]].T, color=person or "white", linewidth=1.5, path_effects=outline, zorder=3)
+        axes.plot(*limbs[[a, b]].T, color=person or "white", linewidth=1.5, path_effects=outline, zorder=3)
     for name, point, hollow in zip(anatomy.joints, joints, occluded, strict=True):
         color, marker = (person, "o") if person else SIDES.get(name.split("_")[0], MIDDLE)
         axes.plot(
@@ -75,10 +78,11 @@ def draw_picture(axes: Axes, picture: Picture, anatomy: Anatomy) -> None:
     axes.imshow(photo, interpolation="nearest")
     if picture.joints is not None:
         people = picture.joints.reshape(-1, len(anatomy.joints), 2)
-        occluded = np.broadcast_to(False if picture.occluded is None else picture.occluded, people.shape[:2])
+        occluded, unsure = (np.broadcast_to(False if each is None else each, people.shape[:2])
+                            for each in (picture.occluded, picture.unsure))  # fmt: skip
         colors = cycle(PEOPLE) if picture.joints.ndim == 3 else [None]
-        for joints, hidden, color in zip(people, occluded, colors, strict=False):
-            draw_joints(axes, joints, anatomy, hidden, color)
+        for joints, hidden, doubted, color in zip(people, occluded, unsure, colors, strict=False):
+            draw_joints(axes, joints, anatomy, hidden | doubted, color, doubted)
     axes.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
     bare(axes)
     if picture.title:

@@ -1,0 +1,131 @@
+"""From which confidence on a network is believed: chosen on rendered people, kept beside its weights.
+
+``python -m workbook.confidence [WEIGHTS]`` chooses again.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mula_lib.anatomy import Anatomy
+from mula_lib.data.images import load_image
+from mula_lib.files import read_json, write_json
+from mula_lib.inference import Prediction
+from mula_lib.metrics.pose import pckh_hits
+from workbook.cutting import boxes_of, overlaps, predict_each
+
+if TYPE_CHECKING:
+    from mula_lib.data.pascal import PascalRecord
+    from workbook.photo import Predictor
+
+DATASET, CROWDS = "people-photo", "crowds"  # some of their pictures show nobody
+CROWD_PICTURES = 40  # of training, which this network has not seen; it is measured on those of validation
+
+
+@dataclass(frozen=True)
+class Confidence:
+    """Heights of a network's peaks from which on it is believed; at 0 nothing is doubted."""
+
+    joint: float = 0.0
+    picture: float = 0.0  # mean over the joints of a picture's person
+    person: float = 0.0  # the same, of somebody cut out of a crowd
+    chosen_on: str = "nothing"
+    joint_precision: float = 0.0  # of what is believed there, and how much of what is right is believed
+    joint_recall: float = 0.0
+    picture_precision: float = 0.0
+    picture_recall: float = 0.0
+    person_precision: float = 0.0
+    person_recall: float = 0.0
+
+    def unsure(self, found: Prediction) -> np.ndarray:
+        """(N,) or (Q, N) bool: joints that were not found, or are too faint to be shown."""
+        return np.isnan(found.joints).any(axis=-1) | (found.scores < self.joint)
+
+    def recognized(self, found: Prediction) -> bool:
+        """Whether there is anybody."""
+        return bool((found.scores.mean(axis=-1) >= self.picture).any())
+
+
+def best_threshold(scores: np.ndarray, right: np.ndarray, there: int | None = None) -> tuple[float, float, float]:
+    """Of (K,) scores the one from which on believing them has the best F1, given which are ``right`` (K,) bool; and
+    the precision and recall there. ``there`` is what was to be found, by default what is right."""
+    order, there = np.argsort(-scores, kind="stable"), there or max(int(right.sum()), 1)
+    hits, believed = right[order].cumsum(), np.arange(1, len(scores) + 1)
+    best = int(np.argmax(hits / (believed + there)))
+    return float(scores[order][best]), float(hits[best] / believed[best]), float(hits[best] / there)
+
+
+def choose(found: list[Prediction], truth: np.ndarray, anatomy: Anatomy, chosen_on: str) -> Confidence:
+    """The confidence of a joint and of a picture with the best F1 on M pictures with ``truth`` (M, N, 2).
+
+    A joint is right within half a head of the truth and wrong where there is none (nan); a picture is right if half of
+    its joints are, so wrong with nobody in it. Of a picture whose head is unannotated no joint is known to be right.
+    """
+    said, scores = (np.stack([getattr(each, name) for each in found]) for name in ("joints", "scores"))
+    hits, there = pckh_hits(said, truth, anatomy), ~np.isnan(truth).any(axis=2)
+    believable = ~np.isnan(said).any(axis=2) & ~(there & np.isnan(hits))
+    joint = best_threshold(scores[believable], hits[believable] == 1)
+    rates = (hits == 1).sum(axis=1) / np.maximum(there.sum(axis=1), 1)
+    judged = ~(there.any(axis=1) & np.isnan(hits).all(axis=1))
+    picture = best_threshold(scores.mean(axis=1)[judged], rates[judged] >= 0.5)
+    return Confidence(joint[0], picture[0], 0.0, chosen_on, *joint[1:], *picture[1:])
+
+
+def choose_person(predictor: Predictor, records: Sequence[PascalRecord]) -> tuple[float, float, float]:
+    """The threshold of somebody cut out of a crowd with the best F1, its precision and its recall.
+
+    Who was found is right if the box around the joints overlaps an annotated one, nobody else's yet, by a half.
+    """
+    scores, right = [], []
+    for record in records:
+        photo, free = load_image(record.image), record.boxes.copy()
+        found = predict_each(predictor, photo)
+        for box, heights in zip(boxes_of(found.joints, photo.shape[1::-1]), found.scores, strict=True):
+            fits = overlaps(box, free) if len(free) else np.zeros(1)
+            right.append(fits.max() >= 0.5)
+            free = np.delete(free, fits.argmax(), axis=0) if right[-1] else free
+            scores.append(heights.mean())
+    return best_threshold(np.array(scores), np.array(right), sum(len(record.boxes) for record in records))
+
+
+def confidence_file(weights: Path) -> Path:
+    """Where what was chosen for a file of weights lies."""
+    return weights.with_suffix(".confidence.json")
+
+
+def read_confidence(weights: Path) -> Confidence:
+    """What was chosen for a file of weights, or that nothing is doubted."""
+    path, names = confidence_file(weights), tuple(Confidence.__dataclass_fields__)
+    if not path.is_file():
+        return Confidence()
+    return Confidence(**read_json(path, "a network's confidence", names, fix="choose it again"))
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Choose the confidence of a network of one person on rendered validation pictures."""
+    from workbook.datasets import open_source
+    from workbook.photo import load_predictor, shipped_photo_weights
+
+    given = sys.argv[1:] if arguments is None else arguments
+    weights = Path(given[0]) if given else shipped_photo_weights()
+    predictor, source = load_predictor(weights), open_source(DATASET)
+    found = [predictor(load_image(record.image)) for record in source.val.records]
+    truth = np.stack([record.joints for record in source.val.records])
+    chosen_on = f"{len(source.val)} validation pictures of {DATASET} ({source.fingerprint})"
+    chosen = choose(found, truth, predictor.anatomy, chosen_on)
+    crowds = open_source(CROWDS)
+    person = choose_person(replace(predictor, confidence=chosen), crowds.train.records[:CROWD_PICTURES])
+    chosen_on += f", {CROWD_PICTURES} training pictures of {CROWDS} ({crowds.fingerprint})"
+    chosen = replace(chosen, person=person[0], chosen_on=chosen_on, person_precision=person[1], person_recall=person[2])
+    write_json(confidence_file(weights), asdict(chosen))
+    print(chosen)
+
+
+if __name__ == "__main__":
+    main()
