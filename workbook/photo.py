@@ -89,7 +89,7 @@ def load_predictor(weights: Path | None = None, *, crowd: bool = False) -> Predi
     if weights is None and not path.is_file():
         raise CheckpointError(f"{path}: no such weights; name a file (--weights), or a checkout (MULA_HOME)")
     config, facts = read_facts(path, "profile", "experiment")
-    profile = find_profile(facts["profile"])
+    profile = find_profile(facts["profile"]).for_trunk(config.backbone)
     profile = profile.for_crowds() if config.offsets else profile
     anatomy = PASCAL if config.joints == len(PASCAL.joints) else LIP
     predictor = Predictor(load_model(path), profile, anatomy, str(facts["experiment"]))
