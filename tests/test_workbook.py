@@ -16,7 +16,7 @@ from mula_lib.anatomy import LIP
 from mula_lib.files import ConfigError, MulaError
 from workbook import cli, notebooks
 from workbook.datasets import FIXTURES, open_source
-from workbook.experiments import DEMO, EXPERIMENTS, SMOKE, find_experiment, find_profile
+from workbook.experiments import DEMO, EXPERIMENTS, GPU, SMOKE, find_experiment, find_profile
 from workbook.jobs import in_processes
 from workbook.results import table_runs
 from workbook.tables import OF_CLAIMS, table_experiments
@@ -94,6 +94,8 @@ def test_the_list_names_every_training_once(capsys):
     assert all(find_experiment(name) for name in names)
     assert cli.main(["paper", "--list", "--tables", "5"]) == 0
     assert capsys.readouterr().out.splitlines() == ["HG-5×1u", "HG-5s-1u-MuLA", "HG-2×1u", "HG-2s-1u-MuLA"]
+    assert cli.main(["gpu", "--list"]) == 0
+    assert set(capsys.readouterr().out.splitlines()) == {*GPU.core, *GPU.for_crowds().core}  # what it would train
 
 
 def test_the_demo_trains_nothing_where_weights_are_committed(monkeypatch, tmp_path, source):

@@ -73,8 +73,13 @@ def _run(options: argparse.Namespace) -> None:
     only, tables = _asked(options, profile)
     if options.list:
         sizes = {table: (profile.for_crowds(), PASCAL) if table in CROWD_TABLES else (profile, LIP) for table in tables}
-        rows = [(row, *sizes[table]) for table in tables for row in table_experiments(table) if not only or row in only]
-        print(*dict.fromkeys(row.first_alike(size, anatomy).name for row, size, anatomy in rows), sep="\n")
+        rows = [(row, *sizes[table]) for table in tables for row in table_experiments(table)]
+        names = {
+            row.first_alike(size, anatomy).name: None
+            for row, size, anatomy in rows
+            if (row in only if only else not size.core or row.name in size.core)
+        }
+        print(*names, sep="\n")
         return
     gpus = 0 if options.cpu else torch.cuda.device_count()
     if profile.needs_gpu and not gpus and not options.cpu:
