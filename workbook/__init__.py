@@ -12,6 +12,7 @@ _WHERE = {
     "workbook.datasets": ("of_crowds", "of_one_person", "open_source"),
     "workbook.diagnostics": ("exchanged_kernels", "predicted_kernels", "write_kernel_diagnostics"),
     "workbook.exercises": ("check",),
+    "workbook.gradients": ("measured_shares",),
     "workbook.experiments": ("EXPERIMENTS", "PROFILES", "Experiment", "Profile", "find_experiment", "find_profile"),
     "workbook.inspection": (
         "as_batch", "crowd_joint_targets", "fully_annotated", "joint_targets", "output_shapes", "perfect_candidates",

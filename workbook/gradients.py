@@ -81,6 +81,19 @@ def measurements(profile: Profile, source: Source, kernel_size: int, pose_weight
                 bar.update()
 
 
+def measured_shares(profile: str = "study") -> pd.DataFrame:
+    """What was measured, a row each: how large the other task's gradient is in an encoder, as a share of its own's."""
+    table = pd.read_csv(RESULTS / profile / "gradients.csv")
+    names = {"pose": "parsing's gradient in pose's encoder", "parsing": "pose's gradient in parsing's encoder"}
+    shares = {
+        name: table[f"{'pose' if own == 'parsing' else 'parsing'}_in_{own}"] / table[f"{own}_in_{own}"]
+        for own, name in names.items()
+    }
+    sizes = table["kernel_size"].map("{0}×{0}".format) + table["beta"].map(", β {:g}".format)
+    table = pd.DataFrame({"kernels": sizes, "update": table["update"], **shares})
+    return table.melt(["kernels", "update"], var_name="which", value_name="share")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit status: 0 done, 2 user error, 130 interrupted."""
     parser = argparse.ArgumentParser(prog="python -m workbook.gradients", description=__doc__)

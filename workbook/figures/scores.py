@@ -47,6 +47,21 @@ def training_curves(logs: Mapping[str, Sequence[Mapping[str, float]]], label: st
 
 
 @in_house_style
+def gradient_shares(shares: pd.DataFrame) -> Figure:
+    """The other task's gradient as a share of the own one over training, a panel an encoder: ``measured_shares``."""
+    panels = shares["which"].unique()
+    figure, grid = plt.subplots(1, len(panels), figsize=(10.5, 3.6), sharey=True, layout="constrained")
+    for axes, which in zip(grid, panels, strict=True):
+        lines = shares[(shares["which"] == which) & (shares["share"] > 0)]
+        sns.lineplot(lines, x="update", y="share", hue="kernels", style="kernels", markers=True, dashes=False,
+                     palette=LINES[: lines["kernels"].nunique()], ax=axes)  # fmt: skip
+        axes.axhline(1, color="#333333", linewidth=0.8)
+        axes.set(title=which, yscale="log", ylabel="share of the own gradient")
+        axes.grid()
+    return figure
+
+
+@in_house_style
 def paper_beside_ours(table: pd.DataFrame, label: str, *, paper_data: str = "LIP val", baseline: str = "") -> Figure:
     """Scores (left) and differences to the baseline row (right), a row of panels a metric.
 
