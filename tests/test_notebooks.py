@@ -16,7 +16,7 @@ from workbook.experiments import find_profile
 
 NOTEBOOKS = sorted((REPOSITORY / "notebooks").glob("*.ipynb"))
 DEFAULTS = {"data_path": None, "seeds": [0], "train": False}
-LARGEST = 400_000  # bytes
+LARGEST = 500_000  # bytes
 MACHINE_PATH = re.compile(r"(?<![\w.])/(?:home|root|work|tmp|Users|opt|usr|mnt|builds|github)/|[A-Z]:\\\\")
 NOISE = re.compile(r"Traceback \(most recent call last\)|Warning\b")
 
