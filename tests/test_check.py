@@ -149,11 +149,12 @@ def change_masks(root: Path, change) -> None:
     ("change", "what"),
     [
         (lambda mask: mask - np.uint8(1), "masks seem shifted by one"),
+        (lambda mask: np.minimum(mask + np.uint8(1), 19), "masks seem shifted by one"),
         (lambda mask: (mask > 0).astype(np.uint8), "masks of one part only"),
         (lambda mask: (mask > 0).astype(np.uint8) * 255, "masks of one part only"),
         (lambda mask: mask, None),
     ],
-    ids=["shifted by one", "0 and 1", "0 and 255", "as they are"],
+    ids=["shifted down", "shifted up", "0 and 1", "0 and 255", "as they are"],
 )
 def test_masks_that_are_shifted_or_of_people_instead_of_parts_are_warned_of(people, run, change, what):
     change_masks(people, change)
@@ -211,7 +212,7 @@ def test_what_is_no_tree_is_refused_in_one_line(capsys):
     assert main(["nowhere"]) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert captured.err.startswith("error: nowhere: no train_id.txt here")
+    assert captured.err.startswith("error: nowhere: no such folder")
     assert captured.err.count("\n") == 1
 
 
