@@ -29,14 +29,14 @@ def predictor():
     return load_predictor()
 
 
-def test_one_photo_gives_an_overlay_part_labels_and_keypoints(tmp_path, capsys):
-    assert main([str(PERSON), "--out", str(tmp_path / "out")]) == 0
+def test_one_photo_gives_an_overlay_part_labels_and_keypoints(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert main([str(PERSON), "--out=~/out"]) == 0
     names = sorted(path.name for path in (tmp_path / "out").iterdir())
     assert names == ["val_000000_keypoints.json", "val_000000_overlay.png", "val_000000_parts.png"]
     width, height = Image.open(PERSON).size
     parts = Image.open(tmp_path / "out" / "val_000000_parts.png")
-    assert parts.size == (width, height)
-    assert parts.mode == "P"
+    assert (parts.size, parts.mode) == ((width, height), "P")
     assert np.asarray(parts).max() < len(LIP.parts)
     assert tuple(parts.getpalette()[15:18]) == LIP.palette[5]
     said = json.loads((tmp_path / "out" / "val_000000_keypoints.json").read_text())
