@@ -141,6 +141,7 @@ def test_a_folder_is_done_but_for_its_broken_files_which_are_named(tmp_path, cap
         cv2.imwrite(str(photos / name), load_image(PERSON)[..., ::-1])
     shutil.copy(PERSON, photos / "camera.jfif")
     (photos / "broken.jpg").write_bytes(PERSON.read_bytes()[:20])
+    (photos / "dead.jpg").symlink_to("nowhere")
     for name in ("notes.txt", "phone.HEIC"):
         (photos / name).write_text("no photo")
     assert main([str(photos), str(photos / "a.png"), "--out", str(tmp_path / "out")]) == 2
@@ -150,7 +151,8 @@ def test_a_folder_is_done_but_for_its_broken_files_which_are_named(tmp_path, cap
     printed, complaint = capsys.readouterr()
     assert f"passed over: {photos / 'notes.txt'} (not a photograph)" in printed
     assert f"passed over: {photos / 'phone.HEIC'} (HEIC; save it as JPEG)" in printed
-    assert f"error: {photos / 'broken.jpg'}: the image cannot be decoded" in complaint
+    for name, fault in (("broken", "decoded"), ("dead", "opened")):
+        assert f"error: {photos / name}.jpg: the image cannot be {fault} (" in complaint
 
 
 def parsing_only(folder):

@@ -111,7 +111,7 @@ def find_photos(paths: Sequence[Path]) -> Iterator[tuple[Path, str | None]]:
         for each in sorted(path.glob("[!.]*")):
             suffix = each.suffix.lower()
             reason = "HEIC; save it as JPEG" if suffix in (".heic", ".heif") else "not a photograph"
-            yield each, None if suffix in SUFFIXES and each.is_file() else reason
+            yield each, None if suffix in SUFFIXES and not each.is_dir() else reason
 
 
 @in_house_style
