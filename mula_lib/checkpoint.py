@@ -34,9 +34,8 @@ def load_checkpoint(path: Path, *, fix: str = "delete it and run again: the run 
     except FileNotFoundError as error:
         raise CheckpointError(f"{path}: no such file") from error
     except Exception as error:  # torch raises a different type for nearly every kind of damage
-        why = _one_line(error)
-        if isinstance(error, pickle.UnpicklingError):  # its message advises to load the file with less care
-            why = "damaged, or more than tensors and plain values in it"
+        unsafe = isinstance(error, pickle.UnpicklingError)  # its message advises to load the file with less care
+        why = "damaged, or more than tensors and plain values in it" if unsafe else _one_line(error)
         raise CheckpointError(f"{path}: cannot be read safely ({why}); {fix}") from error
 
 

@@ -141,7 +141,7 @@ def exit_status(command: Callable[[], int | None], *, kept: str) -> int:
 
     ``kept`` says, after an interruption, what was saved and how to resume.
     """
-    for stream in (sys.stdout, sys.stderr):
+    for stream in (each for each in (sys.stdout, sys.stderr) if hasattr(each, "reconfigure")):  # a notebook's has not
         stream.reconfigure(errors="backslashreplace")  # a terminal may be unable to print a name
     try:
         return command() or 0

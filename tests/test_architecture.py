@@ -95,9 +95,9 @@ status = cli.main(["smoke", "--only", "VGG16-FCN", "--tables", "1", "--no-notebo
 sys.setprofile(None)
 print(status, len(passed), len({name for name, _ in passed}))
 """
-    command = [sys.executable, "-c", script, str(tmp_path)]
-    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
-    status, functions, files = map(int, done.stdout.split()[-3:])
-    assert status == 0
+    said = subprocess.check_output([sys.executable, "-c", script, str(tmp_path)], cwd=REPOSITORY, text=True)
+    status, functions, files = map(int, said.split()[-3:])
+    assert (status, list((tmp_path / "smoke").glob("*.csv"))) == (0, [tmp_path / "smoke" / "table1.csv"])
+    assert f"results: {tmp_path / 'smoke'}\n" in said
     assert functions <= 62
     assert files <= 8

@@ -97,5 +97,6 @@ def test_a_real_data_set_is_named_by_a_path_or_its_variable(monkeypatch, source)
         open_source("lip")
     with pytest.raises(DataError, match="/no/such/folder: no such folder"):
         open_source("lip", path=Path("/no/such/folder"))
-    monkeypatch.setenv("MULA_LIP", str(source.root))
+    monkeypatch.setenv("HOME", str(source.root.parent))
+    monkeypatch.setenv("MULA_LIP", f"~/{source.root.name}")
     assert open_source("lip").root == source.root

@@ -29,14 +29,14 @@ def predictor():
     return load_predictor()
 
 
-def test_one_photo_gives_an_overlay_part_labels_and_keypoints(tmp_path, capsys):
-    assert main([str(PERSON), "--out", str(tmp_path / "out")]) == 0
+def test_one_photo_gives_an_overlay_part_labels_and_keypoints(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert main([str(PERSON), "--out=~/out"]) == 0
     names = sorted(path.name for path in (tmp_path / "out").iterdir())
     assert names == ["val_000000_keypoints.json", "val_000000_overlay.png", "val_000000_parts.png"]
     width, height = Image.open(PERSON).size
     parts = Image.open(tmp_path / "out" / "val_000000_parts.png")
-    assert parts.size == (width, height)
-    assert parts.mode == "P"
+    assert (parts.size, parts.mode) == ((width, height), "P")
     assert np.asarray(parts).max() < len(LIP.parts)
     assert tuple(parts.getpalette()[15:18]) == LIP.palette[5]
     said = json.loads((tmp_path / "out" / "val_000000_keypoints.json").read_text())
@@ -141,6 +141,7 @@ def test_a_folder_is_done_but_for_its_broken_files_which_are_named(tmp_path, cap
         cv2.imwrite(str(photos / name), load_image(PERSON)[..., ::-1])
     shutil.copy(PERSON, photos / "camera.jfif")
     (photos / "broken.jpg").write_bytes(PERSON.read_bytes()[:20])
+    (photos / "dead.jpg").symlink_to("nowhere")
     for name in ("notes.txt", "phone.HEIC"):
         (photos / name).write_text("no photo")
     assert main([str(photos), str(photos / "a.png"), "--out", str(tmp_path / "out")]) == 2
@@ -150,7 +151,8 @@ def test_a_folder_is_done_but_for_its_broken_files_which_are_named(tmp_path, cap
     printed, complaint = capsys.readouterr()
     assert f"passed over: {photos / 'notes.txt'} (not a photograph)" in printed
     assert f"passed over: {photos / 'phone.HEIC'} (HEIC; save it as JPEG)" in printed
-    assert f"error: {photos / 'broken.jpg'}: the image cannot be decoded" in complaint
+    for name, fault in (("broken", "decoded"), ("dead", "opened")):
+        assert f"error: {photos / name}.jpg: the image cannot be {fault} (" in complaint
 
 
 def parsing_only(folder):

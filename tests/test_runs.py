@@ -5,6 +5,7 @@ import os
 import shutil
 import time
 from dataclasses import replace
+from unittest.mock import Mock
 
 import pytest
 
@@ -206,17 +207,18 @@ def test_rows_done_side_by_side_equal_rows_done_alone(make_run, tmp_path):
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
-def test_a_failing_row_is_noted_and_costs_no_other_row_its_work(make_run, jobs):
+def test_a_failing_row_is_noted_and_costs_no_other_row_its_work(make_run, jobs, monkeypatch):
     good, bad = make_run("VGG16-FCN"), make_run("HG-0s-1u-MuLA")
     bad.folder.mkdir(parents=True)
     (bad.folder / "last.ckpt").write_bytes(b"half")
     assert do_all([bad, good], jobs=jobs) == [bad]
     assert good.metrics is not None
-    assert bad.note.startswith("failed: ")
-    assert "last.ckpt" in bad.note
+    assert bad.note.startswith(f"failed: {bad.folder / 'last.ckpt'}: ")
     (bad.folder / "last.ckpt").unlink()
-    assert do_all([bad]) == []
-    assert bad.note == ""
+    assert (do_all([bad]), bad.note) == ([], "")
+    monkeypatch.setattr(Run, "do", Mock(side_effect=RuntimeError("a DataLoader worker is out of shared memory")))
+    with pytest.raises(RuntimeError, match="shared memory"):  # which every row would be: it ends the command
+        do_all([good, bad])
 
 
 def test_a_profile_may_differ_for_the_vgg_trunk_and_no_other_run_notices(make_run):

@@ -65,6 +65,11 @@ class Source:
         return f"{self.name}, {len(self.val)} validation images{without}"
 
 
+def user_path(text: str) -> Path:
+    """A path from a command line; the shell leaves the ``~`` of ``--out=~/DIR`` as it is."""
+    return Path(os.path.expanduser(text))
+
+
 def open_source(name: str, *, path: Path | str | None = None) -> Source:
     """Open a data set by name.
 
@@ -95,10 +100,8 @@ def open_source(name: str, *, path: Path | str | None = None) -> Source:
     train = None if rendered else reader.read_split(root, "train")
     if (root / RECIPE_FILE).is_file():
         return Source(name, root, anatomy, val, _rendered_by(root)["fingerprint"][:16], train)
-    digest = hashlib.sha256()
-    for record in (*train.records, *val.records):
-        digest.update(record.name.encode() + record.joints.tobytes())
-    return Source(name, root, anatomy, val, digest.hexdigest()[:16], train)
+    annotated = b"".join(each.name.encode() + each.joints.tobytes() for each in (*train.records, *val.records))
+    return Source(name, root, anatomy, val, hashlib.sha256(annotated).hexdigest()[:16], train)
 
 
 def _rendered_by(root: Path) -> dict:

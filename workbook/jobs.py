@@ -60,8 +60,8 @@ def _attempt(run: Run, how: dict) -> dict | None:
     except StorageError:
         raise
     except Exception as error:  # out of memory, say: the other rows are done all the same
-        if processes.count() > 1:  # the others would wait for this one
-            raise
+        if processes.count() > 1 or (type(error) is RuntimeError and "shared memory" in str(error)):
+            raise  # the others would wait for this one, or fail alike
         if not isinstance(error, MulaError):
             traceback.print_exc(file=sys.stderr)
         write_text(run.folder / "failed.txt", str(error).strip().split("\n")[0] or type(error).__name__)

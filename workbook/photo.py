@@ -27,7 +27,7 @@ from mula_lib.inference import Prediction, predict
 from mula_lib.models.network import Network
 from workbook.confidence import Confidence, read_confidence
 from workbook.cutting import predict_each
-from workbook.datasets import VARIABLES
+from workbook.datasets import VARIABLES, user_path
 from workbook.experiments import Profile, find_experiment, find_profile
 from workbook.figures.output import png_bytes
 from workbook.figures.people import Picture, draw_picture
@@ -98,7 +98,7 @@ def load_predictor(weights: Path | None = None, *, crowd: bool = False) -> Predi
         raise DataError(f"{path}: {predictor.name} has one of the two tasks only; take a joint network's weights")
     predictor = replace(predictor, confidence=read_confidence(path), cuts_out=crowd and not config.offsets)
     if predictor.cuts_out and not predictor.confidence.person:
-        raise DataError(f"{path}: to cut people out, choose its confidence first: python -m workbook.confidence {path}")
+        raise DataError(f"{path}: to cut people out, choose its confidence: python -m workbook.confidence '{path}'")
     return replace(predictor, trained_on=facts["dataset"]) if facts.get("dataset") in VARIABLES else predictor
 
 
@@ -111,7 +111,7 @@ def find_photos(paths: Sequence[Path]) -> Iterator[tuple[Path, str | None]]:
         for each in sorted(path.glob("[!.]*")):
             suffix = each.suffix.lower()
             reason = "HEIC; save it as JPEG" if suffix in (".heic", ".heif") else "not a photograph"
-            yield each, None if suffix in SUFFIXES and each.is_file() else reason
+            yield each, None if suffix in SUFFIXES and not each.is_dir() else reason
 
 
 @in_house_style
@@ -187,10 +187,10 @@ def _names(photos: Sequence[Path]) -> list[str]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit status: 0 done, 2 user error (other photos are done), 130 interrupted."""
     parser = argparse.ArgumentParser(prog="python -m workbook.photo", description=__doc__)
-    parser.add_argument("photos", nargs="+", type=Path, metavar="PHOTO", help="image files, or folders of them")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write to")
+    parser.add_argument("photos", nargs="+", type=user_path, metavar="PHOTO", help="image files, or folders of them")
+    parser.add_argument("--out", type=user_path, required=True, metavar="DIR", help="folder to write to")
     parser.add_argument("--crowd", action="store_true", help="look for several people")
-    parser.add_argument("--weights", type=Path, metavar="FILE", help="another trained network than the committed one")
+    parser.add_argument("--weights", type=user_path, metavar="FILE", help="another network than the committed one")
     options = parser.parse_args(arguments)
     return exit_status(lambda: _answer(options), kept=f"what was written to {options.out} is whole")
 

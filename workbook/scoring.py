@@ -24,6 +24,7 @@ from mula_lib.data.lip import SPLITS, find_layout, read_ids, read_pose_csv
 from mula_lib.files import DataError, exit_status, write_text
 from mula_lib.metrics.parsing import class_iou, confusion_matrix, parsing_scores
 from mula_lib.metrics.pose import pckh, pckh_hits
+from workbook.datasets import user_path
 from workbook.submission import KEYPOINTS, PARTS, read_predictions
 
 
@@ -115,9 +116,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Exit status: 0 done, 2 user error, 130 interrupted."""
     parser = argparse.ArgumentParser(prog="python -m workbook.scoring", description=__doc__)
     for side, what in (("--gt", "the truth"), ("--pred", "the predictions")):
-        parser.add_argument(side, type=Path, nargs="+", required=True, metavar="PATH", help=what)
+        parser.add_argument(side, type=user_path, nargs="+", required=True, metavar="PATH", help=what)
     parser.add_argument("--split", choices=SPLITS, default="val", help="of a LIP tree; default: val")
-    parser.add_argument("--csv", type=Path, metavar="FILE", help="write the scores there, too")
+    parser.add_argument("--csv", type=user_path, metavar="FILE", help="write the scores there, too")
     options = parser.parse_args(arguments)
     return exit_status(lambda: _score(options), kept="nothing was written")
 

@@ -21,6 +21,7 @@ from mula_lib.data.images import load_image
 from mula_lib.data.lip import JOINTS, SPLITS, read_rows, read_split
 from mula_lib.files import DataError, exit_status, write_bytes, write_text
 from mula_lib.inference import predict
+from workbook.datasets import user_path
 from workbook.photo import load_predictor
 from workbook.runs import device
 
@@ -71,10 +72,10 @@ def make_submission(weights: Path, root: Path, split: str, out: Path) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit status: 0 done, 2 user error, 130 interrupted."""
     parser = argparse.ArgumentParser(prog="python -m workbook.submission", description=__doc__)
-    parser.add_argument("weights", type=Path, metavar="WEIGHTS", help="a trained network, .safetensors")
-    parser.add_argument("--lip", type=Path, required=True, metavar="PATH", help="the LIP tree")
+    parser.add_argument("weights", type=user_path, metavar="WEIGHTS", help="a trained network, .safetensors")
+    parser.add_argument("--lip", type=user_path, required=True, metavar="PATH", help="the LIP tree")
     parser.add_argument("--split", choices=SPLITS, default="test", help="default: test")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write to")
+    parser.add_argument("--out", type=user_path, required=True, metavar="DIR", help="folder to write to")
     options = parser.parse_args(arguments)
 
     def command() -> None:

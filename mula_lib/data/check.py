@@ -144,10 +144,9 @@ def _check_record(report: Report, split: str, record: LipRecord | PascalRecord, 
 
 def _check_all_masks(report: Report) -> None:
     """Whether the ids of all masks seem shifted, of another release, or not to be parts."""
-    ids, masks = set().union(*report.masks), report.masks
-    with_background, with_ignored = (sum(each in mask for mask in masks) for each in (0, IGNORE))
-    if 2 * with_background < len(masks) < 2 * with_ignored:
-        fix = "most have 255 where background, 0, should be; add 1 to all ids"
+    ids = set().union(*report.masks)
+    if 2 * sum(0 in mask for mask in report.masks) < len(report.masks):
+        fix = "most have no background, 0; where they have 255 instead, add 1 to all ids, else subtract 1"
         report.add("warning", "masks seem shifted by one", fix)
     elif ids and len(ids - {0, IGNORE}) < 2:
         fix = f"ids {', '.join(map(str, sorted(ids)))}; masks of people instead of parts?"

@@ -48,8 +48,7 @@ def load_image(path: str | Path, *, upright: bool = False) -> np.ndarray:
     follows it, as a photograph should. Raises :class:`DataError` for a file that is missing, cut off, or unreadable.
     """
     flags = cv2.IMREAD_COLOR_RGB | (0 if upright else cv2.IMREAD_IGNORE_ORIENTATION)
-    with _errors_named(path, "image"), quiet_decoders():
-        content = Path(path).read_bytes()
+    with _content(path, "image") as content:
         if content.startswith(_JPEG) and not content.endswith(_END):
             content = _with_end(content)
         image = _opencv(content, flags)
@@ -57,9 +56,13 @@ def load_image(path: str | Path, *, upright: bool = False) -> np.ndarray:
 
 
 @contextlib.contextmanager
-def _errors_named(path: str | Path, what: str) -> Iterator[None]:
+def _content(path: str | Path, what: str) -> Iterator[bytes]:
+    """The file's bytes, to be decoded without a word; what goes wrong meanwhile is an error that names the file."""
     try:
-        yield
+        if Path(path).is_fifo():
+            raise _Unreadable("a pipe; save it as a file")  # it may never end
+        with quiet_decoders():
+            yield Path(path).read_bytes()
     except OSError as error:
         raise DataError(f"{path}: the {what} cannot be opened ({error.strerror})") from None
     except _Unreadable as reason:
@@ -75,11 +78,10 @@ def _opencv(content: bytes, flags: int) -> np.ndarray | None:
 
 def _pillow(content: bytes, upright: bool) -> np.ndarray:
     try:
-        with warnings.catch_warnings(), Image.open(io.BytesIO(content)) as picture:
+        with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            if upright:
-                picture = ImageOps.exif_transpose(picture)
-            return np.array(picture.convert("RGB"))
+            picture = Image.open(io.BytesIO(content))
+            return np.array((ImageOps.exif_transpose(picture) if upright else picture).convert("RGB"))
     except Exception:  # Pillow raises nearly anything for damaged files
         raise _Unreadable(_reason(content)) from None
 
@@ -89,7 +91,8 @@ def _reason(content: bytes) -> str:
         return "an empty file; copy it again"
     if content[4:8] == b"ftyp" and content[8:11] in (b"hei", b"hev", b"mif", b"msf"):
         return "HEIC; save it as JPEG"
-    if content.startswith((_JPEG, _PNG, b"BM", b"RIFF", b"GIF", *_TIFF)):
+    known = (_JPEG, _PNG, b"BM", b"RIFF", b"GIF", b"P4", b"P5", b"P6", *_TIFF)
+    if content.startswith(known) or content[4:11] in (b"ftypavi", b"jP  \r\n\x87"):
         return "the file is cut off or damaged; unzip or download it again"
     return "of no known image format; save it as PNG or JPEG"
 
@@ -126,8 +129,7 @@ def decode_mask(path: str | Path) -> np.ndarray:
     Raises :class:`DataError` for a missing, unreadable or damaged file, a picture in colors, and grey of 2 or 4 bits,
     which decoders stretch.
     """
-    with _errors_named(path, "mask"), quiet_decoders():
-        content = Path(path).read_bytes()
+    with _content(path, "mask") as content:
         if not content.startswith(_PNG) or len(content) < 33:
             raise _Unreadable("not a PNG; use the data set's own")
         depth, colors = content[24:26]  # of the header, which comes first

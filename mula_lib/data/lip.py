@@ -72,8 +72,7 @@ class Layout:
 
 def find_layout(root: str | Path, split: str) -> Layout | None:
     """Find the pieces of ``split`` under ``root`` in any of the known nestings; None if there is no id file."""
-    root = Path(root).expanduser()
-    test = split == "test"
+    root, test = Path(root).expanduser(), split == "test"
     prefix, archive = ("Test", "Testing_images") if test else ("TrainVal", "TrainVal_images")
     ids = _first(root, (archive, "images", "list", "lists"), f"{split}_id.txt")
     if ids is None:
@@ -88,9 +87,10 @@ def find_layout(root: str | Path, split: str) -> Layout | None:
 
 
 def _first(root: Path, archives: tuple[str, ...], *names: str) -> Path | None:
-    """The first of ``names`` that exists in ``root`` itself or in an archive's folder, nested once or twice."""
+    """The first of ``names``, be it a dead link, in ``root`` itself or in an archive's folder, nested once or twice."""
     folders = [root] + [folder for archive in archives for folder in (root / archive, root / archive / archive)]
-    return next((path for folder in folders for name in names if (path := folder / name).exists()), None)
+    paths = (folder / name for folder in folders for name in names)
+    return next((path for path in paths if path.exists() or path.is_symlink()), None)
 
 
 def missing_tree(root: str | Path, split: str) -> str:
@@ -103,6 +103,8 @@ def missing_tree(root: str | Path, split: str) -> str:
         return f"{root}: no {lists} here; unzip {', '.join(zips[:4])} first"
     if (root / "jsons").exists():
         return f"{root}: the layout of the MuLA authors' code; copy LIP's {lists} and lip_{split}_set.csv there"
+    if dead := [path for path in (root, *root.glob("*")) if not path.exists()]:
+        return f"{dead[0]}: no such folder, or a link to nowhere"
     return f"{root}: no {lists} here or in the unzipped folders; is this a LIP tree?"
 
 
@@ -117,8 +119,9 @@ def read_split(root: str | Path, split: str) -> LipSplit:
         raise DataError(missing_tree(root, split))
     annotations = {"parsing_annotations": layout.masks, "pose_annotations": layout.poses} if split != "test" else {}
     for piece, path in {"images": layout.images, **annotations}.items():
-        if path is None:
-            raise DataError(f"{root}: no {piece} of {split}; unzip their archive there")
+        if path is None or not path.exists():
+            fault = f"{path}: a link to nowhere" if path else f"{root}: no {piece} of {split}"
+            raise DataError(f"{fault}; unzip their archive there")
 
     names = read_ids(layout.ids)
     poses = read_pose_csv(layout.poses) if layout.poses else dict.fromkeys(names, np.full((JOINTS, 3), np.nan))
@@ -169,7 +172,7 @@ def read_pose_csv(path: str | Path) -> dict[str, np.ndarray]:
 def read_rows(path: str | Path, columns: int, what: str) -> dict[str, np.ndarray]:
     """Read a CSV of ``stem.jpg`` and numbers, with or without a header, into ``{stem: (columns - 1,) float64}``.
 
-    Cells may be quoted; an empty one is nan. ``what`` says in an error what the columns hold. Raises
+    Cells may be quoted; an empty one, or R's NA, is nan. ``what`` says in an error what the columns hold. Raises
     :class:`DataError`, naming the file and line, for a file that cannot be read, a row with another number of
     columns, a cell that is no number, or a second row for one image.
     """
@@ -179,7 +182,7 @@ def read_rows(path: str | Path, columns: int, what: str) -> dict[str, np.ndarray
         if len(cells) + 1 != columns:
             raise DataError(f"{where}: {len(cells) + 1} columns instead of {columns} ({what})")
         try:
-            numbers = [float(cell or "nan") for cell in cells]
+            numbers = [float("nan" if cell in ("", "NA") else cell) for cell in cells]
         except ValueError as error:
             if not rows and not any(cell[:1].isdigit() for cell in cells):
                 continue  # a header

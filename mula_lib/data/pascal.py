@@ -70,8 +70,7 @@ def find_layout(root: str | Path, split: str) -> Layout | None:
     for folder in (root, root / "pascal_data"):
         ids = folder / f"{split}_id.txt"
         if ids.exists():
-            parts = (folder / name for name in FOLDERS)
-            return Layout(ids, *(part if part.is_dir() else None for part in parts))
+            return Layout(ids, *(part if (part := folder / name).is_dir() else None for name in FOLDERS))
     return None
 
 
@@ -97,7 +96,7 @@ def read_split(root: str | Path, split: str) -> PascalSplit:
         raise DataError(missing_tree(root, split))
     for name, folder in zip(FOLDERS, (layout.images, layout.masks, layout.poses), strict=True):
         if folder is None:
-            raise DataError(f"{layout.ids.parent}: no {name} folder beside {layout.ids.name}; copy it there")
+            raise DataError(f"{layout.ids.parent / name}: no such folder, or a link to nowhere; copy it there")
     names, images, masks = read_ids(layout.ids), images_in(layout.images), images_in(layout.masks)
     records, skipped = [], []
     for name in names:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from mula_lib.anatomy import LIP
 from mula_lib.checkpoint import load_checkpoint, save_weights
-from mula_lib.files import CheckpointError, MulaError
+from mula_lib.files import CheckpointError, exit_status
 from mula_lib.models.adaptation import released_adaptation
 from mula_lib.models.network import RELEASED, ModelConfig, Network, network_of
 
@@ -158,8 +158,7 @@ class _Skipped:
 
 
 def _their_name(name: str, backbone: str) -> str:
-    renamed = (ours.sub(theirs, name, count=1) for ours, theirs in NAMES[backbone] if ours.match(name))
-    return next(renamed)
+    return next(ours.sub(theirs, name, count=1) for ours, theirs in NAMES[backbone] if ours.match(name))
 
 
 def _count(state: Mapping[str, Tensor], pattern: str) -> int:
@@ -179,19 +178,18 @@ def _reorder_joints(network: Network) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit status: 0, or 2 after a user error."""
+    """Exit status: 0 done, 2 user error, 130 interrupted."""
     parser = argparse.ArgumentParser(prog="python -m mula_lib.models.released", description=__doc__)
     parser.add_argument("command", choices=["convert"])
     parser.add_argument("source", type=Path, metavar="FILE.pth.tar")
     parser.add_argument("target", type=Path, metavar="OUT.safetensors")
     options = parser.parse_args(arguments)
-    try:
+
+    def command() -> None:
         config = convert_file(options.source, options.target).config
-    except (MulaError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    print(f"{options.target}: {config.backbone}, {config.stages} stages, {config.width} channels")
-    return 0
+        print(f"{options.target}: {config.backbone}, {config.stages} stages, {config.width} channels")
+
+    return exit_status(command, kept="nothing was written")
 
 
 if __name__ == "__main__":
