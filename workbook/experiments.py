@@ -36,12 +36,11 @@ class Profile:
     hourglass_kernel_size: int = 3
     vgg_batch_norm: bool = True
     residual: bool = False  # F(t) is added to F(t+1)
-    vgg_learning_rate: float | None = None  # where it is not the recipe's
     testing: Testing = field(default_factory=lambda: Testing(scales=(0.8, 1.0, 1.25), mirror=True))
     augmentation: Augmentation = field(default_factory=Augmentation)
     core: tuple[str, ...] = ()  # empty: every row
     context: int = 6  # of the VGG trunk: ``ModelConfig.context``
-    vgg: dict = field(default_factory=dict)  # what differs for networks with the VGG trunk
+    vgg: dict = field(default_factory=dict)  # what differs with the VGG trunk; under "recipe", what differs of that
     crowds: dict = field(default_factory=dict)  # what differs where images show several people (Tables 5 and 6)
     released: bool = False  # the authors' code where it differs from the paper
     needs_gpu: bool = False
@@ -54,7 +53,10 @@ class Profile:
 
     def for_trunk(self, backbone: str) -> Profile:
         """This profile for networks with the trunk ``backbone``."""
-        return replace(self, **self.vgg, vgg={}) if backbone == "vgg" else self
+        if backbone != "vgg":
+            return self
+        recipe = replace(self.recipe, **self.vgg.get("recipe", {}))
+        return replace(self, **self.vgg | {"recipe": recipe, "vgg": {}})
 
 
 SMOKE = Profile(
@@ -86,7 +88,7 @@ SHORT = Recipe(
 # A cell of VGG's last map sees 59 % of the crop, in the paper 55 %. At 8 pixels a cell targets of 1.2 are too wide.
 STUDY = replace(
     DEMO, name="study", hourglass_width=64, hourglass_kernel_size=7, residual=True, recipe=SHORT,
-    vgg={"crop": 128, "context": 2, "recipe": replace(SHORT, sigma_floor=0.6)},
+    vgg={"crop": 128, "context": 2, "recipe": {"sigma_floor": 0.6}},
     crowds={**DEMO.crowds, "recipe": replace(SHORT, epochs=100)},
 )  # fmt: skip
 
@@ -105,7 +107,7 @@ PAPER = Profile(
 # network for several people was not released.
 _THEIR_DROPS = tuple((epoch - 1) / PAPER_EPOCHS for epoch in PAPER_DROPS)
 PAPER_RELEASED = replace(
-    PAPER, name="paper-released", released=True, vgg_learning_rate=0.0001,
+    PAPER, name="paper-released", released=True, vgg={"recipe": {"learning_rate": 0.0001}},
     recipe=replace(
         PAPER.recipe, learning_rate=0.0015, drop_at=_THEIR_DROPS, drop_to=(0.5, 0.25, 0.1, 0.05), clip_norm=0.0
     ),
@@ -202,11 +204,8 @@ class Experiment:
 
     def recipe(self, profile: Profile) -> Recipe:
         """How this network is trained at the size of ``profile``."""
-        profile = profile.for_trunk(self.backbone)
-        usual = profile.recipe.learning_rate
-        if self.backbone == "vgg" and profile.vgg_learning_rate:
-            usual = profile.vgg_learning_rate
-        return replace(profile.recipe, learning_rate=usual * (self.rate or 1.0))
+        recipe = profile.for_trunk(self.backbone).recipe
+        return replace(recipe, learning_rate=recipe.learning_rate * (self.rate or 1.0))
 
     def first_alike(self, profile: Profile, anatomy: Anatomy) -> Experiment:
         """The first of :data:`EXPERIMENTS` that means this very training: one training, one run."""
