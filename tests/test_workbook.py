@@ -1,11 +1,13 @@
 """The command line behind run_all.sh: what is chosen, what a user's mistake looks like, what a failed notebook does."""
 
+import contextlib
 import json
 import subprocess
 import sys
 import time
 
 import nbformat
+import papermill
 import psutil
 import pytest
 import torch
@@ -185,6 +187,20 @@ def test_a_cell_that_takes_too_long_is_ended(execute, monkeypatch):
     monkeypatch.setattr(notebooks, "TIMEOUT", 2)
     with pytest.raises(MulaError, match=r"00_tried\.ipynb: a cell took more than 2 s"):
         execute("import time; time.sleep(60)")
+
+
+@pytest.mark.parametrize(("failures", "said"), [(2, None), (3, r"00_tried\.ipynb: Kernel died")])
+def test_a_kernel_that_does_not_start_is_started_again(execute, monkeypatch, failures, said):
+    real, left = papermill.execute_notebook, [RuntimeError("Kernel died before replying")] * failures
+
+    def start(*given, **how):
+        if left:
+            raise left.pop()
+        return real(*given, **how)
+
+    monkeypatch.setattr(papermill, "execute_notebook", start)
+    with pytest.raises(MulaError, match=said) if said else contextlib.nullcontext():
+        assert execute("print(1)") == "1\n"
 
 
 # Worker processes

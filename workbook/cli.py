@@ -142,9 +142,7 @@ def _asked(options: argparse.Namespace, profile: Profile) -> tuple[list[Experime
     return only, tables or [table for table in known if not only or set(only) & set(table_experiments(table))]
 
 
-def _halves(
-    profile: Profile, tables: Sequence[int], seeds: Sequence[int], options: argparse.Namespace
-) -> list[Half]:
+def _halves(profile: Profile, tables: Sequence[int], seeds: Sequence[int], options: argparse.Namespace) -> list[Half]:
     """The halves that ``tables`` are of, their data opened, which renders what is to be tested on.
 
     A half whose real data are not given is left out, unless its tables were asked for by number.

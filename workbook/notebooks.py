@@ -59,7 +59,7 @@ def _tables_of(notebook: Path) -> set[int]:
     return set(map(int, found[1].split("_"))) if found else set()
 
 
-def _execute(notebook: Path, output: Path, given: dict[str, object]) -> str | None:
+def _execute(notebook: Path, output: Path, given: dict[str, object], attempts: int = 3) -> str | None:
     """Execute one notebook; returns what went wrong, in a line."""
     import papermill
     from nbclient.exceptions import CellTimeoutError, DeadKernelError
@@ -77,4 +77,8 @@ def _execute(notebook: Path, output: Path, given: dict[str, object]) -> str | No
         why = f": a cell took more than {TIMEOUT} s"
     except DeadKernelError:
         why = ": its kernel was killed, perhaps for memory; run again: it resumes"
+    except RuntimeError as error:  # it did not start: another kernel took a port that was free a moment ago
+        if attempts > 1:
+            return _execute(notebook, output, given, attempts - 1)
+        why = f": {error}"
     return f"{notebook.name}{why} (executed copy: {output})"

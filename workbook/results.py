@@ -61,9 +61,7 @@ def table_runs(table: int, profile: Profile, source: Source, seeds: Sequence[int
     return found
 
 
-def do_table(
-    table: int, profile: Profile, source: Source, seeds: Sequence[int] = (0,), *, train: bool = False
-) -> Runs:
+def do_table(table: int, profile: Profile, source: Source, seeds: Sequence[int] = (0,), *, train: bool = False) -> Runs:
     """The finished runs of each row of a table, after doing those that need no training, and with ``train`` core rows.
 
     A run that is missing is printed with the command that makes it.
