@@ -115,6 +115,10 @@ def test_the_demo_trains_nothing_where_weights_are_committed(monkeypatch, tmp_pa
     monkeypatch.setattr(runs_module.Run, "shipped", property(lambda run: run.experiment.name == "VGG16-FCN"))
     assert names([], False) == ["VGG16-FCN"]
     assert names([find_experiment("VGG16-FCN-MTL")], False) == ["VGG16-FCN-MTL"]
+    monkeypatch.setattr(runs_module.Run, "trained", True)
+    assert len(names([], False)) == 9
+    monkeypatch.setattr(runs_module.Run, "metrics", {})  # committed with their counts
+    assert names([], False) == ["VGG16-FCN", "VGG16-FCN-MuLA"]
 
 
 def test_a_half_without_its_data_is_left_out_and_named(capsys, monkeypatch):

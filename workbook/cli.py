@@ -17,7 +17,7 @@ from mula_lib.data.check import require_sound
 from mula_lib.files import ConfigError, MulaError, exit_status, locked, require_writable, usable_cores
 from workbook.datasets import REPOSITORY, VARIABLES, Source, open_source
 from workbook.experiments import PROFILES, Experiment, Profile, find_experiment, find_profile
-from workbook.jobs import do_all, to_train
+from workbook.jobs import core_rows, do_all, to_train
 from workbook.notebooks import execute_notebooks
 from workbook.report import write_report
 from workbook.results import Runs, run_label, ship, side_by_side, systems_side_by_side, table_runs, write_table
@@ -102,6 +102,10 @@ def _run(options: argparse.Namespace) -> None:
     if first:
         data = "; ".join(str(half.source) for half in halves)
         print(f"MuLA workbook, profile {profile.name}: {len(chosen)} runs; data: {data}", flush=True)
+        others = {run.folder for _, _, its in halves for rows in its.values() for runs in rows.values()
+                  for run in runs if run.metrics is not None} - {run.folder for run in chosen}  # fmt: skip
+        if others and not only:
+            print(f"{len(others)} more runs are not tested again: --only table1, say, does so", flush=True)
         for folder in folders:
             require_writable(folder)  # now, not after the training
     how = {"retrain": options.retrain, "save_memory": options.save_memory, "compiled": options.compile}
@@ -170,13 +174,14 @@ def _halves(profile: Profile, tables: Sequence[int], seeds: Sequence[int], optio
 
 
 def _chosen(halves: Sequence[Half], seeds: Sequence[int], only: Sequence[Experiment], retrain: bool) -> list[Run]:
-    """The rows ``only``; or all with ``retrain``; or what needs no training, and the core rows. Each training once."""
+    """The rows ``only``; or all with ``retrain``; or the core rows, and what has weights and no counts."""
     chosen = []
     for size, source, tables in halves:
         every = (run for rows in tables.values() for its in rows.values() for run in its if run.seed in seeds)
-        runs = {run.folder: run for run in every}.values()
-        wanted, core = {row.first_alike(size, source.anatomy) for row in only}, to_train(runs)
-        chosen += [run for run in runs if (run.first in wanted if only else retrain or run.trained or run in core)]
+        runs = list({run.folder: run for run in every}.values())
+        wanted, core, missing = {row.first_alike(size, source.anatomy) for row in only}, core_rows(runs), to_train(runs)
+        untested = [run for run in runs if run.trained and (run in core or run.metrics is None)]
+        chosen += [run for run in runs if (run.first in wanted if only else retrain or run in missing + untested)]
     return chosen
 
 

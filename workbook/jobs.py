@@ -23,12 +23,14 @@ from mula_lib.files import MulaError, StorageError, write_text
 from workbook.runs import Run
 
 
-def to_train(runs: Sequence[Run]) -> list[Run]:
-    """Which of ``runs`` are trained when none is asked for: the core rows, unless weights of any of them are committed.
+def core_rows(runs: Sequence[Run]) -> list[Run]:
+    """The core rows among ``runs``; every row of a profile that names none is one."""
+    return [run for run in runs if not run.profile.core or run.experiment.name in run.profile.core]
 
-    Every row of a profile that names no core rows is one.
-    """
-    core = [run for run in runs if not run.profile.core or run.experiment.name in run.profile.core]
+
+def to_train(runs: Sequence[Run]) -> list[Run]:
+    """What is trained when no row is asked for: the core rows, unless weights of any of them are committed."""
+    core = core_rows(runs)
     return [] if any(run.shipped for run in core) else [run for run in core if not run.trained]
 
 
