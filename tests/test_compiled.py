@@ -93,9 +93,6 @@ class TestUpsampledCrossEntropy:
             upsampled_cross_entropy(random(1, 20, 4, 4), torch.full((1, 8, 8), 20, dtype=torch.uint8), IGNORE)
 
 
-loops = torch.ops.mula.dynamic_depthwise  # on maps of any size
-
-
 def values_and_gradients(function, features, kernels, upstream):
     result = function(features, kernels)
     return (result, *torch.autograd.grad(result, (features, kernels), upstream))
@@ -110,7 +107,7 @@ class TestDynamicDepthwise:
     def test_is_the_reference(self, batch, channels, height, width, size, seed, last):
         shapes = ((channels, height, width), (channels, size, size), (channels, height, width))
         given = [random(batch, *shape, seed=seed + k, last=last) for k, shape in enumerate(shapes)]
-        ways = (values_and_gradients(function, *given) for function in (loops, depthwise.reference))
+        ways = (values_and_gradients(function, *given) for function in (dynamic_depthwise, depthwise.reference))
         for found, wanted in zip(*ways, strict=True):
             assert relative_error(found, wanted) < TOLERANCE
 
@@ -120,10 +117,9 @@ class TestDynamicDepthwise:
         for found, wanted in zip(*ways, strict=True):
             assert relative_error(found, wanted) < TOLERANCE
 
-    def test_small_maps_and_double_precision_are_left_to_the_reference(self):
-        for side, dtype in ((12, torch.float32), (24, torch.float64)):
-            features, kernels = random(2, 6, side, side, dtype=dtype), random(2, 6, 3, 3, dtype=dtype)
-            assert torch.equal(dynamic_depthwise(features, kernels), depthwise.reference(features, kernels))
+    def test_double_precision_is_left_to_the_reference(self):
+        features, kernels = random(2, 6, 9, 9, dtype=torch.float64), random(2, 6, 3, 3, dtype=torch.float64)
+        assert torch.equal(dynamic_depthwise(features, kernels), depthwise.reference(features, kernels))
 
     def test_bf16_is_computed_in_float32_under_autocast_too(self):
         given = [random(2, 8, side, side, seed=side, dtype=torch.bfloat16) for side in (12, 5, 12)]
@@ -147,7 +143,7 @@ class TestWhatPyTorchKnows:
 
     def test_flops_are_those_of_the_grouped_convolution_and_twice_as_many_backward(self):
         given, counted = (random(2, 8, 5, 4), random(2, 8, 3, 3, seed=1)), []
-        for function in (loops, depthwise.reference):
+        for function in (dynamic_depthwise, depthwise.reference):
             for run in (lambda: function(*given), function(*given).sum().backward):  # noqa: B023
                 with FlopCounterMode(display=False) as counter:
                     run()

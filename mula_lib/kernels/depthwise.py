@@ -1,10 +1,10 @@
 """The paper's ⊗c: each channel of each image convolved with a kernel of its own (Sec. 3.2).
 
 Libraries have depthwise convolutions whose kernels are shared by the batch. Folding the batch into the channels makes
-them fit, at the price of one image with thousands of groups. On a CPU, maps are copied into planes padded with zeros,
-and each plane is convolved row by row in the first cache; with 7×7 kernels, forward and backward together take no
-longer than PyTorch's *static* depthwise convolution (``python -m benchmarks dynamic_convolution``). On a GPU with
-Triton the kernels of :mod:`depthwise_triton` run, and the folded convolution everywhere else.
+them fit, at the price of one image with thousands of groups. In channels-last memory the arithmetic is that of vectors,
+one number a channel, and needs no rearranging: so work the loops here, on a CPU, which take less time than PyTorch's
+*static* depthwise convolution (``python -m benchmarks dynamic_convolution``), and on a GPU with Triton the kernels of
+:mod:`depthwise_triton`. Everywhere else the folded convolution does it.
 """
 
 import math
@@ -18,11 +18,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
-from mula_lib.kernels import channels_last, compiled
+from mula_lib.kernels import channels_last, compiled, pixels
 
-CHUNK = 1024  # cells of a plane handled at a time: with the rows around them they stay in the first cache
-SMALL = 3000  # multiply-adds a plane, below which the grouped convolution is faster on a CPU
-TAPS = 4  # weights whose gradients are summed side by side
 HAS_TRITON = find_spec("triton") is not None and any(map(shutil.which, ("cc", "gcc", "clang")))  # and its C compiler
 _ZERO = np.float32(0)
 
@@ -42,8 +39,7 @@ def dynamic_depthwise(features: Tensor, kernels: Tensor) -> Tensor:
         dtype = torch.float32 if device == "cpu" else torch.get_autocast_dtype(device)
         features, kernels = features.to(dtype), kernels.to(dtype)
     floats = features.dtype in (torch.float32, torch.bfloat16)
-    small = features[0, 0].numel() * kernels[0, 0].numel() < SMALL
-    if floats and (HAS_TRITON if device == "cuda" else not small):
+    if floats and (device == "cpu" or (HAS_TRITON and device == "cuda")):
         return _convolve(features, kernels)
     with torch.autocast("cpu", enabled=False):
         return reference(features, kernels)
@@ -64,32 +60,23 @@ def reference(features: Tensor, kernels: Tensor) -> Tensor:
 
 @torch.library.custom_op("mula::dynamic_depthwise", mutates_args=(), device_types="cpu")
 def _convolve(features: Tensor, kernels: Tensor) -> Tensor:
-    height, width, size = *features.shape[-2:], kernels.shape[-1]
-    stride = width + size - 1
-    planes, weights = _planes(features, size), kernels.detach().float().reshape(-1, size, size)
-    result = torch.empty(len(planes), height * stride)
-    _loops(size)[0](planes.numpy(), stride, weights.numpy(), result.numpy())
-    return channels_last(result.view(*features.shape[:3], stride)[..., :width]).to(features.dtype)
+    result = torch.empty_like(features, dtype=torch.float32, memory_format=torch.channels_last)
+    _loops(kernels.shape[-1])[0](_floats(features), _floats(kernels), pixels(result))
+    return result.to(features.dtype)
 
 
 @torch.library.custom_op("mula::dynamic_depthwise_kernels", mutates_args=(), device_types="cpu")
 def _correlate(upstream: Tensor, features: Tensor, size: int) -> Tensor:
     """The gradient to the kernels."""
-    result = torch.empty(*features.shape[:2], size, size)
-    height, stride = features.shape[-2], features.shape[-1] + size - 1
-    planes = _planes(features, size), _planes(upstream, size)
-    _loops(size)[1](*(each.numpy() for each in planes), stride, height, result.flatten(0, 1).numpy())
-    return result.to(features.dtype)
+    batch, channels = features.shape[:2]
+    result = np.empty((batch, size, size, channels), np.float32)
+    _loops(size)[1](_floats(features), _floats(upstream), result)
+    return torch.from_numpy(result.transpose(0, 3, 1, 2).copy()).to(features.dtype)
 
 
-def _planes(maps: Tensor, size: int) -> Tensor:
-    """(B, C, H, W) -> (B · C, cells) flat float32 planes of rows padded with zeros, and a few zeros more."""
-    height, width, border = *maps.shape[-2:], size // 2
-    cells = (height + 2 * border) * (width + 2 * border)
-    planes = torch.zeros(*maps.shape[:2], cells + 2 * border + TAPS)
-    rows = planes[..., :cells].unflatten(2, (-1, width + 2 * border))
-    rows[..., border : border + height, border : border + width] = maps.detach()
-    return planes.flatten(0, 1)
+def _floats(maps: Tensor) -> np.ndarray:
+    """(B, C, H, W) -> (B, H, W, C) float32."""
+    return pixels(channels_last(maps.float()))
 
 
 @_convolve.register_kernel("cuda")
@@ -133,48 +120,40 @@ def _(first: torch.Size, second: torch.Size, *size: int, out_shape: torch.Size, 
 def _loops(size: int):
     """The convolution, and its gradient to the kernels, for kernels of ``size``: a constant, to unroll their rows.
 
-    Planes are flat, and so is the loop over them: what a row's last cells take from the next row falls on the border,
-    which is zero where it is read and left out where it is written.
+    A row of cells is padded with zeros in the first cache, and every row of the result that it reaches takes its share.
     """
     border = size // 2
 
     @compiled
-    def convolve(planes, stride, kernels, results):
-        for n in range(len(planes)):
-            padded, kernel, out = planes[n], kernels[n], results[n]
-            for start in range(0, len(out), CHUNK):
-                here = out[start : start + CHUNK]
-                here[:] = _ZERO
-                for i in range(size):
-                    source = padded[start + i * stride :]
-                    for x in range(len(here)):
-                        total = here[x]
-                        for j in range(size):
-                            total += kernel[i, j] * source[x + j]
-                        here[x] = total
+    def convolve(features, kernels, results):
+        count, height, width, channels = features.shape
+        row = np.zeros((width + 2 * border, channels), np.float32)
+        for n in range(count):
+            results[n] = _ZERO
+            for y in range(height):
+                row[border : border + width] = features[n, y]
+                for i in range(max(y + border + 1 - height, 0), min(y + border + 1, size)):
+                    kernel, result = kernels[n, i], results[n, y + border - i]
+                    for x in range(width):
+                        for c in range(channels):
+                            total = result[x, c]
+                            for j in range(size):
+                                total += kernel[j, c] * row[x + j, c]
+                            result[x, c] = total
 
     @compiled
-    def correlate(planes, slopes, stride, height, results):
-        sums = np.empty((size, size + TAPS), np.float32)
-        cells = height * stride - 2 * border
-        for n in range(len(planes)):
-            padded, padded_slope = planes[n], slopes[n]
-            sums[:] = _ZERO
-            for start in range(0, cells, CHUNK):
-                slope = padded_slope[border * stride + border + start :]
-                for i in range(size):
-                    for j in range(0, size, TAPS):
-                        source = padded[start + i * stride + j :]
-                        total0, total1, total2, total3 = _ZERO, _ZERO, _ZERO, _ZERO
-                        for x in range(min(CHUNK, cells - start)):
-                            total0 += slope[x] * source[x]
-                            total1 += slope[x] * source[x + 1]
-                            total2 += slope[x] * source[x + 2]
-                            total3 += slope[x] * source[x + 3]
-                        sums[i, j] += total0
-                        sums[i, j + 1] += total1
-                        sums[i, j + 2] += total2
-                        sums[i, j + 3] += total3
-            results[n] = sums[:, :size]
+    def correlate(features, slopes, results):
+        count, height, width, channels = features.shape
+        row = np.zeros((width + 2 * border, channels), np.float32)
+        for n in range(count):
+            results[n] = _ZERO
+            for y in range(height):
+                row[border : border + width] = features[n, y]
+                for i in range(max(y + border + 1 - height, 0), min(y + border + 1, size)):
+                    slope, result = slopes[n, y + border - i], results[n, i]
+                    for x in range(width):
+                        for c in range(channels):
+                            for j in range(size):
+                                result[j, c] += slope[x, c] * row[x + j, c]
 
     return convolve, correlate
