@@ -33,7 +33,7 @@ def crowds():
 
 @pytest.fixture(scope="session")
 def small_crowds(tmp_path_factory, body_cache) -> Path:
-    return render_dataset(tmp_path_factory.mktemp("crowds") / "small", SMALL, workers=1, progress=False)
+    return render_dataset(tmp_path_factory.mktemp("crowds") / "small", SMALL, workers=1)
 
 
 def tree_bytes(root: Path) -> dict[str, bytes]:
@@ -70,14 +70,14 @@ def test_the_fixture_is_small_and_holds_no_one_one_and_several_people(crowds):
 
 
 def test_a_rendered_tree_is_the_same_whoever_renders_it_and_goes_on_after_an_interruption(small_crowds, tmp_path):
-    again = render_dataset(tmp_path / "again", SMALL, workers=2, progress=False)
+    again = render_dataset(tmp_path / "again", SMALL, workers=2)
     assert tree_bytes(again) == tree_bytes(small_crowds)
     people = again / "PersonJoints" / "train_000002.mat"
     before = people.stat().st_mtime_ns
     (again / "people.json").write_text((again / "people.json").read_text().replace("true", "false"))
     (again / "PersonJoints" / "train_000001.mat").write_bytes(b"half")
     (again / "SegmentationPart" / "val_000001.png").write_bytes(b"half")
-    render_dataset(again, SMALL, workers=1, progress=False)
+    render_dataset(again, SMALL, workers=1)
     assert tree_bytes(again) == tree_bytes(small_crowds)
     assert people.stat().st_mtime_ns == before  # what was whole was kept
 

@@ -82,5 +82,3 @@ def test_a_network_has_the_scores_of_the_cpu(source, samples, tmp_path):
     moved = np.abs(cpu.confusions - gpu.confusions).sum() / 2
     assert moved < 0.02 * cpu.confusions.sum()
     assert (cpu.hits != gpu.hits)[~np.isnan(cpu.hits)].mean() < 0.05
-
-

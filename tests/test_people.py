@@ -28,7 +28,7 @@ pytestmark = pytest.mark.usefixtures("body_cache")
 
 @pytest.fixture(scope="session")
 def small_tree(tmp_path_factory, body_cache) -> Path:
-    return render_dataset(tmp_path_factory.mktemp("people") / "small", SMALL, workers=1, progress=False)
+    return render_dataset(tmp_path_factory.mktemp("people") / "small", SMALL, workers=1)
 
 
 def read_split(root: Path, split: str):
@@ -126,7 +126,7 @@ def test_a_picture_depends_on_seed_split_and_index_only(small_tree, tmp_path):
     from rendered_people.pictures import render_person
 
     fewer = PeopleConfig(train=2, val=1, size=SMALL.size, seed=SMALL.seed)
-    root = render_dataset(tmp_path / "fewer", fewer, workers=1, progress=False)
+    root = render_dataset(tmp_path / "fewer", fewer, workers=1)
     images = "TrainVal_images/train_images/train_000001.jpg"
     assert (root / images).read_bytes() == (small_tree / images).read_bytes()
     pictures = [render_person(*key, 48).image for key in ((7, "train", 0), (8, "train", 0), (7, "val", 0))]
@@ -154,7 +154,7 @@ def test_splits_are_rendered_one_at_a_time_into_the_folder_that_the_fingerprint_
     assert not list(root.rglob("*train_0*"))
     rendered, real = [], pictures.render_person
     monkeypatch.setattr(pictures, "render_person", lambda *key: rendered.append(key) or real(*key))
-    assert render_dataset(root, SMALL, ("train",), workers=1, progress=False) == root
+    assert render_dataset(root, SMALL, ("train",), workers=1) == root
     assert [key[1] for key in rendered] == ["train"] * SMALL.train
     assert tree_bytes(root) == tree_bytes(small_tree)
     assert ensure_people(SMALL, tmp_path) == root
@@ -168,7 +168,7 @@ def test_a_tree_from_before_splits_were_told_apart_is_complete(small_tree, tmp_p
     recipe = json.loads((root / "people.json").read_text())
     (root / "people.json").write_text(json.dumps(recipe | {"complete": True}))
     monkeypatch.setattr(pictures, "render_person", lambda *_: pytest.fail("rendered again"))
-    assert render_dataset(root, SMALL, progress=False) == root
+    assert render_dataset(root, SMALL) == root
 
 
 def test_only_damaged_pictures_are_rendered_again(small_tree, tmp_path):
@@ -180,7 +180,7 @@ def test_only_damaged_pictures_are_rendered_again(small_tree, tmp_path):
     half.write_bytes(half.read_bytes()[:-20])
     masks = root / "TrainVal_parsing_annotations" / "train_segmentations"
     untouched = {path: path.stat().st_mtime_ns for path in masks.glob("*.png") if path.stem != gone.stem}
-    render_dataset(root, SMALL, workers=1, progress=False)
+    render_dataset(root, SMALL, workers=1)
     assert tree_bytes(root) == tree_bytes(small_tree)
     assert {path: path.stat().st_mtime_ns for path in untouched} == untouched
 
@@ -206,7 +206,7 @@ def test_a_killed_worker_ends_in_one_line(tmp_path, monkeypatch):
 
     monkeypatch.setattr(dataset, "_start_worker", partial(os._exit, 1))
     with pytest.raises(DataError, match=f"{tmp_path.name}.*fewer workers"):
-        render_dataset(tmp_path, SMALL, workers=2, progress=False)
+        render_dataset(tmp_path, SMALL, workers=2)
 
 
 def test_a_folder_that_holds_something_else_is_refused_and_left_alone(small_tree, tmp_path, capsys):
@@ -218,7 +218,7 @@ def test_a_folder_that_holds_something_else_is_refused_and_left_alone(small_tree
     assert tree_bytes(small_tree) == before
     (tmp_path / "letter.txt").write_text("mine")
     with pytest.raises(DataError, match=r"people\.json"):
-        render_dataset(tmp_path, SMALL, progress=False)
+        render_dataset(tmp_path, SMALL)
     assert [path.name for path in tmp_path.iterdir()] == ["letter.txt"]
 
 
