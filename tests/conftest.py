@@ -15,10 +15,21 @@ from workbook.runs import Run
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 
+def tree_bytes(root: Path) -> dict[str, bytes]:
+    """The files below a folder by their paths."""
+    return {str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
+
+
 @pytest.fixture(scope="session")
 def source():
     """The fixture of rendered people, in LIP's layout."""
     return open_source("fixture")
+
+
+@pytest.fixture(scope="session")
+def crowds():
+    """The fixture of rendered crowds, in PASCAL-Person-Part's layout."""
+    return open_source("crowd-fixture")
 
 
 @pytest.fixture(scope="session")

@@ -1,8 +1,7 @@
-"""Rendered crowds: the fixture is what the recipe makes, its labels are true; and networks tested on several people."""
+"""Rendered crowds, whose labels are true, and networks tested on several people."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,14 +10,15 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from conftest import tree_bytes
 
 from mula_lib.anatomy import PASCAL
-from mula_lib.data.images import load_image, load_mask
+from mula_lib.data.images import load_mask
 from mula_lib.evaluation import CrowdEvaluation, evaluate
 from mula_lib.inference import CropMaps, decode, predict_maps
 from mula_lib.models.network import StageOutput
-from rendered_people import CrowdConfig, fingerprint, part_frequencies, render_dataset
-from workbook.datasets import FIXTURES, open_source
+from rendered_people import CrowdConfig, part_frequencies, render_dataset
+from workbook.datasets import FIXTURES
 from workbook.experiments import SMOKE, Testing, find_experiment
 from workbook.runs import Run
 
@@ -26,40 +26,12 @@ FIXTURE = FIXTURES["crowds"]
 SMALL = CrowdConfig(train=4, val=2, size=64, seed=5)
 
 
-@pytest.fixture(scope="module")
-def crowds():
-    return open_source("crowd-fixture")
-
-
 @pytest.fixture(scope="session")
 def small_crowds(tmp_path_factory, body_cache) -> Path:
     return render_dataset(tmp_path_factory.mktemp("crowds") / "small", SMALL, workers=1)
 
 
-def tree_bytes(root: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
-
-
 # Rendering
-
-
-def test_the_fixture_is_what_the_recipe_makes(crowds, body_cache):
-    from rendered_people.pictures import render_crowd
-
-    recipe = json.loads((FIXTURE / "people.json").read_text())
-    config = CrowdConfig(**recipe["config"])
-    assert recipe["complete"]
-    assert recipe["fingerprint"] == fingerprint(config), "the recipe changed: render tests/fixture/crowds again"
-    for split, index in (("train", 0), ("train", 2), ("val", 8), ("val", 10)):
-        record = getattr(crowds, split)[index]
-        crowd = render_crowd(config.seed, split, index, config.size)
-        mask, image = load_mask(record.mask, classes=7), load_image(record.image)
-        assert crowd.image.shape == image.shape
-        assert np.abs(crowd.image.astype(int) - image).mean() < 4  # the stored one went through JPEG
-        assert (crowd.mask == mask).mean() > 0.995
-        np.testing.assert_allclose(crowd.joints, record.joints, atol=1)
-        np.testing.assert_array_equal(crowd.occluded, record.occluded)
-        np.testing.assert_allclose(crowd.boxes, record.boxes, atol=1)
 
 
 def test_the_fixture_is_small_and_holds_no_one_one_and_several_people(crowds):

@@ -11,9 +11,16 @@ import mula_lib as mula
 from workbook.datasets import REPOSITORY
 
 
-@pytest.mark.parametrize("modules", ["mula_lib", "mula_lib.anatomy, mula_lib.files"])
-def test_what_needs_no_arithmetic_imports_none(modules):
-    code = f"import sys, {modules}; print(*{{'torch', 'numba', 'pandas', 'cv2'}} & set(sys.modules))"
+@pytest.mark.parametrize(
+    ("modules", "unneeded"),
+    [
+        ("mula_lib", {"torch", "numba", "pandas", "cv2"}),
+        ("mula_lib.anatomy, mula_lib.files", {"torch", "numba", "pandas", "cv2"}),
+        ("rendered_people", {"torch", "anny", "embreex", "warp"}),  # which only rendering needs, not reading
+    ],
+)
+def test_what_is_not_needed_is_not_imported(modules, unneeded):
+    code = f"import sys, {modules}; print(*{unneeded} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, check=True, capture_output=True, text=True)
     assert done.stdout.split() == []
 

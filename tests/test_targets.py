@@ -24,7 +24,6 @@ from mula_lib.data.targets import (
 )
 from mula_lib.models.losses import pose_loss
 from mula_lib.models.network import StageOutput
-from workbook.datasets import open_source
 
 CUTOFF = math.exp(-4.6)
 
@@ -81,11 +80,6 @@ def test_sigma_is_the_papers_at_256_and_in_proportion_elsewhere():
 
 STRIDE, CROP, SIGMA = 4, 32, 5.0
 GRID = (CROP // STRIDE, CROP // STRIDE)
-
-
-@pytest.fixture(scope="module")
-def crowds():
-    return open_source("crowd-fixture")
 
 
 def draw(joints, present, centres):
