@@ -47,7 +47,7 @@ def body_cache(tmp_path_factory):
         yield
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tiny_profile():
     """The smoke profile, a little smaller still and with a name of its own."""
     recipe = replace(SMOKE.recipe, epochs=3)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,12 +14,10 @@ from conftest import tree_bytes
 from mula_lib.anatomy import PASCAL
 from mula_lib.data.images import load_mask
 from mula_lib.evaluation import CrowdEvaluation, evaluate
-from mula_lib.inference import CropMaps, decode, predict_maps
+from mula_lib.inference import CropMaps, Testing, decode, predict_maps
 from mula_lib.models.network import StageOutput
 from rendered_people import CrowdConfig, part_frequencies, render_dataset
 from workbook.datasets import FIXTURES
-from workbook.experiments import SMOKE, Testing, find_experiment
-from workbook.runs import Run
 
 FIXTURE = FIXTURES["crowds"]
 SMALL = CrowdConfig(train=4, val=2, size=64, seed=5)
@@ -154,23 +151,6 @@ def test_people_are_found_in_the_photos_own_pixels():
     assert prediction.joints.shape == (1, 14, 2)
     assert prediction.joints[0, 0] == pytest.approx(((30.5 / zoom) - 0.5, 49.5 + 0.5 / zoom), abs=0.2)
     assert np.isnan(prediction.joints[0, 5:]).all()
-
-
-@pytest.fixture(scope="module")
-def crowd_profile():
-    recipe = replace(SMOKE.recipe, epochs=1)
-    return replace(SMOKE.for_crowds(), name="tiny", hourglass_width=8, watch=2, recipe=recipe)
-
-
-def test_a_run_with_several_people_trains_tests_and_is_read_again(crowds, crowd_profile, tmp_path):
-    run = Run(find_experiment("HG-2s-1u-MuLA"), crowd_profile, crowds, 0, tmp_path)
-    result = run.do()
-    assert {"mAP", "mAP (annotated heads)", "mIoU", "PixelAcc", "Head"} <= result.scores.keys()
-    assert {"mAP", "mIoU"} <= result.log()[0].keys()
-    evaluation = result.evaluation()
-    assert len(evaluation.names) == len(crowds.val)
-    assert evaluation.scores(PASCAL) == pytest.approx(result.scores, abs=1e-3, nan_ok=True)
-    assert run.do().metrics == result.metrics
 
 
 def test_an_evaluation_is_stored_whole(crowds, tmp_path):

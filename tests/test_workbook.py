@@ -8,7 +8,6 @@ import time
 
 import nbformat
 import papermill
-import psutil
 import pytest
 import torch
 from conftest import REPOSITORY
@@ -17,7 +16,7 @@ import workbook.runs as runs_module
 from mula_lib.anatomy import LIP
 from mula_lib.files import ConfigError, MulaError
 from workbook import cli, notebooks
-from workbook.datasets import FIXTURES, open_source
+from workbook.datasets import FIXTURES
 from workbook.experiments import DEMO, EXPERIMENTS, GPU, SMOKE, find_experiment, find_profile
 from workbook.jobs import in_processes
 from workbook.results import table_runs
@@ -157,8 +156,8 @@ def test_notebooks_get_profile_data_set_and_seeds_and_train_nothing(execute):
     assert execute("print(profile, dataset, seeds, train)") == "smoke fixture [0, 1] False\n"
 
 
-def test_a_notebook_with_several_people_an_image_gets_such_data(execute):
-    both = [open_source("fixture"), open_source("crowd-fixture")]
+def test_a_notebook_with_several_people_an_image_gets_such_data(execute, source, crowds):
+    both = [source, crowds]
     assert execute("print(dataset)", name="07_tables5_6", sources=both) == "crowd-fixture\n"
     assert execute("print(crowds)", sources=both) == "['crowd-fixture', None]\n"
     assert execute("print(dataset)", name="07_table6") is None
@@ -219,27 +218,13 @@ def test_each_worker_has_one_of_the_gpus_and_one_thread(monkeypatch):
     assert found == {("4", 1), ("7", 1)}
 
 
-def test_workers_end_when_their_parent_is_killed(tmp_path):
-    script = tmp_path / "parent.py"
-    script.write_text(
-        f"""
-import os, signal, sys, time
-sys.path.insert(0, {str(REPOSITORY)!r})
+def test_workers_end_when_their_parent_is_killed():
+    script = """
+import os, signal, time
 from workbook.jobs import in_processes
-
-def work(seconds):
-    time.sleep(seconds)
-    return os.getpid()
-
-if __name__ == "__main__":
-    for _, worker in in_processes(work, [(0.1,), (600,)], 1):
-        print(worker, flush=True)
-        os.kill(os.getpid(), signal.SIGKILL)
+for _ in in_processes(time.sleep, [(0.1,), (600,)], 1):
+    os.kill(os.getpid(), signal.SIGKILL)
 """
-    )
-    parent = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=120, check=False)
+    # which returns when the last worker has let go of the pipes
+    parent = subprocess.run([sys.executable, "-c", script], cwd=REPOSITORY, capture_output=True, timeout=120)
     assert parent.returncode == -9
-    worker, deadline = int(parent.stdout), time.monotonic() + 10
-    while psutil.pid_exists(worker) and psutil.Process(worker).status() != psutil.STATUS_ZOMBIE:
-        assert time.monotonic() < deadline, "an orphan goes on"
-        time.sleep(0.05)
