@@ -1,7 +1,5 @@
 """Rendered crowds, whose labels are true, and networks tested on several people."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from types import SimpleNamespace
 

@@ -1,7 +1,5 @@
 """The same training on a GPU: skipped where there is none. Of two, over NCCL: ``test_processes.py``."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np

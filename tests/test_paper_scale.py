@@ -1,7 +1,5 @@
 """The paper's profile: its values, and a rehearsal of it all, interrupted and resumed."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

@@ -1,7 +1,5 @@
 """Rendered people: the fixtures are what the recipes make, labels are true, and a rendering can be resumed."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil
