@@ -33,10 +33,27 @@ def crowds():
 
 
 @pytest.fixture(scope="session")
-def batch(source):
-    """Four training samples of the fixture."""
-    samples = TrainingSamples(source.train, 64, Augmentation(), source.anatomy, seed=0)
+def samples(source):
+    """The training samples of the fixture."""
+    return TrainingSamples(source.train, 64, Augmentation(), source.anatomy, seed=0)
+
+
+@pytest.fixture(scope="session")
+def batch(samples):
+    """Four of them."""
     return default_collate([samples[0, index] for index in range(4)])
+
+
+@pytest.fixture
+def complaint(capsys):
+    """Of the exit status of a command: the one line that it said of a user error."""
+
+    def of(status: int) -> str:
+        said = capsys.readouterr().err
+        assert (status, said[:7], said.count("\n")) == (2, "error: ", 1), said
+        return said
+
+    return of
 
 
 @pytest.fixture(scope="session")

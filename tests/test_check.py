@@ -204,12 +204,8 @@ def test_masks_of_the_other_part_order_are_an_error_that_says_how_to_renumber_th
     assert run(crowds)[0] == 0
 
 
-def test_what_is_no_tree_is_refused_in_one_line(capsys):
-    assert main(["nowhere"]) == 2
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert captured.err.startswith("error: nowhere: no such folder")
-    assert captured.err.count("\n") == 1
+def test_what_is_no_tree_is_refused_in_one_line(complaint):
+    assert "error: nowhere: no such folder" in complaint(main(["nowhere"]))
 
 
 def test_it_runs_as_a_module_on_a_terminal_that_knows_ascii_only(people):

@@ -1,32 +1,21 @@
 """Rendered crowds, whose labels are true, and networks tested on several people."""
 
-from pathlib import Path
 from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
 import torch
-from conftest import tree_bytes
 
 from mula_lib.anatomy import PASCAL
 from mula_lib.data.images import load_mask
 from mula_lib.evaluation import CrowdEvaluation, evaluate
 from mula_lib.inference import CropMaps, Testing, decode, predict_maps
 from mula_lib.models.network import StageOutput
-from rendered_people import CrowdConfig, part_frequencies, render_dataset
+from rendered_people import part_frequencies
 from workbook.datasets import FIXTURES
 
 FIXTURE = FIXTURES["crowds"]
-SMALL = CrowdConfig(train=4, val=2, size=64, seed=5)
-
-
-@pytest.fixture(scope="session")
-def small_crowds(tmp_path_factory, body_cache) -> Path:
-    return render_dataset(tmp_path_factory.mktemp("crowds") / "small", SMALL, workers=1)
-
-
-# Rendering
 
 
 def test_the_fixture_is_small_and_holds_no_one_one_and_several_people(crowds):
@@ -34,19 +23,6 @@ def test_the_fixture_is_small_and_holds_no_one_one_and_several_people(crowds):
     counts = [len(record.joints) for split in (crowds.train, crowds.val) for record in split.records]
     assert {0, 1, 2, 3, 4, 5} == set(counts)
     assert (part_frequencies(FIXTURE)["images"] > 0.5).all()
-
-
-def test_a_rendered_tree_is_the_same_whoever_renders_it_and_goes_on_after_an_interruption(small_crowds, tmp_path):
-    again = render_dataset(tmp_path / "again", SMALL, workers=2)
-    assert tree_bytes(again) == tree_bytes(small_crowds)
-    people = again / "PersonJoints" / "train_000002.mat"
-    before = people.stat().st_mtime_ns
-    (again / "people.json").write_text((again / "people.json").read_text().replace("true", "false"))
-    (again / "PersonJoints" / "train_000001.mat").write_bytes(b"half")
-    (again / "SegmentationPart" / "val_000001.png").write_bytes(b"half")
-    render_dataset(again, SMALL, workers=1)
-    assert tree_bytes(again) == tree_bytes(small_crowds)
-    assert people.stat().st_mtime_ns == before  # what was whole was kept
 
 
 def test_visible_joints_lie_on_the_parts_that_they_belong_to(crowds):
@@ -78,9 +54,6 @@ def test_boxes_hold_the_visible_joints_of_their_people(crowds):
     assert np.mean(inside) > 0.99
 
 
-# Testing
-
-
 class Perfect(torch.nn.Module):
     """Says the same of every image: maps of its own, whichever side is up."""
 
@@ -107,13 +80,8 @@ def test_the_mirrored_images_offsets_are_turned_back():
             (stage,) = super().forward(images[: len(images) // 2])
             across, down = self.offsets.flip(3).chunk(2, dim=1)
             mirrored = torch.cat([-across[:, swap], down[:, swap]], dim=1)
-            return [
-                StageOutput(
-                    torch.cat([stage.parsing] * 2),
-                    torch.cat([stage.pose, stage.pose.flip(3)[:, swap]]),
-                    torch.cat([stage.offsets, mirrored]),
-                )
-            ]
+            both = torch.cat([stage.pose, stage.pose.flip(3)[:, swap]]), torch.cat([stage.offsets, mirrored])
+            return [StageOutput(torch.cat([stage.parsing] * 2), *both)]
 
     image = [np.zeros((32, 32, 3), np.uint8)]
     plain = predict_maps(Perfect(pose, offsets), image, 32, Testing(mirror=False), PASCAL)

@@ -22,11 +22,6 @@ pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a C
 RECIPE = Recipe(epochs=2, batch=8, learning_rate=3e-4, drop_at=())
 
 
-@pytest.fixture
-def samples(source):
-    return TrainingSamples(source.train, 64, Augmentation(), source.anatomy, 0)
-
-
 def network(row="HG-2s-1u-MuLA", anatomy=LIP):
     return build_model(find_experiment(row).model_config(SMOKE, anatomy), 0)
 

@@ -112,9 +112,6 @@ def test_the_table_has_a_line_for_each_kind_of_kernels(make_run, tmp_path, monke
     assert kept.scores(LIP)["mIoU"] == pytest.approx(table.loc["another image's", "mIoU"], abs=0.01)
 
 
-# Why does pose pay: each loss's gradient in each encoder.
-
-
 def test_both_gradients_add_up_to_what_moves_an_encoder_and_nothing_else_changes(tiny_profile, source, batch):
     model = build_model(find_experiment("HG-1s-1u-MuLA").model_config(tiny_profile, source.anatomy), 0).train()
     with torch.no_grad():  # as if it was trained: R* is not zero, and so gradients cross

@@ -1,4 +1,4 @@
-"""Every figure function draws the numbers it is given, and the committed diagrams show the networks that run."""
+"""Every figure function draws the numbers it is given, diagrams show the networks that run, the report is one page."""
 
 import html
 import json
@@ -212,9 +212,6 @@ def test_the_diagrams_of_figures_2_and_3_have_the_shapes_of_the_papers_network()
     assert drawn_texts("figure2").count("A: kernels") == 2 * model.config.stages
 
 
-# The report page: everything of a results folder, on one page that needs nothing else.
-
-
 def lines(method, metric, paper, ours, note=""):
     known = {
         "method": method, "metric": metric, "paper": paper, "ours": ours, "seeds": "0 2" if ours else None,
@@ -224,9 +221,10 @@ def lines(method, metric, paper, ours, note=""):
     return {column: known.get(column) for column in COLUMNS}
 
 
-@pytest.fixture
-def folder(tmp_path):
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
     """A results folder with two tables, claims, one figure of a table and one of the model."""
+    tmp_path = tmp_path_factory.mktemp("results")
     one = [lines("VGG16-FCN", "PCK", 69.1, 47.5), lines("VGG16-FCN-MuLA", "PCK", 76.0, 46.9)]
     long_note = "quoted: <unknown> & unpublished, in more than the fifty characters that a cell is cut to"
     three = [lines("BUPTMM-POSE", "PCK", 80.2, None, long_note), lines("HG", "PCK", None, 40.0)]

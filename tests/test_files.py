@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 from dataclasses import replace
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -137,13 +138,6 @@ def test_a_lock_ends_with_its_holder_however_that_ends(tmp_path):
         pass
 
 
-def failing(error: BaseException):
-    def command():
-        raise error
-
-    return command
-
-
 SHM = "unable to allocate shared memory(shm) for file </torch_1_2_3>: No space left on device (28)"
 
 
@@ -157,7 +151,7 @@ SHM = "unable to allocate shared memory(shm) for file </torch_1_2_3>: No space l
     ],
 )
 def test_a_command_ends_in_one_line_and_a_status(error, status, said, capsys, monkeypatch):
-    assert exit_status(failing(error), kept="all is kept") == status
+    assert exit_status(Mock(side_effect=error), kept="all is kept") == status
     printed = capsys.readouterr().err
     assert printed.startswith(said)
     assert printed.strip().count("\n") == 0

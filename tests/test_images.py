@@ -12,7 +12,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from mula_lib.anatomy import IGNORE
 from mula_lib.data.images import SUFFIXES, decode_mask, images_in, load_image, load_mask, stray_ids
 from mula_lib.files import DataError
 from workbook.datasets import FIXTURES
@@ -256,8 +255,3 @@ def test_ids_that_are_no_parts_are_named_with_the_file(tmp_path, stray):
     with pytest.raises(DataError, match=rf"a\.png: ids {stray} in a mask of parts 0 to 19"):
         load_mask(tmp_path / "a.png")
     assert stray_ids(decode_mask(tmp_path / "a.png"), 20) == [stray]
-
-
-@given(mask=st.lists(st.integers(0, 255), max_size=30), classes=st.integers(1, 255))
-def test_stray_ids_are_what_a_set_says(mask, classes):
-    assert stray_ids(np.array(mask, np.uint8), classes) == sorted({i for i in mask if i >= classes and i != IGNORE})

@@ -155,16 +155,18 @@ def test_splits_are_rendered_one_at_a_time_into_the_folder_that_the_fingerprint_
     assert len(rendered) == SMALL.train
 
 
-def test_only_damaged_pictures_are_rendered_again(small_tree, tmp_path):
-    root = shutil.copytree(small_tree, tmp_path / "damaged")
-    gone = root / "TrainVal_images" / "train_images" / "train_000001.jpg"
-    half = root / "TrainVal_parsing_annotations" / "val_segmentations" / "val_000002.png"
+@pytest.mark.parametrize("config", [SMALL, CrowdConfig(train=4, val=2, size=64, seed=5)], ids=["people", "crowds"])
+def test_only_damaged_pictures_are_rendered_again_and_the_same_by_any_number_of_processes(config, small_tree, tmp_path):
+    whole = small_tree if config is SMALL else render_dataset(tmp_path / "whole", config, workers=2)
+    root = shutil.copytree(whole, tmp_path / "damaged")
+    gone, half = (next(root.rglob(name)) for name in ("train_000001.jpg", "val_000001.png"))
     gone.unlink()
     half.write_bytes(half.read_bytes()[:-20])
-    masks = root / "TrainVal_parsing_annotations" / "train_segmentations"
-    untouched = {path: path.stat().st_mtime_ns for path in masks.glob("*.png") if path.stem != gone.stem}
-    render_dataset(root, SMALL, workers=1)
-    assert tree_bytes(root) == tree_bytes(small_tree)
+    for path in root.rglob("train_000000.mat"):
+        path.write_bytes(b"half")
+    untouched = {path: path.stat().st_mtime_ns for path in root.rglob("train_00000[23].*")}
+    render_dataset(root, config, workers=1)
+    assert tree_bytes(root) == tree_bytes(whole)
     assert {path: path.stat().st_mtime_ns for path in untouched} == untouched
 
 
@@ -190,12 +192,10 @@ def test_a_killed_worker_ends_in_one_line(tmp_path, monkeypatch):
         render_dataset(tmp_path, SMALL, workers=2)
 
 
-def test_a_folder_that_holds_something_else_is_refused_and_left_alone(small_tree, tmp_path, capsys):
+def test_a_folder_that_holds_something_else_is_refused_and_left_alone(small_tree, tmp_path, complaint):
     before = tree_bytes(small_tree)
-    assert main([str(small_tree), "--train", "6", "--val", "3", "--size", "48", "--seed", "7"]) == 2
-    error = capsys.readouterr().err
-    assert error.count("\n") == 1
-    assert f"{small_tree} holds another rendering" in error
+    said = complaint(main([str(small_tree), "--train", "6", "--val", "3", "--size", "48", "--seed", "7"]))
+    assert f"{small_tree} holds another rendering" in said
     assert tree_bytes(small_tree) == before
     (tmp_path / "letter.txt").write_text("mine")
     with pytest.raises(DataError, match=r"people\.json"):

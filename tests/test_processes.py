@@ -29,8 +29,7 @@ from mula_lib.data.augment import Augmentation
 from mula_lib.data.samples import TrainingSamples
 from workbook.datasets import open_source
 from mula_lib.models.adaptation import AdaptationConfig
-from mula_lib.models.network import ModelConfig
-from mula_lib.models.network import build_model
+from mula_lib.models.network import ModelConfig, build_model
 from mula_lib.training import Job, Recipe, fit
 
 with processes.joined():
@@ -50,13 +49,9 @@ def train(folder: Path, count: int, device: str) -> tuple[list[dict], dict]:
     script = folder / "script.py"
     script.write_text(SCRIPT)
     launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}"] if count > 1 else []
-    done = subprocess.run(
-        [sys.executable, *launcher, str(script), str(folder), device],
-        env=os.environ | {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"} | gpus,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    command = [sys.executable, *launcher, str(script), str(folder), device]
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"} | gpus
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-2000:]
     log = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     return log, torch.load(folder / "state.pt", weights_only=True)

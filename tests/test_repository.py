@@ -89,13 +89,6 @@ def test_every_direct_dependency_has_one_pin_within_its_range(python):
         assert any(each.operator in (">=", "==") for each in requirement.specifier), requirement
 
 
-def test_conda_installs_the_lock():
-    lines = [line.strip() for line in (REPOSITORY / "environment.yml").read_text().splitlines()]
-    assert "- -r requirements.lock" in lines
-    (python,) = [line.removeprefix("- python=") for line in lines if line.startswith("- python=")]
-    assert python in PYTHONS
-
-
 NOTHING = r"""(?:['"]{2}|['",]|$|\s)"""
 OPEN = re.compile(rf"(?:token|TOKEN)['\"]?[=:] *{NOTHING}|--no-auth|disable_check_xsrf|--ip[= ]0\.0\.0\.0", re.M)
 

@@ -16,7 +16,7 @@ from mula_lib.checkpoint import load_model, save_weights
 from mula_lib.files import LOCK, BusyError, CheckpointError, locked
 from mula_lib.models.network import build_model
 from workbook.experiments import DEMO, EXPERIMENTS, find_experiment
-from workbook.jobs import do_all, in_processes, to_train
+from workbook.jobs import do_all, in_processes
 from workbook.results import ship
 from workbook.runs import Run
 
@@ -158,18 +158,6 @@ def test_without_training_a_run_that_is_missing_says_how_to_get_it(make_run):
     assert run.do(train=False).metrics is None
     assert run.note == 'not trained yet: ./run_all.sh tiny --only "HG-2×1u" --seeds 2'
     assert not run.folder.exists()
-
-
-def test_core_rows_are_trained_unless_weights_of_them_are_committed(make_run, shipped):
-    def names(core):
-        runs = [make_run(name, core=core) for name in ("HG-0s-1u-MuLA", "HG-1s-1u-MuLA", "HG-2×1u")]
-        return [run.experiment.name for run in to_train(runs)]
-
-    core = ("HG-0s-1u-MuLA", "HG-1s-1u-MuLA")
-    assert names(core) == list(core)
-    assert names(()) == [*core, "HG-2×1u"]
-    shipped()  # of HG-1s-1u-MuLA
-    assert names(core) == []
 
 
 @pytest.mark.parametrize("name", ["metrics.json", "evaluation.npz", "weights.safetensors", "config.json"])
