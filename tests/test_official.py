@@ -206,9 +206,9 @@ def prefixed(state):
     return {PREFIX + name: value for name, value in state.items()}
 
 
-def pictures():
-    """Two RGB pictures of 256×256 as this library takes them, and as the authors' network does: BGR, -0.5 to 0.5."""
-    rgb = torch.randint(0, 256, (2, 3, 256, 256), dtype=torch.uint8, generator=torch.Generator().manual_seed(7))
+def pictures(count):
+    """RGB pictures of 256×256 as this library takes them, and as the authors' network does: BGR, -0.5 to 0.5."""
+    rgb = torch.randint(0, 256, (count, 3, 256, 256), dtype=torch.uint8, generator=torch.Generator().manual_seed(7))
     return rgb, rgb.flip(1).float() / 255 - 0.5
 
 
@@ -224,7 +224,7 @@ def assert_same(stage, described):
 @pytest.mark.parametrize("trunk", ["hourglass", "vgg"])
 def test_a_converted_network_computes_what_theirs_does(trunk):
     state = hourglass_state(stages=2) if trunk == "hourglass" else vgg_state()
-    rgb, theirs = pictures()
+    rgb, theirs = pictures(1 if trunk == "hourglass" else 2)
     described = Described(state)
     expected = described.hourglass_network(theirs, stages=2) if trunk == "hourglass" else described.vgg_network(theirs)
     for stage, theirs in zip(convert(prefixed(state))(rgb), expected, strict=True):
