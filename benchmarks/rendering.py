@@ -19,12 +19,12 @@ CONFIG = PeopleConfig(train=100, val=0)
 
 def render(base: Path, numbers: count, workers: int | None) -> None:
     """Into a new folder each time: overwriting files is another thing than writing them."""
-    render_dataset(base / str(next(numbers)), CONFIG, ("train",), workers=workers, progress=False)
+    render_dataset(base / str(next(numbers)), CONFIG, ("train",), workers=workers)
 
 
 def run() -> list[Row]:
     """Measure; the body model's table, which a machine's first rendering builds, is there before."""
-    load_assets(progress=False)
+    load_assets()
     with tempfile.TemporaryDirectory() as folder:
         base, numbers = Path(folder), count()
         ways = {"one process": partial(render, base, numbers, 1), "one a core": partial(render, base, numbers, None)}

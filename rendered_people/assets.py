@@ -36,7 +36,7 @@ def cache_path() -> Path:
     return Path(os.environ.get("MULA_CACHE") or usual) / f"people_body_v{VERSION}.npz"
 
 
-def load_assets(*, progress: bool = True) -> dict[str, np.ndarray]:
+def load_assets() -> dict[str, np.ndarray]:
     """The table, built on first use.
 
     Returns a dict of arrays; metres, z up, the body faces -y and its left is at +x.
@@ -51,7 +51,7 @@ def load_assets(*, progress: bool = True) -> dict[str, np.ndarray]:
         with np.load(path) as stored:
             table = dict(stored)
     except (OSError, ValueError, EOFError, LookupError, zipfile.BadZipFile, zlib.error):  # absent or damaged
-        table = _build(progress)
+        table = _build()
         # without a cache if its folder cannot be written
         with contextlib.suppress(OSError), atomic_path(path) as temporary, open(temporary, "wb") as file:
             np.savez(file, **table)
@@ -68,7 +68,7 @@ def _data_folder() -> Path:
     return folder
 
 
-def _build(progress: bool) -> dict[str, np.ndarray]:
+def _build() -> dict[str, np.ndarray]:
     folder = _data_folder()
     vertices, groups = _read_obj(folder / "3dobjs" / "base.obj")
     rig = json.loads((folder / "rigs" / "standard" / "rig.default.json").read_text())
@@ -87,7 +87,7 @@ def _build(progress: bool) -> dict[str, np.ndarray]:
     shape = (len(GENDERS), len(AGES), len(BUILDS))
     shapes, tall = (np.zeros((*shape, len(kept), 3), np.float32) for _ in range(2))
     bone_shapes, bone_tall = (np.zeros((*shape, len(names), 3), np.float32) for _ in range(2))
-    for g, a, b in tqdm([*np.ndindex(shape)], desc="body model (first use only)", disable=not progress, leave=False):
+    for g, a, b in tqdm([*np.ndindex(shape)], desc="body model (first use only)", leave=False):
         base, delta = _corner(folder / "targets", vertices, GENDERS[g], AGES[a], *BUILDS[b])
         shapes[g, a, b], tall[g, a, b] = base[kept], delta[kept]
         for i, at in enumerate(heads):

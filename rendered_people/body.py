@@ -119,31 +119,15 @@ class BodyModel:
 
     def pose(self, bones: np.ndarray, rotations: dict[str, np.ndarray]) -> np.ndarray:
         """Forward kinematics: bone heads (B, 3) and local rotations by bone name -> (B, 3, 4) rest-to-posed maps."""
-        local = {self.bone[name]: matrix for name, matrix in rotations.items()}
-        turns: list[np.ndarray] = []
-        for index, parent in enumerate(self.parents):
-            turn = np.eye(3) if parent < 0 else turns[parent]
-            turns.append(turn @ local[index] if index in local else turn)
-        turn = np.array(turns)
-        place = np.empty((len(bones), 3))
-        roots, *deeper = self._generations
-        place[roots] = bones[roots]
-        for children, parents in deeper:
-            steps = turn[parents] @ (bones[children] - bones[parents])[:, :, None]
-            place[children] = place[parents] + steps[:, :, 0]
-        transforms = np.empty((len(bones), 3, 4), np.float32)
-        transforms[:, :, :3] = turn
-        transforms[:, :, 3] = place - np.einsum("bij,bj->bi", turn, bones)
-        return transforms
-
-    @cached_property
-    def _generations(self) -> list:
-        """Indices of the root bones, and then of each generation's bones and of their parents."""
-        depth: list[int] = []
-        for parent in self.parents:
-            depth.append(0 if parent < 0 else depth[parent] + 1)
-        bones = [np.flatnonzero(np.array(depth) == number) for number in range(max(depth) + 1)]
-        return [bones[0], *((children, self.parents[children]) for children in bones[1:])]
+        turns, places = np.tile(np.eye(3), (len(bones), 1, 1)), bones.astype(float)
+        for (name, index), parent in zip(self.bone.items(), self.parents, strict=True):
+            if parent >= 0:
+                turns[index] = turns[parent]
+                places[index] = places[parent] + turns[parent] @ (bones[index] - bones[parent])
+            if name in rotations:
+                turns[index] = turns[index] @ rotations[name]
+        shifts = places - np.einsum("bij,bj->bi", turns, bones)
+        return np.concatenate([turns, shifts[:, :, None]], axis=2, dtype=np.float32)
 
     def joints(self, shape: Shape, transforms: np.ndarray) -> np.ndarray:
         """(18, 3) the joints of a posed body, in the order of :data:`JOINTS`."""
@@ -248,6 +232,6 @@ def vertex_normals(vertices: np.ndarray, faces: np.ndarray, wanted: np.ndarray |
 
 
 @cache
-def body_model(progress: bool = False) -> BodyModel:
+def body_model() -> BodyModel:
     """The body model of this process, read (and on the machine's first use built) once."""
-    return BodyModel(load_assets(progress=progress))
+    return BodyModel(load_assets())

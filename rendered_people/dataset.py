@@ -13,10 +13,11 @@ import os
 import signal
 import threading
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -95,12 +96,7 @@ def ensure_people(config: PeopleConfig, base: Path = Path("data"), splits: Itera
 
 
 def render_dataset(
-    root: Path,
-    config: PeopleConfig,
-    splits: Iterable[str] = SPLITS,
-    *,
-    workers: int | None = None,
-    progress: bool = True,
+    root: Path, config: PeopleConfig, splits: Iterable[str] = SPLITS, *, workers: int | None = None
 ) -> Path:
     """Render ``splits`` of the data set into ``root`` and return it; the same files with any number of workers.
 
@@ -116,11 +112,11 @@ def render_dataset(
     if not is_rendered():
         with locked(root.parent / f".{root.name}.lock", f"the pictures in {root}"):
             if not is_rendered():  # unless another process did it meanwhile
-                _render_missing(tree, config, counts, workers or usable_cores(), progress)
+                _render_missing(tree, config, counts, workers or usable_cores())
     return root
 
 
-def _render_missing(tree: Tree, config: PeopleConfig, counts: dict[str, int], workers: int, progress: bool) -> None:
+def _render_missing(tree: Tree, config: PeopleConfig, counts: dict[str, int], workers: int) -> None:
     """Render what is missing of ``counts`` pictures a split; the caller holds the lock."""
     complete = _complete_splits(tree.root, config)
     _write_recipe(tree.root, config, complete - counts.keys())
@@ -131,12 +127,11 @@ def _render_missing(tree: Tree, config: PeopleConfig, counts: dict[str, int], wo
     if missing:
         from rendered_people.body import body_model
 
-        body_model(progress)  # build the table once, before the workers ask for it
+        body_model()  # build the table once, before the workers ask for it
     what = f"rendering {config.kind} ({', '.join(counts)})"
     done = len(everything) - len(missing)
-    with tqdm(total=len(everything), initial=done, desc=what, unit="image", disable=not progress) as bar:
-        for finished in _rendered(tree.root, config, missing, workers):
-            bar.update(finished)
+    for _ in tqdm(_rendered(tree.root, config, missing, workers), what, len(everything), initial=done, unit="image"):
+        pass
     for split, count in counts.items():
         tree.finish(split, count)
     _write_recipe(tree.root, config, complete | counts.keys())
@@ -190,24 +185,20 @@ def part_frequencies(root: Path) -> pandas.DataFrame:
     return pandas.DataFrame(shares, index=pandas.Index(anatomy.parts, name="part"))
 
 
-def _rendered(root: Path, config: PeopleConfig, missing: list[tuple[str, int]], workers: int) -> Iterator[int]:
-    """Render ``missing``; yields the number of pictures of each batch as it is done."""
-    batches = [missing[start : start + _BATCH] for start in range(0, len(missing), _BATCH)]
-    if min(workers, len(batches)) <= 1:
-        for batch in batches:
-            yield _render_batch(root, config, batch)
+def _rendered(root: Path, config: PeopleConfig, missing: list[tuple[str, int]], workers: int) -> Iterator[None]:
+    """Render ``missing``, (split, index) each; yields as each picture is done."""
+    render, workers = partial(_render, root, config), min(workers, -(-len(missing) // _BATCH))
+    if workers <= 1:
+        yield from map(render, missing)
         return
     context = multiprocessing.get_context("spawn")  # a fork after torch or OpenCV began threads may hang
-    with ProcessPoolExecutor(min(workers, len(batches)), context, initializer=_start_worker) as pool:
+    with ProcessPoolExecutor(workers, context, initializer=_start_worker) as pool:
         try:
             with _starting_workers():
-                jobs = [pool.submit(_render_batch, root, config, batch) for batch in batches]
-            for job in as_completed(jobs):
-                yield job.result()
+                done = pool.map(render, missing, chunksize=_BATCH)
+            yield from done  # on Ctrl-C the pictures in work are finished and no more begun
         except BrokenProcessPool as error:
             raise DataError(f"a process that rendered {root} was killed: run again with fewer workers") from error
-        finally:  # on Ctrl-C let the pictures in work be finished, begin no more
-            pool.shutdown(cancel_futures=True)
 
 
 @contextmanager
@@ -229,12 +220,9 @@ def _start_worker() -> None:
     threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
 
 
-def _render_batch(root: Path, config: PeopleConfig, batch: list[tuple[str, int]]) -> int:
-    """Render the pictures ``batch``, (split, index) each, into the tree ``root``; returns how many."""
+def _render(root: Path, config: PeopleConfig, key: tuple[str, int]) -> None:
+    """Render picture ``key``, (split, index), into the tree ``root``."""
     from rendered_people import pictures
 
     kinds = {"people": pictures.render_person, "photos": pictures.render_photo, "crowds": pictures.render_crowd}
-    tree = _tree(root, config.kind)
-    for split, index in batch:
-        tree.write(split, index, kinds[config.kind](config.seed, split, index, config.size))
-    return len(batch)
+    _tree(root, config.kind).write(*key, kinds[config.kind](config.seed, *key, config.size))

@@ -24,8 +24,6 @@ def labels_and_colours(
     labels = np.zeros(len(owner), np.uint8)
     colours = np.zeros((len(owner), 3), np.float32)
     body = owner == 0
-    if body.all():
-        return _body(model, outfit, table)
     labels[body], colours[body] = _body(model, outfit, table[body])
     for index, item in enumerate(outfit.hanging):
         chosen = owner == index + 1

@@ -6,8 +6,8 @@ trunk) are drawn again.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
@@ -161,34 +161,14 @@ _POSERS = {"stand": _stand, "walk": _walk, "run": _run, "sit": _sit, "reach": _r
 
 def about(axis: np.ndarray, degrees: float) -> np.ndarray:
     """(3, 3) rotation about ``axis`` by ``degrees``, right-handed."""
-    return _turner(np.asarray(axis, float) / _length(axis))(degrees)
-
-
-def _turner(axis: np.ndarray) -> Callable[[float], np.ndarray]:
-    """:func:`about` of one unit axis: a pose takes some eighty rotations, nearly all about the three of the frame."""
-    x, y, z = axis
+    x, y, z = _unit(np.asarray(axis, float))
     k = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])  # the cross product with the axis, for Rodrigues' formula
-    square = k @ k
-
-    def turn(degrees: float) -> np.ndarray:
-        angle = np.deg2rad(degrees)
-        return _UNTURNED + np.sin(angle) * k + (1 - np.cos(angle)) * square
-
-    return turn
+    angle = np.deg2rad(degrees)
+    return np.eye(3) + np.sin(angle) * k + (1 - np.cos(angle)) * (k @ k)
 
 
-_UNTURNED = np.eye(3)
 X, Y, Z = np.eye(3)
-about_x, about_y, about_z = _turner(X), _turner(Y), _turner(Z)
-
-
-def _length(vector: np.ndarray) -> np.floating:
-    return np.sqrt(vector.dot(vector))  # as np.linalg.norm does, in a tenth of its time
-
-
-def _cross(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """(3,) cross product; ``np.cross`` takes ten times as long over so little."""
-    return np.array([a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]])
+about_x, about_y, about_z = (partial(about, axis) for axis in (X, Y, Z))
 
 
 def rotations(pose: Pose, model: BodyModel, shape: Shape) -> dict[str, np.ndarray]:
@@ -208,11 +188,11 @@ def rotations(pose: Pose, model: BodyModel, shape: Shape) -> dict[str, np.ndarra
 def _arm_rotations(at: dict, arm: Arm, side: str, sign: int) -> dict[str, np.ndarray]:
     upper = at[f"lowerarm01.{side}"] - at[f"upperarm01.{side}"]
     lower = at[f"wrist.{side}"] - at[f"lowerarm01.{side}"]
-    upper, lower = upper / _length(upper), lower / _length(lower)
-    hinge = _cross(lower, upper)
-    bent = np.rad2deg(np.arcsin(_length(hinge)))
-    hinge /= _length(hinge)
-    to_hanging = np.stack([hinge, _cross(-upper, hinge), -upper])  # the rest arm hung straight, its hinge along x
+    upper, lower = _unit(upper), _unit(lower)
+    hinge = np.cross(lower, upper)
+    bent = np.rad2deg(np.arcsin(np.linalg.norm(hinge)))
+    hinge = _unit(hinge)
+    to_hanging = np.stack([hinge, np.cross(-upper, hinge), -upper])  # the rest arm hung straight, its hinge along x
     raised = max(0.0, max(arm.flex, arm.spread) - 60) * 0.25  # a shoulder blade helps to lift an arm
     out = {f"clavicle.{side}": about_y(-sign * raised)}
     turn = -sign * arm.turn
@@ -222,14 +202,13 @@ def _arm_rotations(at: dict, arm: Arm, side: str, sign: int) -> dict[str, np.nda
     out[f"upperarm02.{side}"] = about(-upper, 0.5 * turn)
     out[f"lowerarm01.{side}"] = about(hinge, -(arm.elbow - bent))
     out[f"wrist.{side}"] = about(hinge, -arm.wrist)
-    curled = about(_cross(lower, Z), -0.8 * arm.curl)
+    curled = about(np.cross(lower, Z), -0.8 * arm.curl)
     return out | {f"finger{finger}-{phalanx}.{side}": curled for finger in range(2, 6) for phalanx in (1, 2, 3)}
 
 
 def _leg_rotations(at: dict, leg: Leg, side: str, sign: int) -> dict[str, np.ndarray]:
-    upper = at[f"lowerleg01.{side}"] - at[f"upperleg01.{side}"]
-    upper /= _length(upper)
-    straighten = about(_cross(upper, -Z), np.rad2deg(np.arccos(-upper[2])))
+    upper = _unit(at[f"lowerleg01.{side}"] - at[f"upperleg01.{side}"])
+    straighten = about(np.cross(upper, -Z), np.rad2deg(np.arccos(-upper[2])))
     hip = about_x(-leg.flex) @ about_y(-sign * leg.spread) @ about_z(sign * leg.turn) @ straighten
     return {
         f"upperleg01.{side}": hip,
@@ -260,7 +239,7 @@ def _possible(model: BodyModel, shape: Shape, transforms: np.ndarray) -> bool:
         arms[side] = np.array([elbow, 0.5 * elbow + 0.5 * wrist, wrist, knuckle, at[f"finger3-3.{side}"]])
     points = np.concatenate([arms["L"][1:], arms["R"][1:]])
     across = at["upperleg01.L"] - hips
-    width = _length(across)
+    width = np.linalg.norm(across)
     capsules = [(hips + t * across, at["spine01"] + t * width * _unit(at["upperarm01.L"] - at["upperarm01.R"]), 0.125)
                 for t in (-0.5, 0.5)]  # fmt: skip
     capsules += [(at[f"upperleg01.{s}"], at[f"lowerleg01.{s}"], 0.09) for s in "LR"]
@@ -271,7 +250,7 @@ def _possible(model: BodyModel, shape: Shape, transforms: np.ndarray) -> bool:
 
 
 def _unit(vector: np.ndarray) -> np.ndarray:
-    return vector / _length(vector)
+    return vector / np.linalg.norm(vector)
 
 
 def _distance(points: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -50,13 +50,9 @@ class Tree:
 
     def is_there(self, split: str, count: int) -> bool:
         """Whether a split's lists and ``count`` pictures with masks exist, by name alone."""
-
-        def pictures(pattern: str) -> int:
-            folder = self.path(pattern, split).parent
-            return sum(name.startswith(split) for name in os.listdir(folder)) if folder.is_dir() else 0
-
+        folders = (self.path(pattern, split).parent for pattern in (self.image, self.mask))
         return all(self.path(pattern, split).exists() for pattern in self.lists) and all(
-            pictures(pattern) >= count for pattern in (self.image, self.mask)
+            len(list(folder.glob(f"{split}_*"))) >= count for folder in folders
         )
 
     def is_done(self, split: str, index: int) -> bool:

@@ -15,6 +15,11 @@ from workbook.runs import Run
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 
+def tree_bytes(root: Path) -> dict[str, bytes]:
+    """The files below a folder by their paths."""
+    return {str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
+
+
 @pytest.fixture(scope="session")
 def source():
     """The fixture of rendered people, in LIP's layout."""
@@ -22,10 +27,33 @@ def source():
 
 
 @pytest.fixture(scope="session")
-def batch(source):
-    """Four training samples of the fixture."""
-    samples = TrainingSamples(source.train, 64, Augmentation(), source.anatomy, seed=0)
+def crowds():
+    """The fixture of rendered crowds, in PASCAL-Person-Part's layout."""
+    return open_source("crowd-fixture")
+
+
+@pytest.fixture(scope="session")
+def samples(source):
+    """The training samples of the fixture."""
+    return TrainingSamples(source.train, 64, Augmentation(), source.anatomy, seed=0)
+
+
+@pytest.fixture(scope="session")
+def batch(samples):
+    """Four of them."""
     return default_collate([samples[0, index] for index in range(4)])
+
+
+@pytest.fixture
+def complaint(capsys):
+    """Of the exit status of a command: the one line that it said of a user error."""
+
+    def of(status: int) -> str:
+        said = capsys.readouterr().err
+        assert (status, said[:7], said.count("\n")) == (2, "error: ", 1), said
+        return said
+
+    return of
 
 
 @pytest.fixture(scope="session")
@@ -36,7 +64,7 @@ def body_cache(tmp_path_factory):
         yield
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tiny_profile():
     """The smoke profile, a little smaller still and with a name of its own."""
     recipe = replace(SMOKE.recipe, epochs=3)

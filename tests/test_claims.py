@@ -1,4 +1,4 @@
-"""Verdicts on the paper's claims: the fast bootstrap against a slow one, and claims whose answer is known."""
+"""Verdicts on the paper's claims: the fast bootstrap against a slow one; and runs compared image by image."""
 
 from dataclasses import replace
 
@@ -6,12 +6,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import workbook.runs as runs_module
 from mula_lib.anatomy import LIP, PASCAL
 from mula_lib.evaluation import CrowdEvaluation, Evaluation
 from mula_lib.files import DataError
 from mula_lib.metrics.people import Matches
 from workbook import claims
 from workbook.claims import better_on_both, draw_pictures, interval, resampled
+from workbook.comparison import changes, image_gains, image_scores, spread_images, telling_images
 from workbook.tables import table_rows
 
 PARTS, JOINTS = len(LIP.parts), len(LIP.joints)
@@ -188,3 +190,43 @@ def test_kept_counts_are_found_by_their_names(tmp_path):
     np.testing.assert_array_equal(counts("HG-2×1u", 1).hits, one_person(0).hits)
     assert isinstance(counts("HG-2×1u crowds", 0), CrowdEvaluation)
     assert counts("VGG16-FCN-MuLA (another image's kernels)", 0) is None
+
+
+def test_the_score_of_an_image_is_its_own_by_the_metrics_that_are_asked_for() -> None:
+    right, wrong = np.zeros((2, PARTS, PARTS), dtype=np.int64)
+    right[0, 0] = right[2, 2] = 5
+    wrong[0, 2] = wrong[2, 0] = 5
+    hits = np.stack([np.ones(JOINTS), np.zeros(JOINTS), np.full(JOINTS, np.nan)])
+    evaluation = Evaluation(("a", "b", "c"), np.stack([right, wrong, right]), hits)
+    assert image_scores(evaluation, LIP)[:2].tolist() == pytest.approx([100, 0])
+    assert np.isnan(image_scores(evaluation, LIP)["c"])
+    assert image_scores(evaluation, LIP, ["mIoU"]).tolist() == pytest.approx([100, 0, 100])
+    assert image_scores(evaluation, LIP, ["PCK"])[:2].tolist() == pytest.approx([100, 0])
+
+
+def test_the_images_to_look_at_are_the_best_the_median_and_the_worst() -> None:
+    gains = pd.Series({"a": 1.0, "b": -7.0, "c": 9.0, "d": 0.0, "e": 2.0})
+    assert telling_images(gains) == {"largest gain": "c", "median": "a", "largest loss": "b"}
+    assert set(telling_images(pd.Series({"only": 0.0})).values()) == {"only"}
+
+
+def test_images_are_spread_from_gain_to_loss_and_none_comes_twice() -> None:
+    gains = pd.Series(np.arange(12.0)[::-1], index=[f"i{n:02d}" for n in range(12)])
+    assert spread_images(gains, 2) == {
+        "largest gain": ["i00", "i01"], "median": ["i05", "i06"], "largest loss": ["i10", "i11"],
+    }  # fmt: skip
+    few = spread_images(gains[:4], 3)
+    assert sorted(name for names in few.values() for name in names) == ["i00", "i01", "i03"]
+
+
+def test_what_changed_on_an_image_is_what_its_counts_say(make_run, source, monkeypatch, tmp_path) -> None:
+    monkeypatch.setattr(runs_module, "WEIGHTS", tmp_path)
+    recipe = replace(make_run().recipe, epochs=1)
+    before, after = (make_run(name, recipe=recipe).do() for name in ("VGG16-FCN", "VGG16-FCN-MuLA"))
+    name = before.evaluation().names[0]
+    (change,) = changes(source, [name], before, after)
+    hits = [run.evaluation().hits[0] for run in (before, after)]
+    assert change.corrected.tolist() == [(a, b) == (0, 1) for a, b in zip(*hits, strict=True)]
+    assert not (change.corrected & change.lost).any()
+    gains = image_gains([after], [before], ["mIoU"])
+    assert list(gains.index) == list(before.evaluation().names)

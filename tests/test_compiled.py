@@ -1,7 +1,5 @@
 """The library's own operators against plain references, to 1e-5 with gradients, and what PyTorch must know of them."""
 
-from __future__ import annotations
-
 import math
 import os
 import subprocess

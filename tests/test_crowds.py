@@ -1,10 +1,5 @@
-"""Rendered crowds: the fixture is what the recipe makes, its labels are true; and networks tested on several people."""
+"""Rendered crowds, whose labels are true, and networks tested on several people."""
 
-from __future__ import annotations
-
-import json
-from dataclasses import replace
-from pathlib import Path
 from types import SimpleNamespace
 
 import cv2
@@ -13,53 +8,14 @@ import pytest
 import torch
 
 from mula_lib.anatomy import PASCAL
-from mula_lib.data.images import load_image, load_mask
+from mula_lib.data.images import load_mask
 from mula_lib.evaluation import CrowdEvaluation, evaluate
-from mula_lib.inference import CropMaps, decode, predict_maps
+from mula_lib.inference import CropMaps, Testing, decode, predict_maps
 from mula_lib.models.network import StageOutput
-from rendered_people import CrowdConfig, fingerprint, part_frequencies, render_dataset
-from workbook.datasets import FIXTURES, open_source
-from workbook.experiments import SMOKE, Testing, find_experiment
-from workbook.runs import Run
+from rendered_people import part_frequencies
+from workbook.datasets import FIXTURES
 
 FIXTURE = FIXTURES["crowds"]
-SMALL = CrowdConfig(train=4, val=2, size=64, seed=5)
-
-
-@pytest.fixture(scope="module")
-def crowds():
-    return open_source("crowd-fixture")
-
-
-@pytest.fixture(scope="session")
-def small_crowds(tmp_path_factory, body_cache) -> Path:
-    return render_dataset(tmp_path_factory.mktemp("crowds") / "small", SMALL, workers=1, progress=False)
-
-
-def tree_bytes(root: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
-
-
-# Rendering
-
-
-def test_the_fixture_is_what_the_recipe_makes(crowds, body_cache):
-    from rendered_people.pictures import render_crowd
-
-    recipe = json.loads((FIXTURE / "people.json").read_text())
-    config = CrowdConfig(**recipe["config"])
-    assert recipe["complete"]
-    assert recipe["fingerprint"] == fingerprint(config), "the recipe changed: render tests/fixture/crowds again"
-    for split, index in (("train", 0), ("train", 2), ("val", 8), ("val", 10)):
-        record = getattr(crowds, split)[index]
-        crowd = render_crowd(config.seed, split, index, config.size)
-        mask, image = load_mask(record.mask, classes=7), load_image(record.image)
-        assert crowd.image.shape == image.shape
-        assert np.abs(crowd.image.astype(int) - image).mean() < 4  # the stored one went through JPEG
-        assert (crowd.mask == mask).mean() > 0.995
-        np.testing.assert_allclose(crowd.joints, record.joints, atol=1)
-        np.testing.assert_array_equal(crowd.occluded, record.occluded)
-        np.testing.assert_allclose(crowd.boxes, record.boxes, atol=1)
 
 
 def test_the_fixture_is_small_and_holds_no_one_one_and_several_people(crowds):
@@ -67,19 +23,6 @@ def test_the_fixture_is_small_and_holds_no_one_one_and_several_people(crowds):
     counts = [len(record.joints) for split in (crowds.train, crowds.val) for record in split.records]
     assert {0, 1, 2, 3, 4, 5} == set(counts)
     assert (part_frequencies(FIXTURE)["images"] > 0.5).all()
-
-
-def test_a_rendered_tree_is_the_same_whoever_renders_it_and_goes_on_after_an_interruption(small_crowds, tmp_path):
-    again = render_dataset(tmp_path / "again", SMALL, workers=2, progress=False)
-    assert tree_bytes(again) == tree_bytes(small_crowds)
-    people = again / "PersonJoints" / "train_000002.mat"
-    before = people.stat().st_mtime_ns
-    (again / "people.json").write_text((again / "people.json").read_text().replace("true", "false"))
-    (again / "PersonJoints" / "train_000001.mat").write_bytes(b"half")
-    (again / "SegmentationPart" / "val_000001.png").write_bytes(b"half")
-    render_dataset(again, SMALL, workers=1, progress=False)
-    assert tree_bytes(again) == tree_bytes(small_crowds)
-    assert people.stat().st_mtime_ns == before  # what was whole was kept
 
 
 def test_visible_joints_lie_on_the_parts_that_they_belong_to(crowds):
@@ -111,9 +54,6 @@ def test_boxes_hold_the_visible_joints_of_their_people(crowds):
     assert np.mean(inside) > 0.99
 
 
-# Testing
-
-
 class Perfect(torch.nn.Module):
     """Says the same of every image: maps of its own, whichever side is up."""
 
@@ -140,13 +80,8 @@ def test_the_mirrored_images_offsets_are_turned_back():
             (stage,) = super().forward(images[: len(images) // 2])
             across, down = self.offsets.flip(3).chunk(2, dim=1)
             mirrored = torch.cat([-across[:, swap], down[:, swap]], dim=1)
-            return [
-                StageOutput(
-                    torch.cat([stage.parsing] * 2),
-                    torch.cat([stage.pose, stage.pose.flip(3)[:, swap]]),
-                    torch.cat([stage.offsets, mirrored]),
-                )
-            ]
+            both = torch.cat([stage.pose, stage.pose.flip(3)[:, swap]]), torch.cat([stage.offsets, mirrored])
+            return [StageOutput(torch.cat([stage.parsing] * 2), *both)]
 
     image = [np.zeros((32, 32, 3), np.uint8)]
     plain = predict_maps(Perfect(pose, offsets), image, 32, Testing(mirror=False), PASCAL)
@@ -182,23 +117,6 @@ def test_people_are_found_in_the_photos_own_pixels():
     assert prediction.joints.shape == (1, 14, 2)
     assert prediction.joints[0, 0] == pytest.approx(((30.5 / zoom) - 0.5, 49.5 + 0.5 / zoom), abs=0.2)
     assert np.isnan(prediction.joints[0, 5:]).all()
-
-
-@pytest.fixture(scope="module")
-def crowd_profile():
-    recipe = replace(SMOKE.recipe, epochs=1)
-    return replace(SMOKE.for_crowds(), name="tiny", hourglass_width=8, watch=2, recipe=recipe)
-
-
-def test_a_run_with_several_people_trains_tests_and_is_read_again(crowds, crowd_profile, tmp_path):
-    run = Run(find_experiment("HG-2s-1u-MuLA"), crowd_profile, crowds, 0, tmp_path)
-    result = run.do()
-    assert {"mAP", "mAP (annotated heads)", "mIoU", "PixelAcc", "Head"} <= result.scores.keys()
-    assert {"mAP", "mIoU"} <= result.log()[0].keys()
-    evaluation = result.evaluation()
-    assert len(evaluation.names) == len(crowds.val)
-    assert evaluation.scores(PASCAL) == pytest.approx(result.scores, abs=1e-3, nan_ok=True)
-    assert run.do().metrics == result.metrics
 
 
 def test_an_evaluation_is_stored_whole(crowds, tmp_path):

@@ -1,7 +1,5 @@
 """The same training on a GPU: skipped where there is none. Of two, over NCCL: ``test_processes.py``."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np
@@ -22,11 +20,6 @@ from workbook.experiments import SMOKE, find_experiment
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device, and none is available")
 RECIPE = Recipe(epochs=2, batch=8, learning_rate=3e-4, drop_at=())
-
-
-@pytest.fixture
-def samples(source):
-    return TrainingSamples(source.train, 64, Augmentation(), source.anatomy, 0)
 
 
 def network(row="HG-2s-1u-MuLA", anatomy=LIP):
@@ -82,5 +75,3 @@ def test_a_network_has_the_scores_of_the_cpu(source, samples, tmp_path):
     moved = np.abs(cpu.confusions - gpu.confusions).sum() / 2
     assert moved < 0.02 * cpu.confusions.sum()
     assert (cpu.hits != gpu.hits)[~np.isnan(cpu.hits)].mean() < 0.05
-
-

@@ -1,4 +1,4 @@
-"""MuLA with other kernels than its own: what is exchanged, and what stays."""
+"""MuLA with other kernels than its own: what is exchanged, and what stays; and the losses' gradients."""
 
 from dataclasses import replace
 
@@ -10,8 +10,9 @@ import torch
 import workbook.runs as runs_module
 from mula_lib.anatomy import LIP
 from mula_lib.evaluation import evaluate, load_evaluation
+from mula_lib.models.losses import Targets
 from mula_lib.models.network import build_model
-from workbook import diagnostics
+from workbook import diagnostics, gradients
 from workbook.diagnostics import (
     KERNELS,
     ONE_VIEW,
@@ -111,13 +112,31 @@ def test_the_table_has_a_line_for_each_kind_of_kernels(make_run, tmp_path, monke
     assert kept.scores(LIP)["mIoU"] == pytest.approx(table.loc["another image's", "mIoU"], abs=0.01)
 
 
-def test_of_2000_pictures_500_go_through_in_batches(source, monkeypatch, tmp_path):
-    monkeypatch.setattr(runs_module, "RESULTS", tmp_path)
-    val = replace(source.val, records=(source.val.records * 200)[:2000])
-    model, given = adapting_network(), []
-    model.register_forward_pre_hook(lambda module, images: given.append(len(images[0])))
-    monkeypatch.setattr(runs_module.Run, "model", lambda run: model)
-    run = runs_module.Run(find_experiment("VGG16-FCN-MuLA"), SMOKE, replace(source, val=val))
-    assert write_kernel_diagnostics([run])["images"].tolist() == [500] * len(KERNELS)
-    predicted_kernels(model, images(500))
-    assert max(given) <= 32
+def test_both_gradients_add_up_to_what_moves_an_encoder_and_nothing_else_changes(tiny_profile, source, batch):
+    model = build_model(find_experiment("HG-1s-1u-MuLA").model_config(tiny_profile, source.anatomy), 0).train()
+    with torch.no_grad():  # as if it was trained: R* is not zero, and so gradients cross
+        for name, weights in model.named_parameters():
+            if "interaction" in name:
+                weights.add_(0.1 * torch.randn(weights.shape, generator=torch.Generator().manual_seed(len(name))))
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    sizes = gradients.gradient_sizes(model, batch, 100.0)
+    torch.testing.assert_close(model.state_dict(), before)
+
+    loss = model.loss(model(batch["image"]), Targets(batch, 100.0))
+    assert loss.item() == pytest.approx(sizes["loss_parsing"] + sizes["loss_pose"], rel=1e-5)
+    loss.backward()
+    for where, branch in (("parsing", model.parsing), ("pose", model.pose)):
+        weights = [*branch.stem.parameters(), *branch.encoder.parameters()]
+        whole = torch.cat([weight.grad.flatten() for weight in weights]).norm().item()
+        own, other = sizes[f"{where}_in_{where}"], sizes[f"{'pose' if where == 'parsing' else 'parsing'}_in_{where}"]
+        assert own > 0 < other
+        assert whole**2 == pytest.approx(own**2 + other**2 + 2 * own * other * sizes[f"cosine_in_{where}"], rel=1e-3)
+
+
+def test_a_short_training_is_measured_at_regular_updates(tiny_profile, source, monkeypatch):
+    monkeypatch.setattr(gradients, "EVERY", 2)
+    profile = replace(tiny_profile, recipe=replace(tiny_profile.recipe, batch=12))
+    lines = list(gradients.measurements(profile, source, 3, 100.0))
+    steps = len(source.train) // 12 * gradients.EPOCHS
+    assert [line["update"] for line in lines] == list(range(0, steps, 2))
+    assert lines[0]["pose_in_parsing"] == 0  # R* starts at zero, so at first no gradient crosses

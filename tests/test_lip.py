@@ -172,10 +172,7 @@ def test_an_id_file_that_is_none_is_named(tmp_path, content, said):
 @pytest.mark.parametrize(
     ("prepare", "said"),
     [
-        (
-            lambda root: write_tree(root / "LIP"),
-            "no val_id.txt here, but {root}/LIP/TrainVal_images/val_id.txt; give {root}/LIP",
-        ),
+        (lambda root: write_tree(root / "LIP"), "no val_id.txt here, but {root}/LIP/TrainVal_images/val_id.txt; give "),
         (lambda root: (root / "TrainVal_images.zip").touch(), "no val_id.txt here; unzip TrainVal_images.zip first"),
         (lambda root: (root / "jsons").mkdir(), "the layout of the MuLA authors' code; copy LIP's val_id.txt and"),
         (lambda root: root.rmdir(), "no such folder, or a link to nowhere"),

@@ -1,7 +1,5 @@
 """The committed notebooks keep the house rules: parameters, stored outputs, nothing of the machine they ran on."""
 
-from __future__ import annotations
-
 import ast
 import json
 import re
@@ -9,9 +7,11 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from conftest import REPOSITORY
+from nbclient import NotebookClient
 from nbformat import NotebookNode
 
-from workbook.datasets import REPOSITORY
+from workbook.exercises import check
 from workbook.experiments import find_profile
 
 NOTEBOOKS = sorted((REPOSITORY / "notebooks").glob("*.ipynb"))
@@ -45,13 +45,6 @@ def says_something(source: str) -> bool:
     calls = re.search(r"^(?! *def )[^#\n]*\b(print|show|show_source|display)\(", source, flags=re.MULTILINE)
     last = ast.parse(source).body[-1] if source.strip() else None
     return bool(calls) or isinstance(last, ast.Expr)
-
-
-def test_the_notebooks_are_numbered_in_the_order_of_reading() -> None:
-    numbers = [int(path.name[:2]) for path in NOTEBOOKS]
-    assert len(numbers) >= 6
-    assert numbers == sorted(set(numbers))
-    assert numbers[0] == 0
 
 
 @each_notebook
@@ -134,3 +127,35 @@ def test_stored_widgets_are_complete(path: Path) -> None:
     kinds = {model["model_name"] for model in state.values()}
     assert "LinkModel" in kinds or "StackModel" not in kinds  # without its link a stored slider moves nothing
     assert set(re.findall(r"IPY_MODEL_(\w+)", json.dumps(state))) <= set(state)
+
+
+# Exercises: unsolved they say so, and the solutions that are folded away are right.
+
+WITH_EXERCISES = [path for path in NOTEBOOKS if '"exercise-1"' in path.read_text(encoding="utf-8")]
+
+
+def cells_called(notebook, beginning):
+    return {cell.id.split("-")[1]: cell for cell in notebook.cells if cell.id.startswith(f"{beginning}-")}
+
+
+@pytest.mark.parametrize("path", WITH_EXERCISES, ids=lambda path: path.stem)
+def test_solutions_pass_the_checks_that_the_empty_cells_do_not(path):
+    notebook = read(path)
+    exercises, checks, solutions = (cells_called(notebook, each) for each in ("exercise", "check", "solution"))
+    assert exercises.keys() == checks.keys() == solutions.keys()
+    for cell in checks.values():
+        assert [output["text"].split(":")[0] for output in cell.outputs] == ["Not done yet"]
+    for number, cell in exercises.items():
+        (cell.source,) = re.findall(r"```python\n(.*?)```", solutions[number].source, re.DOTALL)
+    settings = {cell.id: cell for cell in notebook.cells}["parameters"]
+    settings.source += '\nprofile, dataset, train = "smoke", "fixture", True'
+    where = {"metadata": {"path": str(path.parent)}}
+    NotebookClient(notebook, timeout=300, kernel_name="python3", resources=where).execute()
+    for number, cell in checks.items():
+        assert [output["text"] for output in cell.outputs] == ["Right!\n"], number
+    assert len(WITH_EXERCISES) >= 4
+
+
+def test_a_wrong_solution_is_told_in_a_line(capsys):
+    check(lambda: 1 / 0)
+    assert capsys.readouterr().out == "Not right yet: ZeroDivisionError: division by zero\n"

@@ -1,7 +1,5 @@
 """The paper's profile: its values, and a rehearsal of it all, interrupted and resumed."""
 
-from __future__ import annotations
-
 import json
 import os
 import re
@@ -92,9 +90,6 @@ def test_a_broken_tree_stops_everything_with_its_report(tmp_path):
     assert not stamp.exists()
 
 
-# The rehearsal: the whole way with two processes, interrupted and resumed
-
-
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory):
     """A copy of what a run needs, so that runs and results are its own."""
@@ -106,17 +101,12 @@ def checkout(tmp_path_factory):
 
 
 def rehearse(checkout, profile, *more, processes=1):
-    launcher = (
-        ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)] if processes > 1 else []
-    )
-    command = [
-        sys.executable, *launcher, "-m", "workbook.cli", profile,
-        "--lip", str(FIXTURES["people"]), "--pascal", str(FIXTURES["crowds"]), *more,
-    ]  # fmt: skip
+    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"] if processes > 1 else []
+    data = ["--lip", str(FIXTURES["people"]), "--pascal", str(FIXTURES["crowds"])]
+    command = [sys.executable, *launcher, "-m", "workbook.cli", profile, *data, *more]
     environment = {**os.environ, "PYTHONPATH": str(checkout), "MULA_RUNS": "", "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        command, cwd=checkout, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    )
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    return subprocess.Popen(command, cwd=checkout, env=environment, text=True, **pipes)
 
 
 def test_a_rehearsal_survives_an_interruption_of_two_processes_and_ends_with_the_tables(checkout):

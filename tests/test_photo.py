@@ -49,7 +49,8 @@ def test_one_photo_gives_an_overlay_part_labels_and_keypoints(tmp_path, capsys, 
     assert "rendered people" in capsys.readouterr().out
 
 
-def test_several_people_are_cut_out_or_found_at_once_by_a_network_that_can(tmp_path):
+def test_several_people_are_cut_out_or_found_at_once_by_a_network_that_can(tmp_path, monkeypatch):
+    monkeypatch.setattr("workbook.cutting.HEIGHTS", (1.0,))  # fewer windows
     at_once = ["--weights", str(shipped_weights("HG-2s-1u-MuLA", crowd=True))]
     for options, joints in (([], LIP.joints), (at_once, PASCAL.joints)):
         assert main([str(CROWD), "--crowd", "--out", str(tmp_path), *options]) == 0
@@ -58,7 +59,8 @@ def test_several_people_are_cut_out_or_found_at_once_by_a_network_that_can(tmp_p
         assert [each["id"] for each in said["annotations"]] == list(range(1, len(said["annotations"]) + 1))
 
 
-def test_of_two_people_beside_each_other_both_are_found(predictor):
+def test_of_two_people_beside_each_other_both_are_found(predictor, monkeypatch):
+    monkeypatch.setattr("workbook.cutting.HEIGHTS", (1.0,))  # fewer windows
     person = load_image(PERSON)
     found = replace(predictor, cuts_out=True)(np.concatenate([person, person[:, ::-1]], axis=1))
     middles = np.nanmean(found.joints[..., 0], axis=1)
@@ -170,9 +172,5 @@ def parsing_only(folder):
         (lambda folder: [str(PERSON), "--weights", str(parsing_only(folder))], "SegNet has one of the two tasks only"),
     ],
 )
-def test_a_mistake_is_one_line_that_names_the_file(tmp_path, capsys, make, message):
-    assert main([*make(tmp_path), "--out", str(tmp_path / "out")]) == 2
-    complaint = capsys.readouterr().err
-    assert complaint.startswith("error: ")
-    assert message in complaint
-    assert complaint.count("\n") == 1
+def test_a_mistake_is_one_line_that_names_the_file(tmp_path, complaint, make, message):
+    assert message in complaint(main([*make(tmp_path), "--out", str(tmp_path / "out")]))

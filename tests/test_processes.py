@@ -1,21 +1,22 @@
-"""Two processes follow the loss curve of one that has the whole batch."""
-
-from __future__ import annotations
+"""Two processes follow the loss curve of one that has the whole batch, and loading processes change nothing."""
 
 import itertools
 import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from conftest import REPOSITORY
 
 from mula_lib import distributed as processes
 from mula_lib.files import ConfigError
 from mula_lib.training import EpochBatches
-from workbook.datasets import REPOSITORY
+from workbook.experiments import SMOKE, find_experiment
+from workbook.runs import Run
 
 # What each process runs: four epochs of a small MuLA on the fixture, all of it one batch. The learning rate is low,
 # because RMSProp's first steps follow the signs of gradients and so enlarge the rounding of sums in another order.
@@ -28,8 +29,7 @@ from mula_lib.data.augment import Augmentation
 from mula_lib.data.samples import TrainingSamples
 from workbook.datasets import open_source
 from mula_lib.models.adaptation import AdaptationConfig
-from mula_lib.models.network import ModelConfig
-from mula_lib.models.network import build_model
+from mula_lib.models.network import ModelConfig, build_model
 from mula_lib.training import Job, Recipe, fit
 
 with processes.joined():
@@ -49,13 +49,9 @@ def train(folder: Path, count: int, device: str) -> tuple[list[dict], dict]:
     script = folder / "script.py"
     script.write_text(SCRIPT)
     launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}"] if count > 1 else []
-    done = subprocess.run(
-        [sys.executable, *launcher, str(script), str(folder), device],
-        env=os.environ | {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"} | gpus,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    command = [sys.executable, *launcher, str(script), str(folder), device]
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"} | gpus
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-2000:]
     log = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     return log, torch.load(folder / "state.pt", weights_only=True)
@@ -90,3 +86,38 @@ def test_a_batch_that_cannot_be_shared_is_refused(monkeypatch):
     monkeypatch.setattr(processes, "count", lambda: 5)
     with pytest.raises(ConfigError, match="a batch of 12 cannot be divided evenly among 5"):
         EpochBatches(100, 12, seed=0, epoch=0)
+
+
+@pytest.fixture
+def done(tmp_path):
+    """A row trained and tested with a number of loading processes and threads."""
+    before = torch.get_num_threads()
+
+    def do(row, source, workers, threads):
+        profile = replace(SMOKE, name="same", vgg_width=8, hourglass_width=8, watch=2)
+        profile = profile.for_crowds() if source.anatomy.crowds else profile
+        torch.set_num_threads(threads)
+        return Run(find_experiment(row), profile, source, 0, base=tmp_path / f"{workers}").do(workers=workers)
+
+    yield do
+    torch.set_num_threads(before)
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")  # more than there are cores: on purpose
+@pytest.mark.parametrize(
+    ("row", "data", "metrics"),
+    [
+        ("HG-2s-1u-MuLA", "source", {"PCK", "mIoU"}),
+        ("Attention+SSL", "source", {"mIoU"}),  # with dropout
+        ("HG-2s-1u-MuLA", "crowds", {"mAP", "mIoU"}),
+    ],
+)
+def test_scores_and_weights_do_not_depend_on_loading_processes_or_threads(row, data, metrics, done, request):
+    source = request.getfixturevalue(data)
+    usual, other = done(row, source, 0, 1), done(row, source, 3, 2)
+    assert other.scores == pytest.approx(usual.scores, abs=0, nan_ok=True)
+    assert [line["loss"] for line in other.log()] == [line["loss"] for line in usual.log()]
+    weights = other.model().state_dict()
+    assert all(torch.equal(value, weights[name]) for name, value in usual.model().state_dict().items())
+    assert metrics <= usual.scores.keys() & usual.log()[0].keys()
+    assert usual.evaluation().scores(source.anatomy) == pytest.approx(usual.scores, abs=1e-3, nan_ok=True)

@@ -11,20 +11,20 @@ import pytest
 from conftest import REPOSITORY
 
 import workbook.runs as runs_module
+from mula_lib.files import ConfigError
 from workbook.datasets import open_source
-from workbook.experiments import SMOKE, find_experiment, find_profile
+from workbook.experiments import EXPERIMENTS, SMOKE, find_experiment, find_profile
 from workbook.results import (
     COLUMNS,
     build_table,
     read_table,
     results_folder,
     side_by_side,
-    systems_side_by_side,
     table_runs,
     write_table,
 )
 from workbook.runs import Run
-from workbook.tables import METRICS, TABLES, table_rows
+from workbook.tables import METRICS, TABLES, table_experiments, table_rows
 
 
 @pytest.fixture
@@ -35,15 +35,9 @@ def fake_run(source, tiny_profile, tmp_path, monkeypatch):
 
     def put(name, seed, pck, miou, *, shipped=False):
         run = Run(find_experiment(name), tiny_profile, source, seed)
-        metrics = {
-            "testing_fingerprint": run.testing_fingerprint,
-            "weights": "anywhere",
-            "scores": {"PCK": pck, "mIoU": miou},
-            "params": 1000,
-            "gflops": 0.5,
-            "train_seconds": 10.0 + seed,
-            "images_per_second": 20.0,
-        }
+        costs = {"params": 1000, "gflops": 0.5, "train_seconds": 10.0 + seed, "images_per_second": 20.0}
+        scores = {"PCK": pck, "mIoU": miou}
+        metrics = {"testing_fingerprint": run.testing_fingerprint, "weights": "anywhere", "scores": scores, **costs}
         path = run.shipped_counts.with_suffix(".json") if shipped else run.folder / "metrics.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(metrics))
@@ -53,14 +47,6 @@ def fake_run(source, tiny_profile, tmp_path, monkeypatch):
 
 def row(table, method, metric):
     return table[(table.method == method) & (table.metric == metric)].iloc[0]
-
-
-def test_a_table_has_the_contracts_columns_and_every_row_of_the_paper(source, tiny_profile, fake_run):
-    for number in (1, 2):
-        table = build_table(number, tiny_profile, source)
-        assert tuple(table.columns) == COLUMNS
-        expected = [(row.name, metric) for row in table_rows(number) for metric in ("PCK", "mIoU")]
-        assert list(zip(table.method, table.metric, strict=True)) == expected
 
 
 def test_rows_that_were_not_run_quote_the_paper_and_say_how_to_get_ours(source, tiny_profile, fake_run):
@@ -93,13 +79,6 @@ def test_a_result_of_another_protocol_is_not_shown(source, tiny_profile, fake_ru
     assert row(build_table(1, other, source), "VGG16-FCN", "PCK").source == "quoted"
 
 
-def test_a_failure_is_in_the_note_of_its_row(source, tiny_profile, fake_run):
-    run = Run(find_experiment("VGG16-FCN"), tiny_profile, source)
-    run.folder.mkdir(parents=True)
-    (run.folder / "failed.txt").write_text("CUDA out of memory")
-    assert row(build_table(1, tiny_profile, source), "VGG16-FCN", "PCK").note == "seed 0: failed: CUDA out of memory"
-
-
 def test_a_table_is_written_with_its_provenance(source, tiny_profile, fake_run):
     written = write_table(2, tiny_profile, source)
     folder = results_folder(tiny_profile, source)
@@ -112,11 +91,10 @@ def test_a_table_is_written_with_its_provenance(source, tiny_profile, fake_run):
     assert {"git_commit", "machine", "python", "profile", "dataset"} <= provenance.keys()
 
 
-def written_tables():
-    return sorted((REPOSITORY / "results").glob("*/table*.csv"))
+WRITTEN = sorted((REPOSITORY / "results").glob("*/table*.csv"))
 
 
-@pytest.mark.parametrize("path", written_tables(), ids=lambda path: f"{path.parent.name}-{path.stem}")
+@pytest.mark.parametrize("path", WRITTEN, ids=lambda path: f"{path.parent.name}-{path.stem}")
 def test_every_table_in_the_results_folder_keeps_the_contract(path):
     table = read_table(path)
     assert tuple(table.columns) == COLUMNS
@@ -124,7 +102,7 @@ def test_every_table_in_the_results_folder_keeps_the_contract(path):
     assert (table.profile == find_profile(path.parent.name.split("-")[0]).name).all()
     number = int(path.stem.removeprefix("table"))
     by_name = {row.name: row for row in table_rows(number)}
-    assert set(table.method) == set(by_name)
+    assert list(dict.fromkeys(table.method)) == list(by_name)
     assert set(table.metric) <= set(METRICS[number])
     for line in table.itertuples():
         assert line.paper == by_name[line.method].paper.get(line.metric) or np.isnan(line.paper)
@@ -169,9 +147,6 @@ def test_a_data_set_without_joints_is_run_and_its_pose_scores_are_nan(source, ti
     assert 0 < run.scores["mIoU"] < 100
 
 
-# Tables to read
-
-
 def test_our_column_names_profile_and_data():
     named = ["method", "metric", "paper", "ours", "paper_delta_vs_baseline", "delta_vs_baseline"]
     rows = [("a", "PCK", 76.0, 12.34, 6.9, -1.0), ("b", "PCK", 76.0, None, 6.9, None), ("c", "PCK", 76, 10, 6.9, -0.04)]
@@ -183,16 +158,42 @@ def test_our_column_names_profile_and_data():
     assert found.loc["c"].tolist() == ["76.0", "10.0", "+6.9", "+0.0"]
 
 
-def test_systems_stand_with_all_their_scores_and_costs():
-    named = ["method", "metric", "paper", "ours", "params", "gflops", "train_seconds"]
-    rows = [
-        ("Chou et al. [7]", "PCK", 87.4, 40.04, 1234567, 0.5, 99.6),
-        ("Chou et al. [7]", "Head", None, 70.0, 1234567, 0.5, 99.6),
-        ("BUPTMM-POSE", "PCK", 80.2, None, None, None, None),
-    ]
-    found = systems_side_by_side(pd.DataFrame(rows, columns=named).assign(dataset="fixture", profile="smoke"))
-    paper, ours = "paper (LIP)", "ours (smoke, fixture)"
-    costs = [("cost", "parameters"), ("cost", "GFLOPs"), ("cost", "train s")]
-    assert list(found.columns) == [(paper, "PCK"), (ours, "PCK"), (ours, "Head"), *costs]
-    assert found.loc["Chou et al. [7]"].tolist() == ["87.4", "40.0", "70.0", "1,234,567", "0.500", "100"]
-    assert found.loc["BUPTMM-POSE"].tolist() == ["80.2", "–", "–", "–", "–", "–"]
+def test_the_tables_have_the_papers_rows_and_numbers():
+    assert [row.name for row in table_rows(1)] == [
+        "VGG16-FCN", "VGG16-FCN-Add", "VGG16-FCN-Multi", "VGG16-FCN-Concat", "VGG16-FCN-MTL", "VGG16-FCN-Self",
+        "VGG16-FCN-LA-Pose", "VGG16-FCN-LA-Parsing", "VGG16-FCN-MuLA",
+    ]  # fmt: skip
+    assert [(row.paper["PCK"], row.paper["mIoU"]) for row in table_rows(2)] == [
+        (78.8, 38.5), (82.2, 43.5), (80.8, 41.3), (82.8, 45.5), (83.1, 45.6), (84.4, 46.9), (85.0, 47.8),
+        (85.1, 48.9), (85.4, 49.3),
+    ]  # fmt: skip
+    slugs = [row.slug for row in EXPERIMENTS]
+    assert len(set(slugs)) == len(slugs) == 46
+    assert [(row.name, row.paper) for row in table_rows(5)] == [
+        ("Chen and Yuille [6]", {"mAP": 21.8}), ("Insafutdinov et al. [11]", {"mAP": 28.6}),
+        ("Xia et at. [24]", {"mAP": 39.2}), ("Our baseline (w/o MuLA)", {"mAP": 38.6}), ("Our model", {"mAP": 39.9}),
+        ("HG-2×1u", {}), ("HG-2s-1u-MuLA", {}),
+    ]  # fmt: skip
+    assert [row.paper.get("mIoU") for row in table_rows(6)] == [59.4, 62.4, 64.4, 62.9, 65.1, None, None]
+    ours = ["HG-5×1u", "HG-5s-1u-MuLA", "HG-2×1u", "HG-2s-1u-MuLA"]
+    assert [each.name for each in table_experiments(5)] == ours
+    assert [each.name for each in table_experiments(6)] == ["Attention+SSL", "SS-NAN", "Pose-guided refinement", *ours]
+    assert [(row.name, row.paper.get("PCK")) for row in table_rows(3)][:5] == [
+        ("Hybrid Pose Machine", 77.2), ("BUPTMM-POSE", 80.2), ("Pyramid Stream Network", 82.1),
+        ("Chou et al. [7]", 87.4), ("Our model", 87.5),
+    ]  # fmt: skip
+    parsing = ("PixelAcc", "MeanAcc", "mIoU")
+    assert [(row.name, *(row.paper[name] for name in parsing)) for row in table_rows(4)[:7]] == [
+        ("SegNet [1]", 69.0, 24.0, 18.2), ("FCN-8s [13]", 76.1, 36.8, 28.3), ("DeepLabV2 [4]", 82.7, 51.6, 41.6),
+        ("Attention [5]", 83.4, 54.4, 42.9), ("Attention+SSL [10]", 84.4, 54.9, 44.7),
+        ("SS-NAN [28]", 87.6, 56.0, 47.9), ("Our model", 88.5, 60.5, 49.3),
+    ]  # fmt: skip
+    for table in TABLES:
+        rows = {row.name: row for row in table_rows(table)}
+        assert all(rows[row.baseline].experiment is not None for row in rows.values())
+        for row in rows.values():  # a row that is only quoted says why, and one of ours says so
+            assert row.experiment is not None or row.note.startswith("quoted: ")
+            assert row.paper or row.note
+    assert find_experiment("HG-2×1u").slug == "hg-2x1u"
+    with pytest.raises(ConfigError, match="VGG16-FCN-MuLA"):
+        find_experiment("VGG-MuLA")

@@ -66,24 +66,20 @@ def test_the_structure_distance_is_that_of_gaussians_at_the_groups_centroids(see
 
 
 def test_parts_in_their_places_weigh_nothing_and_ignored_or_unnamed_parts_take_no_part():
+    def distance(predicted, true):
+        return float(structure_distance(logits_of(predicted), true, GROUPS))
+
     true = torch.zeros(1, 16, 16, dtype=torch.uint8)
     true[0, 2:5, 3:6] = LIP.part("hair")
-    assert float(structure_distance(logits_of(true), true, GROUPS)) == 0
+    assert distance(true, true) == 0
     dressed = true.clone()
     dressed[0, 8:12, 8:12] = LIP.part("dress")  # in no group
     ignored = true.clone()
     ignored[0, 8:12, 8:12] = 255
-    assert float(structure_distance(logits_of(true), dressed, GROUPS)) == 0
-    assert float(structure_distance(logits_of(true), ignored, GROUPS)) == 0
-    wrong = true.roll(6, dims=2)
-    missing = torch.zeros_like(true)
-    assert float(structure_distance(logits_of(wrong), true, GROUPS)) > float(
-        structure_distance(logits_of(missing), true, GROUPS)
-    )
-    assert float(structure_distance(logits_of(missing), true, GROUPS)) > 0
+    assert distance(true, dressed) == distance(true, ignored) == 0
+    assert distance(true.roll(6, dims=2), true) > distance(torch.zeros_like(true), true) > 0
     # where a part is matters, not which one of its group it is
-    hat = torch.where(true > 0, LIP.part("hat"), 0)
-    assert float(structure_distance(logits_of(hat), true, GROUPS)) == 0
+    assert distance(torch.where(true > 0, LIP.part("hat"), 0), true) == 0
 
 
 def test_coarse_logits_and_fine_masks_mean_the_same_places():
@@ -181,7 +177,6 @@ def test_k_moves_as_the_rule_says_and_stays_between_0_and_1(batch):
     errors = []
     model.discriminator.register_forward_hook(lambda module, given, output: errors.append((given[1], output)))
     truth = Targets(batch, 100.0)
-    k = 0.0
     for start in (0.0, 0.5, 0.99999999, 1.0):
         model.k.fill_(start)
         errors.clear()

@@ -41,6 +41,10 @@ def generator(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
+def doubled(maps):
+    return F.interpolate(maps, scale_factor=2, mode="bilinear", align_corners=False)
+
+
 def test_every_system_is_of_some_row_and_the_other_way_round():
     assert {experiment.system for experiment in RIVALS} == set(SYSTEMS)
 
@@ -79,10 +83,6 @@ def test_fcn8s_adds_the_scores_of_three_depths_from_coarse_to_fine():
         layer.register_forward_hook(lambda module, _, output, number=number: seen.__setitem__(number, output))
     output = model(given)[-1].parsing
     assert [tuple(seen[number].shape[-2:]) for number in range(3)] == [(8, 8), (4, 4), (2, 2)]
-
-    def doubled(maps):
-        return F.interpolate(maps, scale_factor=2, mode="bilinear", align_corners=False)
-
     torch.testing.assert_close(output, seen[0] + doubled(seen[1] + doubled(seen[2])))
 
 
@@ -137,10 +137,6 @@ def test_attention_weighs_the_scales_of_every_cell_by_shares_of_one(name):
 
 def test_the_pyramid_refines_each_level_by_the_coarser_one():
     model, given = network("PSN-style"), images()
-
-    def doubled(maps):
-        return F.interpolate(maps, scale_factor=2, mode="bilinear", align_corners=False)
-
     x = model.stem(model.config.image(given))
     levels = []
     for number, block in enumerate(model.up):

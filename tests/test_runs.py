@@ -13,11 +13,10 @@ import workbook.runs as runs_module
 from mula_lib import distributed as processes
 from mula_lib.anatomy import LIP
 from mula_lib.checkpoint import load_model, save_weights
-from mula_lib.files import LOCK, BusyError, CheckpointError, DataError, locked
+from mula_lib.files import LOCK, BusyError, CheckpointError, locked
 from mula_lib.models.network import build_model
-from workbook.datasets import open_source
-from workbook.experiments import DEMO, EXPERIMENTS
-from workbook.jobs import do_all, in_processes, to_train
+from workbook.experiments import DEMO, EXPERIMENTS, find_experiment
+from workbook.jobs import do_all, in_processes
 from workbook.results import ship
 from workbook.runs import Run
 
@@ -29,8 +28,25 @@ def own_tree(tmp_path, monkeypatch):
     monkeypatch.setattr(runs_module, "RESULTS", tmp_path / "results")
 
 
-def test_a_finished_run_is_remembered_and_read_not_repeated(make_run):
-    run = make_run().do()
+@pytest.fixture(scope="module")
+def trained(source, tiny_profile, tmp_path_factory):
+    """The folder of a finished run."""
+    base = tmp_path_factory.mktemp("trained")
+    return Run(find_experiment("HG-1s-1u-MuLA"), tiny_profile, source, base=base).do().base
+
+
+@pytest.fixture
+def finished(trained, make_run):
+    """A finished run in a folder of the test's own."""
+    run = make_run()
+    shutil.copytree(trained, run.base)
+    metrics = run.folder / "metrics.json"
+    metrics.write_text(metrics.read_text().replace(str(trained), str(run.base)))
+    return run
+
+
+def test_a_finished_run_is_remembered_and_read_not_repeated(finished, make_run):
+    run = finished.do()
     written = (run.folder / "metrics.json").stat().st_mtime_ns
     again = make_run().do()
     assert again.metrics == run.metrics
@@ -42,8 +58,8 @@ def test_a_finished_run_is_remembered_and_read_not_repeated(make_run):
     assert run.metrics["scores"] == again.metrics["scores"]
 
 
-def test_the_scores_of_a_run_are_those_of_its_own_network_and_counts(make_run, source):
-    run = make_run().do()
+def test_the_scores_of_a_run_are_those_of_its_own_network_and_counts(finished, source):
+    run = finished.do()
     assert run.evaluation().scores(source.anatomy) == pytest.approx(run.scores, abs=1e-3, nan_ok=True)
     assert run.model().config == run.model_config
     assert run.metrics["images"] == len(source.val)
@@ -52,8 +68,8 @@ def test_the_scores_of_a_run_are_those_of_its_own_network_and_counts(make_run, s
     assert (config["experiment"], config["training"]["recipe"]["epochs"]) == ("HG-1s-1u-MuLA", 3)
 
 
-def test_another_configuration_in_the_same_folder_is_refused_and_nothing_is_touched(make_run, tiny_profile):
-    run = make_run().do()
+def test_another_configuration_in_the_same_folder_is_refused_and_nothing_is_touched(finished, make_run, tiny_profile):
+    run = finished.do()
     before = {path.name: path.read_bytes() for path in run.folder.iterdir()}
     other = make_run(recipe=replace(tiny_profile.recipe, pose_weight=1.0))
     with pytest.raises(CheckpointError, match=r"seed-0: holds a run of another configuration; delete"):
@@ -77,8 +93,8 @@ def test_experiments_that_mean_one_training_are_one_run(make_run, source, tiny_p
     assert len({make_run(seed=seed).folder for seed in (0, 1)}) == 2
 
 
-def test_changing_the_test_protocol_tests_again_without_training_again(make_run, tiny_profile):
-    run = make_run().do()
+def test_changing_the_test_protocol_tests_again_without_training_again(finished, make_run, tiny_profile):
+    run = finished.do()
     weights = run.own_weights.stat().st_mtime_ns
     other = make_run(testing=replace(tiny_profile.testing, mirror=False))
     assert other.metrics is None
@@ -144,36 +160,14 @@ def test_without_training_a_run_that_is_missing_says_how_to_get_it(make_run):
     assert not run.folder.exists()
 
 
-def test_core_rows_are_trained_unless_weights_of_them_are_committed(make_run, shipped):
-    def names(core):
-        runs = [make_run(name, core=core) for name in ("HG-0s-1u-MuLA", "HG-1s-1u-MuLA", "HG-2×1u")]
-        return [run.experiment.name for run in to_train(runs)]
-
-    core = ("HG-0s-1u-MuLA", "HG-1s-1u-MuLA")
-    assert names(core) == list(core)
-    assert names(()) == [*core, "HG-2×1u"]
-    shipped()  # of HG-1s-1u-MuLA
-    assert names(core) == []
-
-
-def test_a_picture_that_cannot_be_read_is_named(make_run, source, tmp_path):
-    tree = shutil.copytree(source.root, tmp_path / "tree")
-    broken = open_source("fixture", path=tree)
-    victim = broken.train.records[5].image
-    victim.write_bytes(victim.read_bytes()[:40])
-    with pytest.raises(DataError, match=victim.name):
-        replace(make_run("HG-0s-1u-MuLA"), source=broken).do()
-
-
 @pytest.mark.parametrize("name", ["metrics.json", "evaluation.npz", "weights.safetensors", "config.json"])
-def test_a_damaged_file_of_a_run_is_named(make_run, name):
-    path = make_run().do().folder / name
+def test_a_damaged_file_of_a_run_is_named(finished, name):
+    path = finished.folder / name
     path.write_bytes(path.read_bytes()[:30])
     if name == "config.json":
         (path.parent / "metrics.json").unlink()
-    run = make_run()
     with pytest.raises(CheckpointError, match=name.replace(".", r"\.")):
-        run.do(), run.evaluation(), run.model()
+        finished.do(), finished.evaluation(), finished.model()
 
 
 def do_beside_another(run, folder):
@@ -199,20 +193,13 @@ def test_a_row_is_not_trained_by_several_processes_while_another_is_at_it(make_r
             run.do()
 
 
-def test_rows_done_side_by_side_equal_rows_done_alone(make_run, tmp_path):
-    runs = [make_run(name) for name in ("VGG16-FCN", "HG-0s-1u-MuLA")]
-    assert do_all(runs, jobs=2) == []
-    for run in runs:
-        assert replace(run, base=tmp_path / "alone").do().scores == run.scores
-
-
 @pytest.mark.parametrize("jobs", [1, 2])
-def test_a_failing_row_is_noted_and_costs_no_other_row_its_work(make_run, jobs, monkeypatch):
+def test_a_failing_row_is_noted_and_costs_no_other_row_its_work(make_run, jobs, monkeypatch, tmp_path):
     good, bad = make_run("VGG16-FCN"), make_run("HG-0s-1u-MuLA")
     bad.folder.mkdir(parents=True)
     (bad.folder / "last.ckpt").write_bytes(b"half")
     assert do_all([bad, good], jobs=jobs) == [bad]
-    assert good.metrics is not None
+    assert good.scores == replace(good, base=tmp_path / "alone").do().scores
     assert bad.note.startswith(f"failed: {bad.folder / 'last.ckpt'}: ")
     (bad.folder / "last.ckpt").unlink()
     assert (do_all([bad]), bad.note) == ([], "")

@@ -24,7 +24,6 @@ from mula_lib.data.targets import (
 )
 from mula_lib.models.losses import pose_loss
 from mula_lib.models.network import StageOutput
-from workbook.datasets import open_source
 
 CUTOFF = math.exp(-4.6)
 
@@ -83,11 +82,6 @@ STRIDE, CROP, SIGMA = 4, 32, 5.0
 GRID = (CROP // STRIDE, CROP // STRIDE)
 
 
-@pytest.fixture(scope="module")
-def crowds():
-    return open_source("crowd-fixture")
-
-
 def draw(joints, present, centres):
     return crowd_targets(joints, present, centres, grid=GRID, stride=STRIDE, sigma=SIGMA, crop=CROP)
 
@@ -138,9 +132,7 @@ def test_targets_equal_a_loop_over_pixels(seed, people):
 def test_rows_of_nan_that_fill_up_change_nothing():
     joints, centres = torch.rand(2, 2, 14, 2) * CROP, torch.rand(2, 2, 2) * CROP
     present = torch.rand(2, 2, 14) < 0.8
-    filled = [
-        torch.cat([each, torch.full((2, 3, *each.shape[2:]), math.nan)], dim=1) for each in (joints, centres)
-    ]
+    filled = [torch.cat([each, torch.full((2, 3, *each.shape[2:]), math.nan)], dim=1) for each in (joints, centres)]
     more = torch.cat([present, torch.zeros(2, 3, 14, dtype=torch.bool)], dim=1)
     for found, expected in zip(draw(filled[0], more, filled[1]), draw(joints, present, centres), strict=True):
         assert torch.equal(found, expected)

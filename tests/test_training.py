@@ -25,11 +25,6 @@ STEPS = 3  # an epoch of the fixture
 
 
 @pytest.fixture
-def samples(source):
-    return TrainingSamples(source.train, 64, Augmentation(), source.anatomy, 0)
-
-
-@pytest.fixture
 def fresh(make_run):
     """The same small network, as often as it is called."""
     config = make_run("VGG16-FCN-MuLA").model_config
@@ -117,10 +112,6 @@ def test_a_killed_run_ends_with_the_same_weights_and_scores(make_run, tmp_path):
     assert [line["loss"] for line in resumed.log()] == [line["loss"] for line in expected.log()]
 
 
-class Interruption(Exception):
-    pass
-
-
 @pytest.mark.parametrize(
     ("name", "recipe"),
     [
@@ -150,12 +141,12 @@ def test_a_run_interrupted_inside_every_epoch_ends_with_bit_identical_weights(
         def __getitem__(self, key):
             if key[0] not in self.raised and key[1] == 7:
                 self.raised.add(key[0])
-                raise Interruption
+                raise KeyboardInterrupt
             return super().__getitem__(key)
 
     faulty = Faulty(samples.split, 64, Augmentation(), samples.anatomy, 0)
     for _ in range(recipe.epochs):
-        with pytest.raises(Interruption):
+        with pytest.raises(KeyboardInterrupt):
             fit(fresh(), faulty, recipe, Job(tmp_path / "sat", "x"))
     resumed = fresh()
     fit(resumed, faulty, recipe, Job(tmp_path / "sat", "x"))
