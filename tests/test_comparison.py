@@ -9,7 +9,7 @@ import pytest
 import workbook.runs as runs_module
 from mula_lib.anatomy import LIP
 from mula_lib.evaluation import Evaluation
-from workbook.comparison import changes, image_gains, image_scores, spread_images, telling_images
+from workbook.inspection import changes, image_gains, image_scores, spread_images, telling_images
 
 PARTS, JOINTS = len(LIP.parts), len(LIP.joints)
 

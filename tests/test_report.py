@@ -38,7 +38,7 @@ def folder(tmp_path):
     for name, caption in (("table3_scores", "Scores: “places” <kept>."), ("claims", "All intervals."), ("parts", "")):
         figure = figures.part_frequencies(*np.ones((2, 20)), LIP)
         figures.show(figure, caption)
-        figures.save_figure(figure, tmp_path / f"{name}.png")
+        figures.save_all(tmp_path, {f"{name}.png": figure})
     return tmp_path
 
 

@@ -6,24 +6,23 @@ What notebooks need is found here by name, and imported when it is first used.
 import importlib
 
 _WHERE = {
-    "workbook.comparison": ("changes", "image_gains", "prediction_rows", "spread_images", "telling_images"),
     "workbook.claims": ("findings", "judge", "measure", "measured_claims", "study_counts"),
-    "workbook.costs": ("forward_gflops", "parameter_count"),
     "workbook.datasets": ("of_crowds", "of_one_person", "open_source"),
     "workbook.diagnostics": ("exchanged_kernels", "predicted_kernels", "write_kernel_diagnostics"),
-    "workbook.exercises": ("check",),
     "workbook.gradients": ("measured_shares",),
     "workbook.experiments": ("EXPERIMENTS", "PROFILES", "Experiment", "Profile", "find_experiment", "find_profile"),
     "workbook.inspection": (
-        "as_batch", "crowd_joint_targets", "fully_annotated", "joint_targets", "output_shapes", "perfect_candidates",
-        "stage_predictions", "testing_crop", "truth_picture",
+        "as_batch", "changes", "crowd_joint_targets", "fully_annotated", "image_gains", "joint_targets",
+        "output_shapes", "perfect_candidates", "prediction_rows", "spread_images", "stage_predictions",
+        "telling_images", "testing_crop", "truth_picture",
     ),
+    "workbook.notebooks": ("check",),
     "workbook.photo": ("load_predictor", "shipped_weights"),
     "workbook.rate_search": ("searched_rates",),
     "workbook.results": (
         "do_table", "find_seeds", "run_label", "side_by_side", "systems_side_by_side", "write_table",
     ),
-    "workbook.runs": ("Run", "results_folder"),
+    "workbook.runs": ("Run", "forward_gflops", "parameter_count", "results_folder"),
     "workbook.tables": ("BASELINES", "CONTEXT", "table_experiments", "table_rows"),
 }  # fmt: skip
 _MODULE = {name: module for module, names in _WHERE.items() for name in names}

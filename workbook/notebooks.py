@@ -1,9 +1,9 @@
-"""The notebooks, executed by papermill."""
+"""The notebooks: executed by papermill, and the checks below their exercises."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tqdm.auto import tqdm
@@ -82,3 +82,19 @@ def _execute(notebook: Path, output: Path, given: dict[str, object], attempts: i
             return _execute(notebook, output, given, attempts - 1)
         why = f": {error}"
     return f"{notebook.name}{why} (executed copy: {output})"
+
+
+def check(test: Callable[[], object]) -> None:
+    """Run ``test`` of a reader's own code and print in a line whether it passed; raises nothing.
+
+    :class:`NotImplementedError` means that the exercise has not been begun; any other error is shown as what is wrong.
+    """
+    try:
+        test()
+    except NotImplementedError:
+        print("Not done yet: fill in the cell above, run it, and run this one again.")
+    except Exception as error:  # whatever a reader's code may raise
+        reason = " ".join(str(error).split())[:300]
+        print(f"Not right yet: {type(error).__name__}{f': {reason}' if reason else ''}")
+    else:
+        print("Right!")

@@ -29,9 +29,8 @@ from workbook.confidence import Confidence, read_confidence
 from workbook.cutting import predict_each
 from workbook.datasets import VARIABLES, user_path
 from workbook.experiments import Profile, find_experiment, find_profile
-from workbook.figures.output import png_bytes
 from workbook.figures.people import Picture, draw_picture
-from workbook.figures.style import in_house_style
+from workbook.figures.style import in_house_style, png_bytes
 from workbook.runs import device, weights_file
 
 SHIPPED = "HG-1s-1u-MuLA", "photo"  # the network that is asked, and the profile that trained it

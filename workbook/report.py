@@ -15,7 +15,7 @@ from PIL import Image
 
 from mula_lib.files import DataError, write_text
 from workbook.datasets import VARIABLES
-from workbook.figures.output import CAPTION
+from workbook.figures.style import CAPTION
 from workbook.results import read_table, side_by_side, systems_side_by_side
 from workbook.tables import BASELINES, COMPARED_TABLES, CONTEXT, TABLES
 
