@@ -187,7 +187,7 @@ def test_people_are_found_in_the_photos_own_pixels():
 @pytest.fixture(scope="module")
 def crowd_profile():
     recipe = replace(SMOKE.recipe, epochs=1)
-    return replace(SMOKE.for_crowds(), name="tiny", hourglass_width=8, watch=2, recipe=recipe)
+    return replace(SMOKE.for_crowds(), name="tiny", width=8, watch=2, recipe=recipe)
 
 
 def test_a_run_with_several_people_trains_tests_and_is_read_again(crowds, crowd_profile, tmp_path):

@@ -253,7 +253,7 @@ def test_cross_attention_starts_as_nothing_and_is_attention_by_the_book():
         torch.testing.assert_close(found[b, :, y, x], expected)
 
 
-@pytest.mark.parametrize("profile", [DEMO, replace(DEMO, vgg_width=512)], ids=["demo", "full width"])
+@pytest.mark.parametrize("profile", [DEMO, replace(DEMO, vgg={**DEMO.vgg, "width": 512})], ids=["demo", "full width"])
 def test_the_widened_baseline_has_mulas_number_of_parameters(profile):
     baseline, widened, mula = (
         parameter_count(network_of(find_experiment(name).model_config(profile, LIP)))

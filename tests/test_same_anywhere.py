@@ -14,7 +14,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")  #
 
 def found(base, row, *, crowds, workers, threads):
     """Scores, losses and weights of a row trained and tested with these settings."""
-    profile = replace(SMOKE, name="same", vgg_width=8, hourglass_width=8)
+    profile = replace(SMOKE, name="same", width=8)
     source = open_source("crowd-fixture" if crowds else "fixture")
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
