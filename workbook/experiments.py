@@ -208,8 +208,8 @@ class Experiment:
     def first_alike(self, profile: Profile, anatomy: Anatomy) -> Experiment:
         """The first of :data:`EXPERIMENTS` that means this very training: one training, one run."""
         mine = self.model_config(profile, anatomy), self.recipe(profile)
-        alike = (each for each in EXPERIMENTS if (each.interactions, each.system) == (self.interactions, self.system))
-        return next((each for each in alike if (each.model_config(profile, anatomy), each.recipe(profile)) == mine), self)
+        alike = (row for row in EXPERIMENTS if (row.interactions, row.system) == (self.interactions, self.system))
+        return next((row for row in alike if (row.model_config(profile, anatomy), row.recipe(profile)) == mine), self)
 
 
 with open(Path(__file__).with_name("networks.csv"), encoding="utf-8", newline="") as _file:
