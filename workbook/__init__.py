@@ -10,7 +10,7 @@ _WHERE = {
     "workbook.datasets": ("of_crowds", "of_one_person", "open_source"),
     "workbook.diagnostics": ("exchanged_kernels", "predicted_kernels", "write_kernel_diagnostics"),
     "workbook.gradients": ("measured_shares",),
-    "workbook.experiments": ("EXPERIMENTS", "PROFILES", "Experiment", "Profile", "find_experiment", "find_profile"),
+    "workbook.experiments": ("find_experiment", "find_profile"),
     "workbook.inspection": (
         "as_batch", "changes", "crowd_joint_targets", "fully_annotated", "image_gains", "joint_targets",
         "output_shapes", "perfect_candidates", "prediction_rows", "spread_images", "stage_predictions",
@@ -23,7 +23,7 @@ _WHERE = {
         "do_table", "find_seeds", "run_label", "side_by_side", "systems_side_by_side", "write_table",
     ),
     "workbook.runs": ("Run", "forward_gflops", "parameter_count", "results_folder"),
-    "workbook.tables": ("BASELINES", "CONTEXT", "table_experiments", "table_rows"),
+    "workbook.tables": ("CONTEXT", "table_experiments", "table_rows"),
 }  # fmt: skip
 _MODULE = {name: module for module, names in _WHERE.items() for name in names}
 __all__ = sorted(_MODULE)

@@ -6,10 +6,9 @@ hold with another image's kernels, or with one mean kernel for all, then the net
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -21,7 +20,7 @@ from mula_lib.files import write_text
 from mula_lib.inference import Testing
 from mula_lib.models.adaptation import ParameterAdapter
 from mula_lib.models.network import Network, hooked
-from workbook.inspection import module_outputs
+from workbook.inspection import as_batch, module_outputs, testing_crop
 from workbook.runs import Run, results_folder
 
 # Of each image, so that "the image before" is another image and not the same one at another scale.
@@ -46,37 +45,13 @@ def exchanged_kernels(model: nn.Module, exchange: Exchange) -> AbstractContextMa
     return hooked((adapter, hook) for adapter in adapters_of(model))
 
 
-@dataclass
-class ImageBefore:
+class ImageBefore(dict[nn.Module, Tensor]):
     """Each image gets the kernels of the one before it, the very first one those of the last of its batch."""
 
-    last: dict[nn.Module, Tensor] = field(default_factory=dict)
-
     def __call__(self, adapter: nn.Module, kernels: Tensor) -> Tensor:
-        before = self.last.get(adapter, kernels[-1:])
-        self.last[adapter] = kernels[-1:]
+        before = self.get(adapter, kernels[-1:])
+        self[adapter] = kernels[-1:]
         return torch.cat([before, kernels[:-1]])
-
-
-@dataclass
-class Mean:
-    """Adds kernels up while it hands them on; once ``fixed``, hands out their mean."""
-
-    sums: dict[nn.Module, Tensor] = field(default_factory=dict)
-    images: Counter[nn.Module] = field(default_factory=Counter)
-    fixed: bool = False
-
-    def __call__(self, adapter: nn.Module, kernels: Tensor) -> Tensor:
-        if self.fixed:
-            return (self.sums[adapter] / self.images[adapter]).expand_as(kernels)
-        self.sums[adapter] = self.sums.get(adapter, 0) + kernels.sum(dim=0)
-        self.images[adapter] += len(kernels)
-        return kernels
-
-
-def zero(adapter: nn.Module, kernels: Tensor) -> Tensor:
-    """No kernels at all: R* is what U's bias and the closing normalization make of nothing."""
-    return torch.zeros_like(kernels)
 
 
 def write_kernel_diagnostics(runs: Sequence[Run]) -> pd.DataFrame:
@@ -88,13 +63,21 @@ def write_kernel_diagnostics(runs: Sequence[Run]) -> pd.DataFrame:
     """
     tables, folder = {}, results_folder(runs[0].profile, runs[0].source)
     for run in runs:
-        model, mean, scores, anatomy = run.model(), Mean(), {}, run.source.anatomy
+        model, crop, scores, anatomy = run.model(), run.profile.crop, {}, run.source.anatomy
         few = replace(run.source.val, records=run.source.val.records[:MOST])
-        # The mean at first hands on each image's own kernels.
-        for kernels, exchange in zip(KERNELS, (mean, ImageBefore(), mean, zero), strict=True):
+        crops = as_batch(*(testing_crop(record, crop, anatomy) for record in few.records))
+        predicted = module_outputs(model, crops, adapters_of(model))
+        means = {adapter: kernels.mean(dim=0, keepdim=True) for adapter, kernels in predicted.items()}
+        exchanges = (
+            lambda adapter, kernels: kernels,
+            ImageBefore(),
+            lambda adapter, kernels, means=means: means[adapter].expand_as(kernels),
+            lambda adapter, kernels: torch.zeros_like(kernels),  # R* is what U's bias and the normalization make of it
+        )
+        for kernels, exchange in zip(KERNELS, exchanges, strict=True):
             with exchanged_kernels(model, exchange):
-                found = evaluate(model, few, run.profile.crop, ONE_VIEW, anatomy)
-            mean.fixed, scores[kernels] = True, found.scores(anatomy)
+                found = evaluate(model, few, crop, ONE_VIEW, anatomy)
+            scores[kernels] = found.scores(anatomy)
             if kernels in KERNELS[:2]:
                 name = replace(run.experiment, name=f"{run.experiment.name} ({kernels} kernels)")
                 found.save(folder / "counts" / f"{name.slug}-seed-{run.seed}.npz")
