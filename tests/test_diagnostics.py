@@ -11,7 +11,7 @@ import workbook.runs as runs_module
 from mula_lib.anatomy import LIP
 from mula_lib.evaluation import evaluate, load_evaluation
 from mula_lib.models.network import build_model
-from workbook import diagnostics
+from workbook import diagnostics, inspection
 from workbook.diagnostics import (
     KERNELS,
     ONE_VIEW,
@@ -22,7 +22,6 @@ from workbook.diagnostics import (
     write_kernel_diagnostics,
 )
 from workbook.experiments import SMOKE, find_experiment
-from workbook.inspection import as_batch, testing_crop
 
 
 def adapting_network(name="VGG16-FCN-MuLA"):
@@ -91,7 +90,7 @@ def test_the_table_has_a_line_for_each_kind_of_kernels(make_run, tmp_path, monke
     few = replace(run.source.val, records=run.source.val.records[:8])
     expected = evaluate(run.model(), few, 64, ONE_VIEW, LIP).scores(LIP)
     assert table.loc["its own", "mIoU"] == pytest.approx(expected["mIoU"], abs=0.01)
-    model, crops = run.model(), as_batch(*(testing_crop(record, 64, LIP) for record in few.records))
+    model, crops = run.model(), inspection.as_batch(*(inspection.testing_crop(record, 64, LIP) for record in few.records))
     means = [kernels.mean(axis=0) for kernels in predicted_kernels(model, crops)]
     means = dict(zip(adapters_of(model), means, strict=True))
     with exchanged_kernels(model, lambda adapter, kernels: torch.from_numpy(means[adapter]).expand_as(kernels)):
