@@ -90,7 +90,8 @@ def test_the_table_has_a_line_for_each_kind_of_kernels(make_run, tmp_path, monke
     few = replace(run.source.val, records=run.source.val.records[:8])
     expected = evaluate(run.model(), few, 64, ONE_VIEW, LIP).scores(LIP)
     assert table.loc["its own", "mIoU"] == pytest.approx(expected["mIoU"], abs=0.01)
-    model, crops = run.model(), inspection.as_batch(*(inspection.testing_crop(record, 64, LIP) for record in few.records))
+    model = run.model()
+    crops = inspection.as_batch(*(inspection.testing_crop(record, 64, LIP) for record in few.records))
     means = [kernels.mean(axis=0) for kernels in predicted_kernels(model, crops)]
     means = dict(zip(adapters_of(model), means, strict=True))
     with exchanged_kernels(model, lambda adapter, kernels: torch.from_numpy(means[adapter]).expand_as(kernels)):
