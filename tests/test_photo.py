@@ -15,10 +15,10 @@ from mula_lib.checkpoint import save_weights
 from mula_lib.data.images import load_image
 from mula_lib.inference import Prediction
 from mula_lib.models.network import build_model
-from workbook.confidence import Confidence, best_threshold, choose
-from workbook.cutting import windows
+from workbook.confidence import best_threshold, choose
 from workbook.experiments import SMOKE, find_experiment
-from workbook.photo import LONGEST, coco, load_predictor, main, shipped_weights
+from workbook.photo import coco, main
+from workbook.predictor import LONGEST, Confidence, load_predictor, shipped_weights, windows
 
 PERSON = REPOSITORY / "tests/fixture/people/TrainVal_images/val_images/val_000000.jpg"
 CROWD = REPOSITORY / "tests/fixture/crowds/JPEGImages/val_000000.jpg"
@@ -117,7 +117,7 @@ def test_a_joint_beyond_the_photo_is_not_found(predictor, monkeypatch):
     joints = np.full((16, 2), 5.0, np.float32)
     joints[3, 1] = -2
     said = Prediction(np.zeros((9, 9), np.uint8), joints, np.ones(16, np.float32))
-    monkeypatch.setattr("workbook.photo.predict", lambda *given: [said])
+    monkeypatch.setattr("workbook.predictor.predict", lambda *given: [said])
     found = predictor(np.zeros((9, 9, 3), np.uint8)).joints
     assert np.flatnonzero(np.isnan(found).any(axis=1)).tolist() == [3]
 

@@ -17,7 +17,7 @@ _WHERE = {
         "telling_images", "testing_crop", "truth_picture",
     ),
     "workbook.notebooks": ("check",),
-    "workbook.photo": ("load_predictor", "shipped_weights"),
+    "workbook.predictor": ("load_predictor", "shipped_weights"),
     "workbook.rate_search": ("searched_rates",),
     "workbook.results": (
         "do_table", "find_seeds", "run_label", "side_by_side", "systems_side_by_side", "write_table",

@@ -24,7 +24,7 @@ from mula_lib.data.lip import JOINTS, SPLITS, read_rows, read_split
 from mula_lib.files import DataError, exit_status, write_bytes, write_text
 from mula_lib.inference import predict
 from workbook.datasets import user_path
-from workbook.photo import load_predictor
+from workbook.predictor import load_predictor
 from workbook.runs import device
 
 COLUMNS = 1 + 2 * JOINTS
