@@ -7,7 +7,7 @@ import pytest
 from conftest import REPOSITORY
 from nbclient import NotebookClient
 
-from workbook.notebooks import check
+from workbook import check
 
 NOTEBOOKS = sorted(
     path for path in (REPOSITORY / "notebooks").glob("*.ipynb") if '"exercise-1"' in path.read_text(encoding="utf-8")

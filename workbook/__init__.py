@@ -3,7 +3,10 @@
 What notebooks need is found here by name, and imported when it is first used.
 """
 
+from __future__ import annotations
+
 import importlib
+from collections.abc import Callable
 
 _WHERE = {
     "workbook.claims": ("findings", "judge", "measure", "measured_claims", "study_counts"),
@@ -16,7 +19,6 @@ _WHERE = {
         "output_shapes", "perfect_candidates", "prediction_rows", "spread_images", "stage_predictions",
         "telling_images", "testing_crop", "truth_picture",
     ),
-    "workbook.notebooks": ("check",),
     "workbook.predictor": ("load_predictor", "shipped_weights"),
     "workbook.rate_search": ("searched_rates",),
     "workbook.results": (
@@ -26,7 +28,7 @@ _WHERE = {
     "workbook.tables": ("CONTEXT", "table_experiments", "table_rows"),
 }  # fmt: skip
 _MODULE = {name: module for module, names in _WHERE.items() for name in names}
-__all__ = sorted(_MODULE)
+__all__ = sorted([*_MODULE, "check"])
 
 
 def __getattr__(name: str) -> object:
@@ -37,3 +39,19 @@ def __getattr__(name: str) -> object:
 
 def __dir__() -> list[str]:
     return __all__
+
+
+def check(test: Callable[[], object]) -> None:
+    """Run ``test`` of a reader's own code and print in a line whether it passed; raises nothing.
+
+    :class:`NotImplementedError` means that the exercise has not been begun; any other error is shown as what is wrong.
+    """
+    try:
+        test()
+    except NotImplementedError:
+        print("Not done yet: fill in the cell above, run it, and run this one again.")
+    except Exception as error:  # whatever a reader's code may raise
+        reason = " ".join(str(error).split())[:300]
+        print(f"Not right yet: {type(error).__name__}{f': {reason}' if reason else ''}")
+    else:
+        print("Right!")

@@ -25,7 +25,6 @@ COLUMNS = (
     "params", "gflops", "train_seconds", "images_per_second", "dataset", "profile", "note",
 )  # fmt: skip
 PACKAGES = ("torch", "numpy", "opencv-python-headless", "pandas", "anny", "embreex")
-COSTS = (("params", "parameters", "{:,.0f}"), ("gflops", "GFLOPs", "{:.3f}"), ("train_seconds", "train s", "{:,.0f}"))
 
 
 def find_seeds(seeds: object) -> list[int]:
@@ -210,8 +209,9 @@ def systems_side_by_side(table: pd.DataFrame) -> pd.DataFrame:
         if name == "ours" or lines["paper"].notna().any()
     }
     costs = table.drop_duplicates("method").set_index("method")
-    for name, heading, form in COSTS:
-        columns["cost", heading] = _text(costs[name], form)
+    columns["cost", "parameters"] = _text(costs["params"], "{:,.0f}")
+    columns["cost", "GFLOPs"] = _text(costs["gflops"], "{:.3f}")
+    columns["cost", "train s"] = _text(costs["train_seconds"], "{:,.0f}")
     return pd.DataFrame(columns, index=pd.Index(table["method"].unique(), name="method")).fillna("–")
 
 

@@ -120,11 +120,6 @@ class Run:
         """The weights that the training begins with, of a profile that names some."""
         return weights_file(self.first, self.profile.start, self.seed)
 
-    @property
-    def _names(self) -> dict:
-        names = {"experiment": self.first.name, "profile": self.profile.name, "dataset": self.source.name}
-        return names | {"seed": self.seed, "fingerprint": self.fingerprint}
-
     @cached_property
     def first(self) -> Experiment:
         """The experiment whose name the files bear."""
@@ -249,7 +244,8 @@ class Run:
         remove_partials(self.folder)
         path, fix = self.folder / "config.json", f"delete {self.folder} to start over"
         if not path.is_file():
-            write_json(path, {**self._names, "training": self.training_spec})
+            whose = {"experiment": self.first.name, "fingerprint": self.fingerprint}
+            write_json(path, {**whose, "training": self.training_spec})
         found = read_json(path, "a run's configuration", ("fingerprint",), fix=fix, error=CheckpointError)
         if found["fingerprint"] != self.fingerprint:
             raise CheckpointError(f"{self.folder}: holds a run of another configuration; {fix}, or move it")
@@ -257,8 +253,8 @@ class Run:
     def _train(self, workers: int = 0, save_memory: bool = False, compiled: bool = False) -> None:
         """Train the network, from its last checkpoint if there is one; ``save_memory`` recomputes stages."""
         source, profile, anatomy = self.source, self.profile, self.source.anatomy
-        start = self._start if profile.start else None
-        model = load_model(start, self.model_config) if start else build_model(self.model_config, self.seed)
+        config = self.model_config
+        model = load_model(self._start, config) if profile.start else build_model(config, self.seed)
         model.to(device())
         model.recompute_stages = save_memory
         samples = TrainingSamples(source.train, profile.crop, profile.augmentation, anatomy, self.seed)
@@ -272,7 +268,11 @@ class Run:
         job = Job(self.folder, self.fingerprint, self.experiment.name, workers, watched, compiled)
         result = fit(model, samples, self.recipe, job)
         facts = {
-            **self._names,
+            "experiment": self.first.name,
+            "profile": profile.name,
+            "dataset": source.name,
+            "seed": self.seed,
+            "fingerprint": self.fingerprint,
             "train_seconds": round(result.seconds, 1),
             "trained_on": f"{platform.machine()}, {device().type}, torch {torch.__version__}",
             "precision": result.precision,
