@@ -111,15 +111,6 @@ def overlaps(box: np.ndarray, boxes: np.ndarray) -> np.ndarray:
     return both / ((box[2:] - box[:2]).prod() + (boxes[:, 2:] - boxes[:, :2]).prod(axis=1) - both)
 
 
-def distinct(boxes: np.ndarray, scores: np.ndarray) -> list[int]:
-    """Indices of those of (Q, 4) boxes that show different people, the best of each, highest scores first."""
-    kept: list[int] = []
-    for index in np.argsort(-scores, kind="stable"):
-        if not (overlaps(boxes[index], boxes[kept]) > SAME).any():
-            kept.append(int(index))
-    return kept
-
-
 def find_people(predictor: Predictor, photo: np.ndarray) -> np.ndarray:
     """(Q, 4) int boxes of the people in an (H, W, 3) uint8 photo, the most certain first."""
     height, width = photo.shape[:2]
@@ -137,7 +128,8 @@ def find_people(predictor: Predictor, photo: np.ndarray) -> np.ndarray:
         return np.zeros((0, 4), int)
     joints = np.where(unsure[..., None], np.nan, joints)[sure] + tried[sure, None, :2]
     boxes = boxes_of((joints + 0.5) / share - 0.5, (width, height))
-    return boxes[distinct(boxes, scores[sure].mean(axis=1))]
+    sides = np.hstack([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]])
+    return boxes[cv2.dnn.NMSBoxes(sides.tolist(), scores[sure].mean(axis=1).tolist(), 0.0, SAME)]
 
 
 def predict_each(predictor: Predictor, photo: np.ndarray) -> Prediction:
