@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -32,16 +32,21 @@ CLEAREST = 512  # an overlay's longer edge at least: lines on fewer pixels hide 
 DPI = 100
 
 
-def find_photos(paths: Sequence[Path]) -> Iterator[tuple[Path, str | None]]:
-    """Each file of ``paths`` and of the folders among them (not folders within), and why it is passed over, or None."""
+def find_photos(paths: Sequence[Path]) -> list[Path]:
+    """The files of ``paths`` and the photographs in the folders among them, not in folders within; each once.
+
+    Prints what it passes over.
+    """
+    found = []
     for path in paths:
-        if not path.is_dir():
-            yield path, None
-            continue
+        found += [] if path.is_dir() else [path]
         for each in sorted(path.glob("[!.]*")):
-            suffix = each.suffix.lower()
-            reason = "HEIC; save it as JPEG" if suffix in (".heic", ".heif") else "not a photograph"
-            yield each, None if suffix in SUFFIXES and not each.is_dir() else reason
+            if each.suffix.lower() in SUFFIXES and not each.is_dir():
+                found.append(each)
+            else:
+                reason = "HEIC; save it as JPEG" if each.suffix.lower() in (".heic", ".heif") else "not a photograph"
+                print(f"passed over: {each} ({reason})")
+    return list(dict.fromkeys(found))
 
 
 @in_house_style
@@ -120,12 +125,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _answer(options: argparse.Namespace) -> int:
-    found = dict(find_photos(options.photos))
-    for path, reason in found.items():
-        if reason:
-            print(f"passed over: {path} ({reason})")
-    photos = [path for path, reason in found.items() if not reason]
-    if not photos:
+    if not (photos := find_photos(options.photos)):
         raise DataError(f"{options.photos[0]}: no photographs; folders are searched for {', '.join(SUFFIXES)}")
     predictor = load_predictor(options.weights, crowd=options.crowd)
     predictor.network.to(device())
