@@ -79,10 +79,9 @@ def measurements(profile: Profile, source: Source, kernel_size: int, pose_weight
 def measured_shares(profile: str = "study") -> pd.DataFrame:
     """What was measured, a row each: how large the other task's gradient is in an encoder, as a share of its own's."""
     table = pd.read_csv(RESULTS / profile / "gradients.csv")
-    names = {"pose": "parsing's gradient in pose's encoder", "parsing": "pose's gradient in parsing's encoder"}
     shares = {
-        name: table[f"{'pose' if own == 'parsing' else 'parsing'}_in_{own}"] / table[f"{own}_in_{own}"]
-        for own, name in names.items()
+        "parsing's gradient in pose's encoder": table["parsing_in_pose"] / table["pose_in_pose"],
+        "pose's gradient in parsing's encoder": table["pose_in_parsing"] / table["parsing_in_parsing"],
     }
     sizes = table["kernel_size"].map("{0}×{0}".format) + table["beta"].map(", β {:g}".format)
     table = pd.DataFrame({"kernels": sizes, "update": table["update"], **shares})

@@ -186,13 +186,9 @@ def side_by_side(table: pd.DataFrame) -> pd.DataFrame:
 
     Our columns carry profile and data set in their heading; a row that was not run has a dash.
     """
-    headings = {**_headings(table), "paper_delta_vs_baseline": "paper Δ", "delta_vs_baseline": "ours Δ"}
-    columns = {
-        (metric, heading): _text(lines[name], "{:+.1f}" if "delta" in name else "{:.1f}")
-        for metric, lines in table.set_index("method").groupby("metric", sort=False)
-        for name, heading in headings.items()
-    }
-    return pd.DataFrame(columns, index=pd.Index(table["method"].unique(), name="method")).fillna("–")
+    gains = {"paper_delta_vs_baseline": "paper Δ", "delta_vs_baseline": "ours Δ"}
+    wide = pd.concat([_by_heading(table, _headings(table), "{:.1f}"), _by_heading(table, gains, "{:+.1f}")], axis=1)
+    return wide.swaplevel(axis=1)[table["metric"].unique()]
 
 
 def systems_side_by_side(table: pd.DataFrame) -> pd.DataFrame:
@@ -201,18 +197,21 @@ def systems_side_by_side(table: pd.DataFrame) -> pd.DataFrame:
     A column of the paper stands only where it reports the metric of some row. A dash is a system that was not run, or
     does not have the task.
     """
-    by_metric = dict(list(table.set_index("method").groupby("metric", sort=False)))
-    columns = {
-        (heading, metric): _text(lines[name], "{:.1f}")
-        for name, heading in _headings(table).items()
-        for metric, lines in by_metric.items()
-        if name == "ours" or lines["paper"].notna().any()
-    }
+    wide = _by_heading(table, _headings(table), "{:.1f}")
+    reported = table.dropna(subset="paper")["metric"].unique()
+    wide = wide[[column for column in wide if column[0].startswith("ours") or column[1] in reported]]
     costs = table.drop_duplicates("method").set_index("method")
-    columns["cost", "parameters"] = _text(costs["params"], "{:,.0f}")
-    columns["cost", "GFLOPs"] = _text(costs["gflops"], "{:.3f}")
-    columns["cost", "train s"] = _text(costs["train_seconds"], "{:,.0f}")
-    return pd.DataFrame(columns, index=pd.Index(table["method"].unique(), name="method")).fillna("–")
+    wide["cost", "parameters"] = _text(costs["params"], "{:,.0f}")
+    wide["cost", "GFLOPs"] = _text(costs["gflops"], "{:.3f}")
+    wide["cost", "train s"] = _text(costs["train_seconds"], "{:,.0f}")
+    return wide
+
+
+def _by_heading(table: pd.DataFrame, headings: dict[str, str], form: str) -> pd.DataFrame:
+    """A row a method, a column a heading and metric, in the table's order."""
+    text = table.set_index(["method", "metric"])[list(headings)].apply(_text, form=form).rename(columns=headings)
+    order = pd.MultiIndex.from_product([headings.values(), table["metric"].unique()])
+    return text.unstack().reindex(table["method"].unique(), columns=order).rename_axis("method").fillna("–")
 
 
 def _headings(table: pd.DataFrame) -> dict[str, str]:
