@@ -11,8 +11,9 @@ import workbook.runs as runs_module
 from mula_lib.anatomy import LIP
 from mula_lib.evaluation import evaluate, load_evaluation
 from mula_lib.models.network import build_model
-from workbook import diagnostics, inspection
-from workbook.diagnostics import (
+from workbook import inspection
+from workbook.experiments import SMOKE, find_experiment
+from workbook.inspection import (
     KERNELS,
     ONE_VIEW,
     ImageBefore,
@@ -21,7 +22,6 @@ from workbook.diagnostics import (
     predicted_kernels,
     write_kernel_diagnostics,
 )
-from workbook.experiments import SMOKE, find_experiment
 
 
 def adapting_network(name="VGG16-FCN-MuLA"):
@@ -83,7 +83,7 @@ def test_exchanged_kernels_change_predictions_and_only_within_the_context():
 
 def test_the_table_has_a_line_for_each_kind_of_kernels(make_run, tmp_path, monkeypatch):
     monkeypatch.setattr(runs_module, "RESULTS", tmp_path / "results")
-    monkeypatch.setattr(diagnostics, "MOST", 8)
+    monkeypatch.setattr(inspection, "MOST", 8)
     run = make_run("VGG16-FCN-MuLA").do()
     table = write_kernel_diagnostics([run]).set_index("kernels")
     assert tuple(table.index) == KERNELS

@@ -11,13 +11,13 @@ from collections.abc import Callable
 _WHERE = {
     "workbook.claims": ("findings", "judge", "measure", "measured_claims", "study_counts"),
     "workbook.datasets": ("of_crowds", "of_one_person", "open_source"),
-    "workbook.diagnostics": ("exchanged_kernels", "predicted_kernels", "write_kernel_diagnostics"),
     "workbook.gradients": ("measured_shares",),
     "workbook.experiments": ("find_experiment", "find_profile"),
     "workbook.inspection": (
-        "as_batch", "changes", "crowd_joint_targets", "fully_annotated", "image_gains", "joint_targets",
-        "output_shapes", "perfect_candidates", "prediction_rows", "spread_images", "stage_predictions",
-        "telling_images", "testing_crop", "truth_picture",
+        "as_batch", "changes", "crowd_joint_targets", "exchanged_kernels", "fully_annotated", "image_gains",
+        "joint_targets", "output_shapes", "perfect_candidates", "predicted_kernels", "prediction_rows",
+        "spread_images", "stage_predictions", "telling_images", "testing_crop", "truth_picture",
+        "write_kernel_diagnostics",
     ),
     "workbook.predictor": ("load_predictor", "shipped_weights"),
     "workbook.rate_search": ("searched_rates",),
