@@ -5,7 +5,7 @@ It is asked who fills which windows of a photo, then each person is cut out.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 from itertools import product
 from pathlib import Path
 
@@ -66,9 +66,9 @@ class Predictor:
     anatomy: Anatomy
     name: str
     weights: Path
-    trained_on: str = "rendered people, not on photographs"
-    confidence: Confidence = field(default_factory=Confidence)
-    cuts_out: bool = False  # everybody is looked for and cut out
+    trained_on: str
+    confidence: Confidence
+    cuts_out: bool  # everybody is looked for and cut out
 
     def __call__(self, photo: np.ndarray) -> Prediction:
         """Parts and joints of one (H, W, 3) uint8 RGB photo, at its own size; nan for a joint beyond the photo."""
@@ -173,15 +173,15 @@ def load_predictor(weights: Path | None = None, *, crowd: bool = False) -> Predi
     profile = find_profile(facts["profile"]).for_trunk(config.backbone)
     profile = profile.for_crowds() if config.offsets else profile
     anatomy = PASCAL if config.joints == len(PASCAL.joints) else LIP
-    predictor = Predictor(load_model(path), profile, anatomy, str(facts["experiment"]), path)
-    (blank,) = predict(predictor.network, [np.zeros((8, 8, 3), np.uint8)], profile.crop, profile.testing, anatomy)
-    if blank.mask is None or blank.joints is None:
-        raise DataError(f"{path}: {predictor.name} has one of the two tasks only; take a joint network's weights")
-    if (chosen := path.with_suffix(".confidence.json")).is_file():
+    trained_on = facts["dataset"] if facts.get("dataset") in VARIABLES else "rendered people, not on photographs"
+    confidence, chosen = Confidence(), path.with_suffix(".confidence.json")
+    if chosen.is_file():
         names = [each.name for each in fields(Confidence)]
         confidence = Confidence(**read_json(chosen, "a network's confidence", names, fix="choose it again"))
-        predictor = replace(predictor, confidence=confidence)
-    predictor = replace(predictor, cuts_out=crowd and not config.offsets)
-    if predictor.cuts_out and not predictor.confidence.person:
+    network, name, cuts_out = load_model(path), str(facts["experiment"]), crowd and not config.offsets
+    (blank,) = predict(network, [np.zeros((8, 8, 3), np.uint8)], profile.crop, profile.testing, anatomy)
+    if blank.mask is None or blank.joints is None:
+        raise DataError(f"{path}: {name} has one of the two tasks only; take a joint network's weights")
+    if cuts_out and not confidence.person:
         raise DataError(f"{path}: to cut people out, choose its confidence: python -m workbook.confidence '{path}'")
-    return replace(predictor, trained_on=facts["dataset"]) if facts.get("dataset") in VARIABLES else predictor
+    return Predictor(network, profile, anatomy, name, path, trained_on, confidence, cuts_out)
