@@ -55,20 +55,9 @@ class Effect:
         return f"{self.metric} of " + " ".join(f"{signs[w]} {n}" for n, w in self.weights.items()).removeprefix("+ ")
 
 
-@dataclass(frozen=True)
-class Claim:
-    """A row of ``claims.csv``. Without effects it is counted or timed: see :func:`measured_claims`."""
-
-    id: str
-    text: str
-    evidence: str
-    effects: tuple[Effect, ...]
-
-
-CLAIMS = tuple(
-    Claim(**{**claim, "effects": tuple(Effect(**effect) for effect in claim["effects"])})
-    for claim in json.loads(Path(__file__).with_name("paper_claims.json").read_text(encoding="utf-8"))
-)
+CLAIMS = json.loads(Path(__file__).with_name("paper_claims.json").read_text(encoding="utf-8"))
+for _claim in CLAIMS:  # each a row of claims.csv; without effects it is counted or timed: see measured_claims
+    _claim["effects"] = [Effect(**effect) for effect in _claim["effects"]]
 
 
 def draw_pictures(pictures: int, draws: int = DRAWS) -> np.ndarray:
@@ -150,7 +139,7 @@ def measure(counts: Counts, seeds: Sequence[int] = (0, 1, 2)) -> pd.DataFrame:
         return sum(weight * scores(name, seed, effect.metric) for name, weight in effect.weights.items())
 
     lines = []
-    for id_, effect in ((claim.id, effect) for claim in CLAIMS for effect in claim.effects):
+    for id_, effect in ((claim["id"], effect) for claim in CLAIMS for effect in claim["effects"]):
         missing = [name for name in effect.weights if not any(kept(name, seed) for seed in seeds)]
         common = [seed for seed in seeds if all(kept(name, seed) for name in effect.weights)]
         pictures = {kept(name, seed).names for name in effect.weights for seed in common}
@@ -182,20 +171,20 @@ def judge(effects: pd.DataFrame, measured: Mapping[str, tuple]) -> pd.DataFrame:
     """
     rows = []
     for claim in CLAIMS:
-        lines = effects[effects["id"] == claim.id]
+        lines = effects[effects["id"] == claim["id"]]
         known = lines[lines["ours"].notna()]
         missing = ", ".join(sorted({name for names in lines["missing"] for name in names}))
         ours, low, high, n = np.nan, np.nan, np.nan, 0
         found, meaning = "undecided", f"Not run: {missing or 'no measurement was asked for'}."
-        if claim.id in measured:
-            ours, low, high, n, found = measured[claim.id]
+        if claim["id"] in measured:
+            ours, low, high, n, found = measured[claim["id"]]
             meaning = "Of untrained networks of this profile's size, on this machine."
         elif not known.empty:
             line = known.assign(open=known["better"] >= 0).sort_values(["open", "worse"]).iloc[0]
             ours, low, high, n, found = (*line[["ours", "low", "high", "n"]], verdict(lines))
             meaning = meaning if missing else _meaning(found, line)
         numbers = (round(value, 2) for value in (ours, low, high))
-        rows.append((claim.id, claim.text, claim.evidence, *numbers, n, found, meaning))
+        rows.append((claim["id"], claim["text"], claim["evidence"], *numbers, n, found, meaning))
     return pd.DataFrame(rows, columns=[*COLUMNS, "meaning"])
 
 

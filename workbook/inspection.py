@@ -110,14 +110,12 @@ def perfect_candidates(picture: Picture, stride: int, anatomy: Anatomy) -> Candi
 
 
 @torch.inference_mode()
-def module_outputs(
-    model: Network, images: Tensor, modules: Iterable[nn.Module], batch: int = 32
-) -> dict[nn.Module, Tensor]:
-    """What leaves each of ``modules`` for B images, computed ``batch`` at a time: (B, …) each."""
+def module_outputs(model: Network, images: Tensor, modules: Iterable[nn.Module]) -> dict[nn.Module, Tensor]:
+    """What leaves each of ``modules`` for B images, computed 32 at a time: (B, …) each."""
     outputs: dict[nn.Module, list[Tensor]] = {}
     where = next(model.parameters()).device
     with hooked((module, lambda own, _, output: outputs.setdefault(own, []).append(output)) for module in modules):
-        for some in images.split(batch):
+        for some in images.split(32):
             model.eval()(some.to(where))
     return {module: torch.cat(each) for module, each in outputs.items()}
 
