@@ -3,8 +3,6 @@
 What notebooks need is found here by name, and imported when it is first used.
 """
 
-from __future__ import annotations
-
 import importlib
 from collections.abc import Callable
 

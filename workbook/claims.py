@@ -6,8 +6,6 @@ undecided otherwise, also where counts are missing or there are too few seeds. I
 bootstrap from per-image counts: how far a score moves with other pictures and other seeds.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

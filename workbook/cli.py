@@ -1,7 +1,5 @@
 """``run_all.sh``: runs what the tables need, then writes the tables, executes the notebooks and makes the report."""
 
-from __future__ import annotations
-
 import argparse
 import os
 import sys

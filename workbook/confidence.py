@@ -3,8 +3,6 @@
 ``python -m workbook.confidence [WEIGHTS]`` chooses again.
 """
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, replace

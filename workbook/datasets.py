@@ -1,7 +1,5 @@
 """A data set by name: where it lies, its fingerprint, how it is opened; rendered people are rendered if need be."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 from dataclasses import dataclass

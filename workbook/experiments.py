@@ -3,8 +3,6 @@
 A profile is independent of the data set. docs/paper_scale.md says where each value of the paper's profile is from.
 """
 
-from __future__ import annotations
-
 import csv
 import math
 import re
@@ -45,11 +43,11 @@ class Profile:
     start: str = ""  # of which profile's committed weights a training begins, if not of random ones
     watch: int = 0  # validation images scored after each epoch, for the log only
 
-    def for_crowds(self) -> Profile:
+    def for_crowds(self) -> "Profile":
         """This profile for several people an image."""
         return replace(self, **self.crowds, crowds={})
 
-    def for_trunk(self, backbone: str) -> Profile:
+    def for_trunk(self, backbone: str) -> "Profile":
         """This profile for networks with the trunk ``backbone``."""
         if backbone != "vgg":
             return self
@@ -205,7 +203,7 @@ class Experiment:
         recipe = profile.for_trunk(self.backbone).recipe
         return replace(recipe, learning_rate=recipe.learning_rate * (self.rate or 1.0))
 
-    def first_alike(self, profile: Profile, anatomy: Anatomy) -> Experiment:
+    def first_alike(self, profile: Profile, anatomy: Anatomy) -> "Experiment":
         """The first of :data:`EXPERIMENTS` that means this very training: one training, one run."""
         mine = self.model_config(profile, anatomy), self.recipe(profile)
         alike = (row for row in EXPERIMENTS if (row.interactions, row.system) == (self.interactions, self.system))

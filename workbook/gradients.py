@@ -4,8 +4,6 @@
 each kernel size of ⊗c and each β, and writes ``results/<profile>/gradients.csv``.
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 import tempfile

@@ -5,8 +5,6 @@ kernels than its own. If the scores hold with another image's kernels, or with o
 does not adapt to the image.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """Several jobs at once, each in a process of its own: runs, and notebooks executed by papermill."""
 
-from __future__ import annotations
-
 import gc
 import math
 import multiprocessing

@@ -4,8 +4,6 @@ The committed network has seen rendered people only. It looks for one person; wi
 is cut out for it. Joints below a confidence that was chosen on rendered people count as not found.
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 from collections import Counter

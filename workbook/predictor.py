@@ -3,8 +3,6 @@
 It is asked who fills which windows of a photo, then each person is cut out.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, fields, replace
 from itertools import product
 from pathlib import Path

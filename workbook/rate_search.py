@@ -5,8 +5,6 @@ out to ``results/<profile>/learning_rates.csv``; the best one stands in ``experi
 part.
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 from collections.abc import Sequence

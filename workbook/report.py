@@ -3,8 +3,6 @@
 It is made from the files of the results folder alone.
 """
 
-from __future__ import annotations
-
 import base64
 import re
 from pathlib import Path

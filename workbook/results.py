@@ -1,7 +1,5 @@
 """The tables of ``results/<profile>/``: the paper's number beside ours, and where each came from."""
 
-from __future__ import annotations
-
 import importlib.metadata
 import platform
 import subprocess

@@ -13,8 +13,6 @@ A run lives in ``runs/<profile>/<data set>/<experiment>/seed-<n>/``::
 Two experiments that mean the same training share the run of the first one (:meth:`Experiment.first_alike`).
 """
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import json
@@ -204,7 +202,7 @@ class Run:
         """A dict an epoch: epoch, loss, seconds and the watched scores."""
         return self.metrics["log"]
 
-    def do(self, *, train: bool = True, retrain: bool = False, **how: bool | int) -> Run:
+    def do(self, *, train: bool = True, retrain: bool = False, **how: bool | int) -> "Run":
         """Finish the run, and return it: read if finished, tested if there are weights, resumed or trained otherwise.
 
         With ``train=False`` nothing is trained, so ``metrics`` may still be None afterwards, and committed counts are

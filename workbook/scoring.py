@@ -6,8 +6,6 @@ mIoU. Images are matched by name. A joint that was not found (nan) is a miss, an
 stands; the authors' script counts both as pixel 1.
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 from collections.abc import Collection, Sequence

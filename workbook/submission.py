@@ -5,8 +5,6 @@ the image (33 columns, LIP's joints in LIP's order); and ``parts/stem.png``, a g
 ``python -m workbook.scoring`` scores such files, whoever made them.
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 from collections.abc import Mapping, Sequence

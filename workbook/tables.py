@@ -1,7 +1,5 @@
 """Every row of the paper's tables: its name, the paper's numbers, and which network it is here (paper_tables.csv)."""
 
-from __future__ import annotations
-
 import csv
 import json
 from dataclasses import dataclass

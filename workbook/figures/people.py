@@ -1,7 +1,5 @@
 """Photos of people with part masks and joints drawn over them, and Fig. 1: what changes between two networks."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from itertools import cycle
 from typing import NamedTuple

@@ -1,7 +1,5 @@
 """Charts: what a data set holds, training curves, our scores beside the paper's, and the intervals of all claims."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt

@@ -1,7 +1,5 @@
 """How figures look, in colors that stay apart for every kind of vision; how they get onto the page and the disk."""
 
-from __future__ import annotations
-
 import functools
 import inspect
 import io
