@@ -36,8 +36,7 @@ EPOCHS, EVERY = 4, 30  # of training; updates from one measurement to the next
 def gradient_sizes(model: JointModel, losses: Mapping[str, Tensor]) -> dict[str, float]:
     """Both tasks' losses of a batch, and the norm of each one's gradient in each task's encoder, and their cosine.
 
-    ``pose_in_parsing`` is what β times the pose loss asks of the encoder E^S (and its stem), by way of the kernels that
-    it predicts.
+    ``pose_in_parsing`` is what β times the pose loss asks of the encoder E^S and its stem, by the kernels it predicts.
     """
     line = {f"loss_{task}": loss.item() for task, loss in losses.items()}
     for where, branch in {"parsing": model.parsing, "pose": model.pose}.items():

@@ -126,10 +126,7 @@ def output_shapes(model: JointModel, images: Tensor, modules: Mapping[str, nn.Mo
 
 
 def image_scores(evaluation: Evaluation | CrowdEvaluation, anatomy: Anatomy, metrics: Sequence[str] = ()) -> pd.Series:
-    """Mean of ``metrics`` (default: PCK or mAP, and mIoU) of each single image, in percent, by the image's name.
-
-    nan where no joint of the image counts.
-    """
+    """Mean of ``metrics`` (default: PCK or mAP, and mIoU) of each image, %, by its name; nan where no joint counts."""
     scores = [evaluation.only(index).scores(anatomy) for index in range(len(evaluation.names))]
     table = pd.DataFrame(scores, evaluation.names)[list(metrics or (anatomy.pose_metric, "mIoU"))]
     return table.mean(axis=1, skipna=False)
@@ -152,10 +149,7 @@ def telling_images(gains: pd.Series) -> Mapping[str, str]:
 
 
 def spread_images(gains: pd.Series, each: int) -> dict[str, list[str]]:
-    """More images by the rule of :func:`telling_images`: the ``each`` largest gains, middle ones and largest losses.
-
-    Where there are too few images none is named twice.
-    """
+    """More by the rule of :func:`telling_images`: ``each`` largest gains, middle ones, largest losses, none twice."""
     order = list(gains.sort_values(ascending=False, kind="stable").index)
     each = min(each, len(order) // 3) or 1
     middle = (len(order) - each) // 2

@@ -31,10 +31,7 @@ DPI = 100
 
 
 def find_photos(paths: Sequence[Path]) -> list[Path]:
-    """The files of ``paths`` and the photographs in the folders among them, not in folders within; each once.
-
-    Prints what it passes over.
-    """
+    """The files of ``paths`` and the photographs in the folders among them, each once; prints what it passes over."""
     found = []
     for path in paths:
         found += [] if path.is_dir() else [path]

@@ -159,10 +159,8 @@ def shipped_weights(name: str, profile: str = "demo", *, crowd: bool = False) ->
 def load_predictor(weights: Path | None = None, *, crowd: bool = False) -> Predictor:
     """A trained joint network on the CPU, by default the committed one for photographs.
 
-    Of a ``crowd`` a network of one person is shown everybody in turn; one that predicts offsets needs no help.
-
-    Raises :class:`CheckpointError` for a file that is not a network of this project, :class:`DataError` for one that
-    lacks a task.
+    Of a ``crowd`` a network of one person is shown everybody in turn; one that predicts offsets needs no help. Raises
+    :class:`CheckpointError` for a file that is no network of this project, :class:`DataError` for one without a task.
     """
     path = weights or shipped_weights(*SHIPPED)
     if weights is None and not path.is_file():

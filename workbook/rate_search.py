@@ -1,8 +1,7 @@
 """The learning rate of each compared system, chosen by an equal search on a held-out part of *train*.
 
 ``python -m workbook.rate_search`` trains every system for a few epochs at each of the same rates and writes what came
-out to ``results/<profile>/learning_rates.csv``; the best one stands in ``experiments.py``. Validation images take no
-part.
+out to ``results/<profile>/learning_rates.csv``; the best one stands in ``networks.csv``. Validation takes no part.
 """
 
 import argparse

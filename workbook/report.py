@@ -1,7 +1,4 @@
-"""``results/<profile>/report.html``: claims, tables and figures on one page that fetches nothing.
-
-It is made from the files of the results folder alone.
-"""
+"""``results/<profile>/report.html``: claims, tables and figures of that folder on one page that fetches nothing."""
 
 import base64
 import re

@@ -179,8 +179,7 @@ def ship(run: Run) -> None:
 
 
 def side_by_side(table: pd.DataFrame) -> pd.DataFrame:
-    """A results table to read: a row a method, per metric the paper's number beside ours and both differences Δ to the
-    baseline, in points.
+    """A results table to read: a row a method, per metric the paper's number, ours, and both differences Δ in points.
 
     Our columns carry profile and data set in their heading; a row that was not run has a dash.
     """

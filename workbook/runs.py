@@ -156,10 +156,7 @@ class Run:
 
     @cached_property
     def metrics(self) -> dict | None:
-        """Scores and costs of the finished run; None if there is none of this configuration.
-
-        Where the run itself is absent, they are those committed beside its counts.
-        """
+        """Scores and costs of the finished run, or else those committed; None without any of this configuration."""
         fix = "delete it: the network is tested again"
         for path in (self.folder / "metrics.json", self.shipped_counts.with_suffix(".json")):
             if path.is_file():

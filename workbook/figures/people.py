@@ -161,10 +161,7 @@ def corrections(
 
 
 def changed_regions(truth: np.ndarray, before: np.ndarray, after: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Where only ``after`` is right, and where only ``before`` was: two (H, W) bool, of (H, W) part ids each.
-
-    Pixels whose truth is 255 are in neither.
-    """
+    """Where only ``after`` is right, and where only ``before`` was: two (H, W) bool; neither where the truth is 255."""
     right_before, right_after = ((mask == truth) & (truth != IGNORE) for mask in (before, after))
     return right_after & ~right_before, right_before & ~right_after
 

@@ -50,10 +50,7 @@ def joint_states(visible: np.ndarray, occluded: np.ndarray, missing: np.ndarray,
 
 @in_house_style
 def training_curves(logs: Mapping[str, Sequence[Mapping[str, float]]], label: str) -> Figure:
-    """Loss and watched scores after each epoch, a line a run.
-
-    ``logs`` maps a run's name to the lines of its ``log.jsonl``: epoch, loss and, where watched, scores.
-    """
+    """Loss and watched scores after each epoch, a line a run: ``logs`` has the lines of each one's ``log.jsonl``."""
     table = pd.DataFrame([{"run": name, **line} for name, log in logs.items() for line in log])
     watched = [key for key in CURVES if key in table and table[key].notna().any()]
     table = table.astype(dict.fromkeys(watched, float)).melt(["run", "epoch"], watched)
