@@ -183,9 +183,9 @@ def side_by_side(table: pd.DataFrame) -> pd.DataFrame:
 
     Our columns carry profile and data set in their heading; a row that was not run has a dash.
     """
-    gains = {"paper_delta_vs_baseline": "paper Δ", "delta_vs_baseline": "ours Δ"}
-    wide = pd.concat([_by_heading(table, _headings(table), "{:.1f}"), _by_heading(table, gains, "{:+.1f}")], axis=1)
-    return wide.swaplevel(axis=1)[table["metric"].unique()]
+    scores = _by_heading(table, ["paper", "ours"], "{:.1f}")
+    gains = _by_heading(table, ["paper_delta_vs_baseline", "delta_vs_baseline"], "{:+.1f}")
+    return pd.concat([scores, gains], axis=1).swaplevel(axis=1)[table["metric"].unique()]
 
 
 def systems_side_by_side(table: pd.DataFrame) -> pd.DataFrame:
@@ -194,7 +194,7 @@ def systems_side_by_side(table: pd.DataFrame) -> pd.DataFrame:
     A column of the paper stands only where it reports the metric of some row. A dash is a system that was not run, or
     does not have the task.
     """
-    wide = _by_heading(table, _headings(table), "{:.1f}")
+    wide = _by_heading(table, ["paper", "ours"], "{:.1f}")
     reported = table.dropna(subset="paper")["metric"].unique()
     wide = wide[[column for column in wide if column[0].startswith("ours") or column[1] in reported]]
     costs = table.drop_duplicates("method").set_index("method")
@@ -204,17 +204,15 @@ def systems_side_by_side(table: pd.DataFrame) -> pd.DataFrame:
     return wide
 
 
-def _by_heading(table: pd.DataFrame, headings: dict[str, str], form: str) -> pd.DataFrame:
-    """A row a method, a column a heading and metric, in the table's order."""
-    text = table.set_index(["method", "metric"])[list(headings)].apply(_text, form=form).rename(columns=headings)
-    order = pd.MultiIndex.from_product([headings.values(), table["metric"].unique()])
-    return text.unstack().reindex(table["method"].unique(), columns=order).rename_axis("method").fillna("–")
-
-
-def _headings(table: pd.DataFrame) -> dict[str, str]:
-    first = table.iloc[0]
+def _by_heading(table: pd.DataFrame, names: list[str], form: str) -> pd.DataFrame:
+    """A row a method, a column for each of ``names`` and each metric, in the table's order."""
+    first, metrics = table.iloc[0], table["metric"].unique()
     data = "PASCAL-Person-Part" if first["dataset"] in CROWDS else "LIP"
-    return {"paper": f"paper ({data})", "ours": f"ours ({first['profile']}, {first['dataset']})"}
+    headings = {"paper": f"paper ({data})", "ours": f"ours ({first['profile']}, {first['dataset']})"}
+    headings |= {"paper_delta_vs_baseline": "paper Δ", "delta_vs_baseline": "ours Δ"}
+    text = table.set_index(["method", "metric"])[names].apply(_text, form=form).rename(columns=headings)
+    order = pd.MultiIndex.from_product([text.columns, metrics])
+    return text.unstack().reindex(table["method"].unique(), columns=order).rename_axis("method").fillna("–")
 
 
 def _text(values: pd.Series, form: str) -> pd.Series:
