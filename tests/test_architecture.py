@@ -10,7 +10,7 @@ from conftest import REPOSITORY
 
 PACKAGES = ("mula_lib", "rendered_people", "workbook")
 # The goal for workbook is 2,800.
-BUDGETS = {"mula_lib": 5000, "rendered_people": 2650, "workbook": 3450, "tests": 7420}  # lines
+BUDGETS = {"mula_lib": 5000, "rendered_people": 2650, "workbook": 3420, "tests": 7420}  # lines
 # Where arrows may not point: from modules of this name to modules of these.
 FORBIDDEN = {
     "mula_lib": ("workbook", "rendered_people"),

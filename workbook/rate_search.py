@@ -86,10 +86,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _search(options: argparse.Namespace) -> None:
     profile = find_profile(options.profile)
-    source = open_source(profile.dataset)
-    apart = held_out(source)
+    source = held_out(open_source(profile.dataset))
     searched = [find_experiment(name) for name in options.only or ()] or SEARCHED
-    runs = [run for experiment in searched for run in search_runs(experiment, profile, apart)]
+    runs = [run for experiment in searched for run in search_runs(experiment, profile, source)]
     failed = do_all(runs, options.jobs, retrain=True)
     if failed:
         raise MulaError("; ".join(f"{run}, rate {run.experiment.rate}, {run.note}" for run in failed))
