@@ -3,8 +3,6 @@
 A run of all benchmarks writes ``results.csv``: ratios, which can be compared between machines as seconds cannot.
 """
 
-from __future__ import annotations
-
 import argparse
 from importlib import import_module
 from pathlib import Path

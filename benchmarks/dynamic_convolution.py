@@ -4,8 +4,6 @@ The yardstick is a *static* depthwise convolution of the same size: the same ari
 which the library has code of its own.
 """
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor

@@ -3,8 +3,6 @@
 The networks are the demo's, untrained, the photos the fixture's.
 """
 
-from __future__ import annotations
-
 import cv2
 import numpy as np
 import torch

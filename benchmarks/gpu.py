@@ -5,8 +5,6 @@
 ``--cpu`` rehearses it with tiny networks, for those who have no GPU; its numbers mean nothing.
 """
 
-from __future__ import annotations
-
 import argparse
 import time
 from dataclasses import replace

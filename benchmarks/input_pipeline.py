@@ -4,8 +4,6 @@ The tree is made for the occasion: the fixture's people at LIP's size
 with a grain that brings the JPEGs to LIP's 20 to 30 kB.
 """
 
-from __future__ import annotations
-
 import tempfile
 from pathlib import Path
 

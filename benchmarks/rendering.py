@@ -3,8 +3,6 @@
 Both times contain what a call of ``render_dataset`` contains: starting the processes, and writing the files.
 """
 
-from __future__ import annotations
-
 import tempfile
 from functools import partial
 from itertools import count

@@ -3,8 +3,6 @@
 Alternating makes a ratio trustworthy on a machine whose speed varies: whatever slows one way down slows the others too.
 """
 
-from __future__ import annotations
-
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence

@@ -7,8 +7,6 @@ processor has it, as the recipe does. Each way runs in processes of its own, in 
 long as a process; peak memory is read there too.
 """
 
-from __future__ import annotations
-
 import json
 import resource
 import statistics
@@ -44,8 +42,7 @@ class Case(NamedTuple):
 
 
 CASES = {
-    f"{row}, study": Case(find_experiment(row).model_config(STUDY, LIP))
-    for row in ("HG-2s-1u-MuLA", "VGG16-FCN-MuLA")
+    f"{row}, study": Case(find_experiment(row).model_config(STUDY, LIP)) for row in ("HG-2s-1u-MuLA", "VGG16-FCN-MuLA")
 }
 CASES["HG-1s-1u-MuLA, 256, batch 2"] = Case(ModelConfig("hourglass", ("adapt",), 256), PAPER_CROP, 2, steps=1)
 WITHOUT = ("without the loops of ⊗c", "without the loops of the cross entropy")

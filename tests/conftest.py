@@ -68,7 +68,7 @@ def body_cache(tmp_path_factory):
 def tiny_profile():
     """The smoke profile, a little smaller still and with a name of its own."""
     recipe = replace(SMOKE.recipe, epochs=3)
-    return replace(SMOKE, name="tiny", vgg_width=8, hourglass_width=8, recipe=recipe, watch=2)
+    return replace(SMOKE, name="tiny", width=8, recipe=recipe, watch=2)
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from mula_lib.files import DataError
 from mula_lib.metrics.people import Matches
 from workbook import claims
 from workbook.claims import better_on_both, draw_pictures, interval, resampled
-from workbook.comparison import changes, image_gains, image_scores, spread_images, telling_images
+from workbook.inspection import changes, image_gains, image_scores, spread_images, telling_images
 from workbook.tables import table_rows
 
 PARTS, JOINTS = len(LIP.parts), len(LIP.joints)
@@ -173,7 +173,7 @@ def test_the_papers_differences_are_those_of_its_tables():
     for row in (*table_rows(1), *table_rows(2)):
         paper |= {(row.name, metric): number for metric, number in row.paper.items()}
     checked = 0
-    for effect in (effect for claim in claims.CLAIMS for effect in claim.effects):
+    for effect in (effect for claim in claims.CLAIMS for effect in claim["effects"]):
         keys = [(name, effect.metric) for name in effect.weights]
         if effect.paper is not None and all(key in paper for key in keys):
             expected = sum(weight * paper[key] for key, weight in zip(keys, effect.weights.values(), strict=True))

@@ -17,8 +17,7 @@ from mula_lib.files import DataError
 from mula_lib.models.network import network_of
 from workbook import claims, figures
 from workbook.experiments import PAPER, find_experiment
-from workbook.figures.corrections import changed_regions
-from workbook.figures.people import MASK_STRENGTH, blend
+from workbook.figures.people import MASK_STRENGTH, blend, changed_regions
 from workbook.inspection import output_shapes
 from workbook.report import write_report
 from workbook.results import COLUMNS
@@ -182,7 +181,8 @@ def test_drawing_changes_no_global_setting_and_a_saved_figure_is_a_small_png(tmp
     figure = figures.picture_grid([[picture() for _ in range(4)]] * 2, LIP)
     assert dict(plt.rcParams) == before
     assert plt.get_fignums() == []
-    path = figures.save_figure(figure, tmp_path / "deep" / "people.png")
+    path = tmp_path / "deep" / "people.png"
+    figures.save_all(path.parent, {path.name: figure})
     assert [each.name for each in path.parent.iterdir()] == ["people.png"]  # no temporary file is left
     assert path.stat().st_size < 200_000
     assert Image.open(path).width > 300
@@ -236,7 +236,7 @@ def folder(tmp_path_factory):
     for name, caption in (("table3_scores", "Scores: “places” <kept>."), ("claims", "All intervals."), ("parts", "")):
         figure = figures.part_frequencies(*np.ones((2, 20)), LIP)
         figures.show(figure, caption)
-        figures.save_figure(figure, tmp_path / f"{name}.png")
+        figures.save_all(tmp_path, {f"{name}.png": figure})
     return tmp_path
 
 

@@ -11,7 +11,7 @@ from conftest import REPOSITORY
 from nbclient import NotebookClient
 from nbformat import NotebookNode
 
-from workbook.exercises import check
+from workbook import check
 from workbook.experiments import find_profile
 
 NOTEBOOKS = sorted((REPOSITORY / "notebooks").glob("*.ipynb"))

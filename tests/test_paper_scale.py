@@ -45,7 +45,7 @@ def test_the_authors_code_drops_an_epoch_earlier_and_to_other_shares():
 
 def test_the_two_protocols_differ_where_paper_and_code_do():
     assert (PAPER.crop, PAPER.recipe.batch, PAPER.recipe.epochs, PAPER.recipe.pose_weight) == (256, 24, 250, 100)
-    assert (PAPER.vgg_width, PAPER.hourglass_width, PAPER.vgg_batch_norm) == (512, 256, False)
+    assert (PAPER.width, PAPER.batch_norm, PAPER.for_trunk("vgg").width) == (256, False, 512)
     assert (PAPER.recipe.clip_norm, RELEASED.recipe.clip_norm) == (1.0, 0.0)
     assert (PAPER.augmentation.outside, RELEASED.augmentation.outside) == (255, 0)
     assert len(PAPER.testing.scales) > 1

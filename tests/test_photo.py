@@ -15,10 +15,10 @@ from mula_lib.checkpoint import save_weights
 from mula_lib.data.images import load_image
 from mula_lib.inference import Prediction
 from mula_lib.models.network import build_model
-from workbook.confidence import Confidence, best_threshold, choose
-from workbook.cutting import windows
+from workbook.confidence import best_threshold, choose
 from workbook.experiments import SMOKE, find_experiment
-from workbook.photo import LONGEST, coco, load_predictor, main, shipped_weights
+from workbook.photo import coco, main
+from workbook.predictor import LONGEST, Confidence, load_predictor, shipped_weights, windows
 
 PERSON = REPOSITORY / "tests/fixture/people/TrainVal_images/val_images/val_000000.jpg"
 CROWD = REPOSITORY / "tests/fixture/crowds/JPEGImages/val_000000.jpg"
@@ -50,7 +50,7 @@ def test_one_photo_gives_an_overlay_part_labels_and_keypoints(tmp_path, capsys, 
 
 
 def test_several_people_are_cut_out_or_found_at_once_by_a_network_that_can(tmp_path, monkeypatch):
-    monkeypatch.setattr("workbook.cutting.HEIGHTS", (1.0,))  # fewer windows
+    monkeypatch.setattr("workbook.predictor.HEIGHTS", (1.0,))  # fewer windows
     at_once = ["--weights", str(shipped_weights("HG-2s-1u-MuLA", crowd=True))]
     for options, joints in (([], LIP.joints), (at_once, PASCAL.joints)):
         assert main([str(CROWD), "--crowd", "--out", str(tmp_path), *options]) == 0
@@ -60,7 +60,7 @@ def test_several_people_are_cut_out_or_found_at_once_by_a_network_that_can(tmp_p
 
 
 def test_of_two_people_beside_each_other_both_are_found(predictor, monkeypatch):
-    monkeypatch.setattr("workbook.cutting.HEIGHTS", (1.0,))  # fewer windows
+    monkeypatch.setattr("workbook.predictor.HEIGHTS", (1.0,))  # fewer windows
     person = load_image(PERSON)
     found = replace(predictor, cuts_out=True)(np.concatenate([person, person[:, ::-1]], axis=1))
     middles = np.nanmean(found.joints[..., 0], axis=1)
@@ -119,7 +119,7 @@ def test_a_joint_beyond_the_photo_is_not_found(predictor, monkeypatch):
     joints = np.full((16, 2), 5.0, np.float32)
     joints[3, 1] = -2
     said = Prediction(np.zeros((9, 9), np.uint8), joints, np.ones(16, np.float32))
-    monkeypatch.setattr("workbook.photo.predict", lambda *given: [said])
+    monkeypatch.setattr("workbook.predictor.predict", lambda *given: [said])
     found = predictor(np.zeros((9, 9, 3), np.uint8)).joints
     assert np.flatnonzero(np.isnan(found).any(axis=1)).tolist() == [3]
 

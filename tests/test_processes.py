@@ -94,7 +94,7 @@ def done(tmp_path):
     before = torch.get_num_threads()
 
     def do(row, source, workers, threads):
-        profile = replace(SMOKE, name="same", vgg_width=8, hourglass_width=8, watch=2)
+        profile = replace(SMOKE, name="same", width=8, watch=2)
         profile = profile.for_crowds() if source.anatomy.crowds else profile
         torch.set_num_threads(threads)
         return Run(find_experiment(row), profile, source, 0, base=tmp_path / f"{workers}").do(workers=workers)

@@ -20,8 +20,8 @@ from mula_lib.models.rivals import joint as pose_guided
 from mula_lib.models.rivals.joint import draw_skeletons
 from mula_lib.models.rivals.parsing import SCALES, scaled_rates
 from mula_lib.training import Job, fit
-from workbook.costs import parameter_count
 from workbook.experiments import DEMO, EXPERIMENTS, SMOKE, Recipe, find_experiment
+from workbook.runs import parameter_count
 
 RIVALS = [experiment for experiment in EXPERIMENTS if experiment.system]
 POSE_ONLY = {"pose_machine", "pyramid", "adversarial"}
@@ -249,7 +249,7 @@ def test_cross_attention_starts_as_nothing_and_is_attention_by_the_book():
         torch.testing.assert_close(found[b, :, y, x], expected)
 
 
-@pytest.mark.parametrize("profile", [DEMO, replace(DEMO, vgg_width=512)], ids=["demo", "full width"])
+@pytest.mark.parametrize("profile", [DEMO, replace(DEMO, vgg={**DEMO.vgg, "width": 512})], ids=["demo", "full width"])
 def test_the_widened_baseline_has_mulas_number_of_parameters(profile):
     baseline, widened, mula = (
         parameter_count(network_of(find_experiment(name).model_config(profile, LIP)))

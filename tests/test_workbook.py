@@ -13,7 +13,8 @@ from conftest import REPOSITORY
 import workbook.runs as runs_module
 from mula_lib.anatomy import LIP
 from mula_lib.files import ConfigError, MulaError
-from workbook import cli, notebooks
+from workbook import cli
+from workbook import jobs as notebooks
 from workbook.datasets import FIXTURES
 from workbook.experiments import DEMO, EXPERIMENTS, GPU, SMOKE, find_experiment, find_profile
 from workbook.jobs import in_processes

@@ -1,7 +1,5 @@
 """Writes the README's table of results from ``results/demo``: ``python tools/readme_results.py``."""
 
-from __future__ import annotations
-
 import re
 import sys
 from pathlib import Path

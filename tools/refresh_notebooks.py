@@ -4,8 +4,6 @@ They are committed executed, because nbval compares with the stored outputs. Wha
 same code (times, progress bars, random names) is removed, so that a refresh changes what the code changed and no more.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import re

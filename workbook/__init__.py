@@ -4,30 +4,29 @@ What notebooks need is found here by name, and imported when it is first used.
 """
 
 import importlib
+from collections.abc import Callable
 
 _WHERE = {
-    "workbook.comparison": ("changes", "image_gains", "prediction_rows", "spread_images", "telling_images"),
     "workbook.claims": ("findings", "judge", "measure", "measured_claims", "study_counts"),
-    "workbook.costs": ("forward_gflops", "parameter_count"),
     "workbook.datasets": ("of_crowds", "of_one_person", "open_source"),
-    "workbook.diagnostics": ("exchanged_kernels", "predicted_kernels", "write_kernel_diagnostics"),
-    "workbook.exercises": ("check",),
     "workbook.gradients": ("measured_shares",),
-    "workbook.experiments": ("EXPERIMENTS", "PROFILES", "Experiment", "Profile", "find_experiment", "find_profile"),
+    "workbook.experiments": ("find_experiment", "find_profile"),
     "workbook.inspection": (
-        "as_batch", "crowd_joint_targets", "fully_annotated", "joint_targets", "output_shapes", "perfect_candidates",
-        "stage_predictions", "testing_crop", "truth_picture",
+        "as_batch", "changes", "crowd_joint_targets", "exchanged_kernels", "fully_annotated", "image_gains",
+        "joint_targets", "output_shapes", "perfect_candidates", "predicted_kernels", "prediction_rows",
+        "spread_images", "stage_predictions", "telling_images", "testing_crop", "truth_picture",
+        "write_kernel_diagnostics",
     ),
-    "workbook.photo": ("load_predictor", "shipped_weights"),
+    "workbook.predictor": ("load_predictor", "shipped_weights"),
     "workbook.rate_search": ("searched_rates",),
     "workbook.results": (
         "do_table", "find_seeds", "run_label", "side_by_side", "systems_side_by_side", "write_table",
     ),
-    "workbook.runs": ("Run", "results_folder"),
-    "workbook.tables": ("BASELINES", "CONTEXT", "table_experiments", "table_rows"),
+    "workbook.runs": ("Run", "forward_gflops", "parameter_count", "results_folder"),
+    "workbook.tables": ("CONTEXT", "table_experiments", "table_rows"),
 }  # fmt: skip
 _MODULE = {name: module for module, names in _WHERE.items() for name in names}
-__all__ = sorted(_MODULE)
+__all__ = sorted([*_MODULE, "check"])
 
 
 def __getattr__(name: str) -> object:
@@ -38,3 +37,19 @@ def __getattr__(name: str) -> object:
 
 def __dir__() -> list[str]:
     return __all__
+
+
+def check(test: Callable[[], object]) -> None:
+    """Run ``test`` of a reader's own code and print in a line whether it passed; raises nothing.
+
+    :class:`NotImplementedError` means that the exercise has not been begun; any other error is shown as what is wrong.
+    """
+    try:
+        test()
+    except NotImplementedError:
+        print("Not done yet: fill in the cell above, run it, and run this one again.")
+    except Exception as error:  # whatever a reader's code may raise
+        reason = " ".join(str(error).split())[:300]
+        print(f"Not right yet: {type(error).__name__}{f': {reason}' if reason else ''}")
+    else:
+        print("Right!")

@@ -6,14 +6,12 @@ undecided otherwise, also where counts are missing or there are too few seeds. I
 bootstrap from per-image counts: how far a score moves with other pictures and other seeds.
 """
 
-from __future__ import annotations
-
 import json
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
+from timeit import timeit
 
 import numpy as np
 import pandas as pd
@@ -36,7 +34,6 @@ CROWDS = " crowds"  # ends the name of a network for several people
 COLUMNS = ("id", "claim", "paper_evidence", "ours", "ci95_low", "ci95_high", "n", "verdict")
 
 Counts = Callable[[str, int], "Evaluation | CrowdEvaluation | None"]  # of a system and a seed; None where not run
-Measured = Mapping[str, tuple[float, float, float, int, str]]  # by claim: ours, its interval, n, verdict
 
 
 @dataclass(frozen=True)
@@ -56,20 +53,9 @@ class Effect:
         return f"{self.metric} of " + " ".join(f"{signs[w]} {n}" for n, w in self.weights.items()).removeprefix("+ ")
 
 
-@dataclass(frozen=True)
-class Claim:
-    """A row of ``claims.csv``. Without effects it is counted or timed: see :func:`measured_claims`."""
-
-    id: str
-    text: str
-    evidence: str
-    effects: tuple[Effect, ...]
-
-
-CLAIMS = tuple(
-    Claim(**{**claim, "effects": tuple(Effect(**effect) for effect in claim["effects"])})
-    for claim in json.loads(Path(__file__).with_name("paper_claims.json").read_text(encoding="utf-8"))
-)
+CLAIMS = json.loads(Path(__file__).with_name("paper_claims.json").read_text(encoding="utf-8"))
+for _claim in CLAIMS:  # each a row of claims.csv; without effects it is counted or timed: see measured_claims
+    _claim["effects"] = [Effect(**effect) for effect in _claim["effects"]]
 
 
 def draw_pictures(pictures: int, draws: int = DRAWS) -> np.ndarray:
@@ -151,22 +137,18 @@ def measure(counts: Counts, seeds: Sequence[int] = (0, 1, 2)) -> pd.DataFrame:
         return sum(weight * scores(name, seed, effect.metric) for name, weight in effect.weights.items())
 
     lines = []
-    for id_, effect in ((claim.id, effect) for claim in CLAIMS for effect in claim.effects):
+    for id_, effect in ((claim["id"], effect) for claim in CLAIMS for effect in claim["effects"]):
         missing = [name for name in effect.weights if not any(kept(name, seed) for seed in seeds)]
         common = [seed for seed in seeds if all(kept(name, seed) for name in effect.weights)]
         pictures = {kept(name, seed).names for name in effect.weights for seed in common}
         if len(pictures) > 1:
             raise DataError(f"counts of {', '.join(effect.weights)} are of different pictures; test them again")
+        draws = np.stack([drawn(effect, seed) for seed in common]) if common else np.empty((0, 1))
+        ours, low, high = interval(draws) if common else (np.nan,) * 3
+        worse, better = sorted((end - effect.limit) * (-1 if effect.below else 1) for end in (low, high))
         line = {"id": id_, "effect": effect, "metric": effect.metric, "paper": effect.paper, "missing": missing}
-        line |= {"seeds": len(common), "n": 0, "by_seed": []}
-        line |= dict.fromkeys(("ours", "low", "high", "worse", "better"), np.nan)
-        if common:
-            all_draws = np.stack([drawn(effect, seed) for seed in common])
-            line["ours"], line["low"], line["high"] = interval(all_draws)
-            ends = sorted((line[end] - effect.limit) * (-1 if effect.below else 1) for end in ("low", "high"))
-            line["worse"], line["better"] = ends
-            line |= {"n": len(common) * len(pictures.pop()), "by_seed": all_draws[:, 0].round(2).tolist()}
-        lines.append(line)
+        line |= {"seeds": len(common), "n": len(common) * sum(map(len, pictures)), "worse": worse, "better": better}
+        lines.append(line | {"by_seed": draws[:, 0].round(2).tolist(), "ours": ours, "low": low, "high": high})
     return pd.DataFrame(lines)
 
 
@@ -179,28 +161,28 @@ def verdict(lines: pd.DataFrame) -> str:
     return "not supported" if (lines["better"] < 0).any() else "undecided"
 
 
-def judge(effects: pd.DataFrame, measured: Measured) -> pd.DataFrame:
+def judge(effects: pd.DataFrame, measured: Mapping[str, tuple]) -> pd.DataFrame:
     """The claims in :data:`COLUMNS`, and ``meaning``: what each verdict does and does not say.
 
-    The numbers are those of the effect on which a claim hangs: the one that refutes it, or else the one whose interval
-    reaches furthest to the wrong side.
+    ``effects`` are of :func:`measure`, ``measured`` of :func:`measured_claims`. The numbers are those of the effect on
+    which a claim hangs: the one that refutes it, or else the one whose interval reaches furthest to the wrong side.
     """
     rows = []
     for claim in CLAIMS:
-        lines = effects[effects["id"] == claim.id]
+        lines = effects[effects["id"] == claim["id"]]
         known = lines[lines["ours"].notna()]
         missing = ", ".join(sorted({name for names in lines["missing"] for name in names}))
         ours, low, high, n = np.nan, np.nan, np.nan, 0
         found, meaning = "undecided", f"Not run: {missing or 'no measurement was asked for'}."
-        if claim.id in measured:
-            ours, low, high, n, found = measured[claim.id]
+        if claim["id"] in measured:
+            ours, low, high, n, found = measured[claim["id"]]
             meaning = "Of untrained networks of this profile's size, on this machine."
         elif not known.empty:
             line = known.assign(open=known["better"] >= 0).sort_values(["open", "worse"]).iloc[0]
             ours, low, high, n, found = (*line[["ours", "low", "high", "n"]], verdict(lines))
             meaning = meaning if missing else _meaning(found, line)
         numbers = (round(value, 2) for value in (ours, low, high))
-        rows.append((claim.id, claim.text, claim.evidence, *numbers, n, found, meaning))
+        rows.append((claim["id"], claim["text"], claim["evidence"], *numbers, n, found, meaning))
     return pd.DataFrame(rows, columns=[*COLUMNS, "meaning"])
 
 
@@ -216,21 +198,17 @@ def _meaning(found: str, line: pd.Series) -> str:
     }[found]
 
 
-def measured_claims(profile: Profile, rounds: int = 20) -> Measured:
-    """C17, counted, and C18: how much longer MuLA's forward pass takes, in percent, both networks timed in turn."""
+def measured_claims(profile: Profile, rounds: int = 20) -> dict[str, tuple[float, float, float, int, str]]:
+    """By claim, ours, its interval, n and verdict: C17, counted, and C18: how much longer MuLA's forward pass takes, in
+    percent, both networks timed in turn."""
     configs = [find_experiment(name).model_config(profile, LIP) for name in ("VGG16-FCN", "VGG16-FCN-MuLA")]
     models = [build_model(config, 0).eval() for config in configs]
     crop = profile.for_trunk("vgg").crop
     images = torch.zeros(2, 3, crop, crop, dtype=torch.uint8)
-
-    @torch.inference_mode()
-    def seconds(model: torch.nn.Module) -> float:
-        started = time.perf_counter()
-        model(images)
-        return time.perf_counter() - started
-
-    taken = np.array([[seconds(model) for model in models] for _ in range(rounds + 1)])[1:]  # the first one warms up
-    percent = 100 * (taken[:, 1] / taken[:, 0] - 1)
+    with torch.inference_mode():
+        taken = [[timeit(partial(model, images), number=1) for model in models] for _ in range(1 + rounds)]
+    plain, adapted = np.transpose(taken[1:])  # the first round warms up
+    percent = 100 * (adapted / plain - 1)
     drawn = np.median(np.random.default_rng(0).choice(percent, (DRAWS, rounds)), axis=1)
     low, high = np.percentile(drawn, [2.5, 97.5])
     small = "supported" if high < SMALL_OVERHEAD else "not supported" if low > SMALL_OVERHEAD else "undecided"

@@ -1,7 +1,5 @@
 """``run_all.sh``: runs what the tables need, then writes the tables, executes the notebooks and makes the report."""
 
-from __future__ import annotations
-
 import argparse
 import os
 import sys
@@ -17,8 +15,7 @@ from mula_lib.data.check import require_sound
 from mula_lib.files import ConfigError, MulaError, exit_status, locked, require_writable, usable_cores
 from workbook.datasets import REPOSITORY, VARIABLES, Source, open_source
 from workbook.experiments import PROFILES, Experiment, Profile, find_experiment, find_profile
-from workbook.jobs import core_rows, do_all, to_train
-from workbook.notebooks import execute_notebooks
+from workbook.jobs import core_rows, do_all, execute_notebooks, to_train
 from workbook.report import write_report
 from workbook.results import Runs, run_label, ship, side_by_side, systems_side_by_side, table_runs, write_table
 from workbook.runs import RUNS, Run, results_folder
@@ -72,15 +69,13 @@ def _run(options: argparse.Namespace) -> None:
     started, first, profile = time.perf_counter(), processes.rank() == 0, find_profile(options.profile)
     only, tables = _asked(options, profile)
     if options.list:
-        sizes = {table: (profile.for_crowds(), PASCAL) if table in CROWD_TABLES else (profile, LIP) for table in tables}
-        rows = [(row, *sizes[table]) for table in tables for row in table_experiments(table)]
-        names = {
-            row.first_alike(size, anatomy).name: None
-            for row, size, anatomy in rows
-            if (row in only if only else not size.core or row.name in size.core)
-        }
-        print(*names, sep="\n")
-        return
+        names = {}  # each once, in their order
+        for table in tables:
+            size, anatomy = (profile.for_crowds(), PASCAL) if table in CROWD_TABLES else (profile, LIP)
+            for row in table_experiments(table):
+                if row in only if only else not size.core or row.name in size.core:
+                    names[row.first_alike(size, anatomy).name] = None
+        return print(*names, sep="\n")
     gpus = 0 if options.cpu else torch.cuda.device_count()
     if profile.needs_gpu and not gpus and not options.cpu:
         raise ConfigError(f"profile {profile.name} needs a GPU, and there is none; --cpu runs it without, for weeks")

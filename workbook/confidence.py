@@ -3,53 +3,24 @@
 ``python -m workbook.confidence [WEIGHTS]`` chooses again.
 """
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mula_lib.anatomy import Anatomy
 from mula_lib.data.images import load_image
-from mula_lib.files import read_json, write_json
+from mula_lib.data.pascal import PascalRecord
+from mula_lib.files import write_json
 from mula_lib.inference import Prediction
 from mula_lib.metrics.pose import pckh_hits
-from workbook.cutting import boxes_of, overlaps, predict_each
-
-if TYPE_CHECKING:
-    from mula_lib.data.pascal import PascalRecord
-    from workbook.photo import Predictor
+from workbook.datasets import open_source
+from workbook.predictor import Confidence, Predictor, boxes_of, load_predictor, overlaps
 
 DATASET, CROWDS = "people-photo", "crowds"  # some of their pictures show nobody
 CROWD_PICTURES = 40  # of training, which this network has not seen; it is measured on those of validation
-
-
-@dataclass(frozen=True)
-class Confidence:
-    """Heights of a network's peaks from which on it is believed; at 0 nothing is doubted."""
-
-    joint: float = 0.0
-    picture: float = 0.0  # mean over the joints of a picture's person
-    person: float = 0.0  # the same, of somebody cut out of a crowd
-    chosen_on: str = "nothing"
-    joint_precision: float = 0.0  # of what is believed there, and how much of what is right is believed
-    joint_recall: float = 0.0
-    picture_precision: float = 0.0
-    picture_recall: float = 0.0
-    person_precision: float = 0.0
-    person_recall: float = 0.0
-
-    def unsure(self, found: Prediction) -> np.ndarray:
-        """(N,) or (Q, N) bool: joints that were not found, or are too faint to be shown."""
-        return np.isnan(found.joints).any(axis=-1) | (found.scores < self.joint)
-
-    def recognized(self, found: Prediction) -> bool:
-        """Whether there is anybody."""
-        return bool((found.scores.mean(axis=-1) >= self.picture).any())
 
 
 def best_threshold(scores: np.ndarray, right: np.ndarray, there: int | None = None) -> tuple[float, float, float]:
@@ -78,14 +49,14 @@ def choose(found: list[Prediction], truth: np.ndarray, anatomy: Anatomy, chosen_
 
 
 def choose_person(predictor: Predictor, records: Sequence[PascalRecord]) -> tuple[float, float, float]:
-    """The threshold of somebody cut out of a crowd with the best F1, its precision and its recall.
+    """The threshold of somebody whom ``predictor`` cuts out of a crowd with the best F1, its precision and its recall.
 
     Who was found is right if the box around the joints overlaps an annotated one, nobody else's yet, by a half.
     """
     scores, right = [], []
     for record in records:
         photo, free = load_image(record.image), record.boxes.copy()
-        found = predict_each(predictor, photo)
+        found = predictor(photo)
         for box, heights in zip(boxes_of(found.joints, photo.shape[1::-1]), found.scores, strict=True):
             fits = overlaps(box, free) if len(free) else np.zeros(1)
             right.append(fits.max() >= 0.5)
@@ -94,36 +65,18 @@ def choose_person(predictor: Predictor, records: Sequence[PascalRecord]) -> tupl
     return best_threshold(np.array(scores), np.array(right), sum(len(record.boxes) for record in records))
 
 
-def confidence_file(weights: Path) -> Path:
-    """Where what was chosen for a file of weights lies."""
-    return weights.with_suffix(".confidence.json")
-
-
-def read_confidence(weights: Path) -> Confidence:
-    """What was chosen for a file of weights, or that nothing is doubted."""
-    path, names = confidence_file(weights), tuple(Confidence.__dataclass_fields__)
-    if not path.is_file():
-        return Confidence()
-    return Confidence(**read_json(path, "a network's confidence", names, fix="choose it again"))
-
-
-def main(arguments: list[str] | None = None) -> None:
+def main() -> None:
     """Choose the confidence of a network of one person on rendered validation pictures."""
-    from workbook.datasets import open_source
-    from workbook.photo import load_predictor, shipped_photo_weights
-
-    given = sys.argv[1:] if arguments is None else arguments
-    weights = Path(given[0]) if given else shipped_photo_weights()
-    predictor, source = load_predictor(weights), open_source(DATASET)
+    predictor, source = load_predictor(Path(sys.argv[1]) if sys.argv[1:] else None), open_source(DATASET)
     found = [predictor(load_image(record.image)) for record in source.val.records]
     truth = np.stack([record.joints for record in source.val.records])
     chosen_on = f"{len(source.val)} validation pictures of {DATASET} ({source.fingerprint})"
     chosen = choose(found, truth, predictor.anatomy, chosen_on)
     crowds = open_source(CROWDS)
-    person = choose_person(replace(predictor, confidence=chosen), crowds.train.records[:CROWD_PICTURES])
+    person = choose_person(replace(predictor, confidence=chosen, cuts_out=True), crowds.train.records[:CROWD_PICTURES])
     chosen_on += f", {CROWD_PICTURES} training pictures of {CROWDS} ({crowds.fingerprint})"
     chosen = replace(chosen, person=person[0], chosen_on=chosen_on, person_precision=person[1], person_recall=person[2])
-    write_json(confidence_file(weights), asdict(chosen))
+    write_json(predictor.weights.with_suffix(".confidence.json"), asdict(chosen))
     print(chosen)
 
 

@@ -1,7 +1,5 @@
 """A data set by name: where it lies, its fingerprint, how it is opened; rendered people are rendered if need be."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 from dataclasses import dataclass
@@ -29,7 +27,7 @@ RENDERED = {
     "crowds-256": CrowdConfig(train=4_000, val=500, size=256),
 }
 VARIABLES = {"lip": "MULA_LIP", "pascal": "MULA_PASCAL"}  # environment variables with the paths of the real data sets
-SINGLE = ("fixture", "people", "people-256", "people-photo", "lip")
+SINGLE = ("fixture", "people", "people-256", "people-photo", "lip")  # fixtures are in the repository
 CROWDS = ("crowd-fixture", "crowds", "crowds-256", "pascal")
 RECIPE_FILE = "people.json"
 
@@ -71,17 +69,11 @@ def user_path(text: str) -> Path:
 
 
 def open_source(name: str, *, path: Path | str | None = None) -> Source:
-    """Open a data set by name.
+    """Open a data set by name: one of :data:`SINGLE`, or of :data:`CROWDS` with several people an image.
 
-    Args:
-        name: ``fixture`` (36 tiny rendered people in the repository), ``people`` or ``people-256`` (rendered on first
-            use, which takes minutes) or ``lip``; with several people an image ``crowd-fixture``, ``crowds``,
-            ``crowds-256`` or ``pascal`` (extended PASCAL-Person-Part).
-        path: the folder it lies in; for the real ones MULA_LIP and MULA_PASCAL are looked at too.
-
-    Raises:
-        ConfigError: an unknown name.
-        DataError: the tree is missing or broken.
+    Of the rendered ones what is to be tested on is rendered on first use, which takes minutes. ``path`` is the folder
+    it lies in; for the real ones MULA_LIP and MULA_PASCAL (extended PASCAL-Person-Part) are looked at too. Raises
+    :class:`ConfigError` for an unknown name and :class:`DataError` for a tree that is missing or broken.
     """
     if name not in SINGLE + CROWDS:
         raise ConfigError(f"unknown data set {name!r:.80}; known: {', '.join(SINGLE + CROWDS)}")
@@ -99,9 +91,11 @@ def open_source(name: str, *, path: Path | str | None = None) -> Source:
     val = reader.read_split(root, "val")
     train = None if rendered else reader.read_split(root, "train")
     if (root / RECIPE_FILE).is_file():
-        return Source(name, root, anatomy, val, _rendered_by(root)["fingerprint"][:16], train)
-    annotated = b"".join(each.name.encode() + each.joints.tobytes() for each in (*train.records, *val.records))
-    return Source(name, root, anatomy, val, hashlib.sha256(annotated).hexdigest()[:16], train)
+        fingerprint = _rendered_by(root)["fingerprint"]
+    else:
+        annotated = b"".join(each.name.encode() + each.joints.tobytes() for each in (*train.records, *val.records))
+        fingerprint = hashlib.sha256(annotated).hexdigest()
+    return Source(name, root, anatomy, val, fingerprint[:16], train)
 
 
 def _rendered_by(root: Path) -> dict:

@@ -3,8 +3,6 @@
 A profile is independent of the data set. docs/paper_scale.md says where each value of the paper's profile is from.
 """
 
-from __future__ import annotations
-
 import csv
 import math
 import re
@@ -30,11 +28,9 @@ class Profile:
     dataset: str  # used when none is given
     crop: int
     recipe: Recipe
-    vgg_width: int
-    hourglass_width: int
-    vgg_kernel_size: int = 3
-    hourglass_kernel_size: int = 3
-    vgg_batch_norm: bool = True
+    width: int
+    kernel_size: int = 3  # of ⊗c
+    batch_norm: bool = False  # in the VGG trunk
     residual: bool = False  # F(t) is added to F(t+1)
     testing: Testing = field(default_factory=lambda: Testing(scales=(0.8, 1.0, 1.25), mirror=True))
     augmentation: Augmentation = field(default_factory=Augmentation)
@@ -47,11 +43,11 @@ class Profile:
     start: str = ""  # of which profile's committed weights a training begins, if not of random ones
     watch: int = 0  # validation images scored after each epoch, for the log only
 
-    def for_crowds(self) -> Profile:
+    def for_crowds(self) -> "Profile":
         """This profile for several people an image."""
         return replace(self, **self.crowds, crowds={})
 
-    def for_trunk(self, backbone: str) -> Profile:
+    def for_trunk(self, backbone: str) -> "Profile":
         """This profile for networks with the trunk ``backbone``."""
         if backbone != "vgg":
             return self
@@ -60,7 +56,7 @@ class Profile:
 
 
 SMOKE = Profile(
-    "smoke", "fixture", crop=64, recipe=Recipe(epochs=2, batch=8, warmup=0.5), vgg_width=16, hourglass_width=16,
+    "smoke", "fixture", crop=64, recipe=Recipe(epochs=2, batch=8, warmup=0.5), width=16, vgg={"batch_norm": True},
     testing=Testing(scales=(0.8, 1.0), mirror=True), crowds={"dataset": "crowd-fixture"}, watch=4,
 )  # fmt: skip
 
@@ -68,7 +64,7 @@ SMOKE = Profile(
 # (measured, docs/adaptation.md).
 _FEW_EPOCHS = Recipe(epochs=12, batch=12, learning_rate=0.005, warmup=0.05)
 DEMO = Profile(
-    "demo", "people", crop=96, recipe=_FEW_EPOCHS, vgg_width=64, hourglass_width=32,
+    "demo", "people", crop=96, recipe=_FEW_EPOCHS, width=32, vgg={"width": 64, "batch_norm": True},
     core=("VGG16-FCN", "VGG16-FCN-MuLA", "HG-0s-1u-MuLA", "HG-1s-1u-MuLA"),
     crowds={
         "dataset": "crowds",
@@ -87,8 +83,8 @@ SHORT = Recipe(
 )  # fmt: skip
 # A cell of VGG's last map sees 59 % of the crop, in the paper 55 %.
 STUDY = replace(
-    DEMO, name="study", hourglass_width=64, hourglass_kernel_size=7, residual=True, recipe=SHORT,
-    vgg={"crop": 128, "context": 2},
+    DEMO, name="study", width=64, kernel_size=7, residual=True, recipe=SHORT,
+    vgg={**DEMO.vgg, "kernel_size": 3, "residual": False, "crop": 128, "context": 2},
     crowds={**DEMO.crowds, "recipe": replace(SHORT, epochs=100)},
 )  # fmt: skip
 
@@ -99,15 +95,15 @@ PHOTO = replace(
 )  # fmt: skip
 
 PAPER = Profile(
-    "paper", "lip", crop=256, recipe=Recipe(epochs=PAPER_EPOCHS, batch=24), vgg_width=512, hourglass_width=256,
-    hourglass_kernel_size=7, vgg_batch_norm=False, crowds={"dataset": "pascal"}, needs_gpu=True,
+    "paper", "lip", crop=256, recipe=Recipe(epochs=PAPER_EPOCHS, batch=24), width=256, kernel_size=7,
+    vgg={"width": 512, "kernel_size": 3}, crowds={"dataset": "pascal"}, needs_gpu=True,
 )  # fmt: skip
 
 # The authors' code: other rates and drops, no clipping, nobody beyond the photo, one scale, mirrored poses only. Their
 # network for several people was not released.
 _THEIR_DROPS = tuple((epoch - 1) / PAPER_EPOCHS for epoch in PAPER_DROPS)
 PAPER_RELEASED = replace(
-    PAPER, name="paper-released", released=True, vgg={"recipe": {"learning_rate": 0.0001}},
+    PAPER, name="paper-released", released=True, vgg={**PAPER.vgg, "recipe": {"learning_rate": 0.0001}},
     recipe=replace(
         PAPER.recipe, learning_rate=0.0015, drop_at=_THEIR_DROPS, drop_to=(0.5, 0.25, 0.1, 0.05), clip_norm=0.0
     ),
@@ -118,7 +114,8 @@ PAPER_RELEASED = replace(
 # A weekend on one card: the paper's networks, a quarter of its epochs with the drops in proportion, the rows that
 # decide its main claims. On LIP with --lip; without, on people rendered at its size.
 GPU = replace(
-    PAPER, name="gpu", dataset="people-256", recipe=Recipe(epochs=60, batch=24, warmup=0.02), vgg_batch_norm=True,
+    PAPER, name="gpu", dataset="people-256", recipe=Recipe(epochs=60, batch=24, warmup=0.02),
+    vgg={**PAPER.vgg, "batch_norm": True},
     core=(
         "VGG16-FCN", "VGG16-FCN-Self", "VGG16-FCN-LA-Pose", "VGG16-FCN-LA-Parsing", "VGG16-FCN-MuLA",
         "HG-0s-1u-MuLA", "HG-2×1u", "HG-2s-1u-MuLA", "HG-5s-1u-MuLA",
@@ -135,7 +132,7 @@ def rehearsal(profile: Profile) -> Profile:
     crowds = {**profile.crowds, "dataset": tiny.get(profile.crowds["dataset"], profile.crowds["dataset"])}
     return replace(
         profile, name=f"{profile.name}-rehearsal", crop=64, recipe=replace(profile.recipe, epochs=2, batch=8),
-        vgg_width=16, hourglass_width=16, needs_gpu=False, watch=min(profile.watch, 4),
+        width=16, vgg={**profile.vgg, "width": 16}, needs_gpu=False, watch=min(profile.watch, 4),
         dataset=tiny.get(profile.dataset, profile.dataset), crowds=crowds,
     )  # fmt: skip
 
@@ -181,19 +178,18 @@ class Experiment:
     def model_config(self, profile: Profile, anatomy: Anatomy) -> ModelConfig:
         """The network of this row at the size of ``profile``."""
         profile = profile.for_trunk(self.backbone)
-        vgg, released = self.backbone == "vgg", profile.released and self.system is None
-        kernel_size = profile.vgg_kernel_size if vgg else profile.hourglass_kernel_size
+        released, size = profile.released and self.system is None, profile.kernel_size
         return ModelConfig(
             backbone=self.backbone,
             interactions=self.interactions,
-            width=math.ceil((profile.vgg_width if vgg else profile.hourglass_width) * self.width_factor / 8) * 8,
+            width=math.ceil(profile.width * self.width_factor / 8) * 8,
             parts=len(anatomy.parts),
             joints=len(anatomy.joints),
             shared_encoder=self.shared_encoder,
-            batch_norm=profile.vgg_batch_norm and vgg,
+            batch_norm=profile.batch_norm,
             context=profile.context,
-            residual=profile.residual and not vgg,
-            adaptation=released_adaptation(kernel_size, vgg=vgg) if released else AdaptationConfig(kernel_size),
+            residual=profile.residual,
+            adaptation=released_adaptation(size, vgg=self.backbone == "vgg") if released else AdaptationConfig(size),
             offsets=anatomy.crowds,
             rival=self.system,
             crop=profile.crop if self.system else None,
@@ -207,12 +203,11 @@ class Experiment:
         recipe = profile.for_trunk(self.backbone).recipe
         return replace(recipe, learning_rate=recipe.learning_rate * (self.rate or 1.0))
 
-    def first_alike(self, profile: Profile, anatomy: Anatomy) -> Experiment:
+    def first_alike(self, profile: Profile, anatomy: Anatomy) -> "Experiment":
         """The first of :data:`EXPERIMENTS` that means this very training: one training, one run."""
-        network, recipe = self.model_config(profile, anatomy), self.recipe(profile)
-        alike = (each for each in EXPERIMENTS if (each.interactions, each.system) == (self.interactions, self.system))
-        same = (each for each in alike if each.model_config(profile, anatomy) == network)
-        return next((each for each in same if each.recipe(profile) == recipe), self)
+        mine = self.model_config(profile, anatomy), self.recipe(profile)
+        alike = (row for row in EXPERIMENTS if (row.interactions, row.system) == (self.interactions, self.system))
+        return next((row for row in alike if (row.model_config(profile, anatomy), row.recipe(profile)) == mine), self)
 
 
 with open(Path(__file__).with_name("networks.csv"), encoding="utf-8", newline="") as _file:

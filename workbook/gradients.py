@@ -4,26 +4,25 @@
 each kernel size of ⊗c and each β, and writes ``results/<profile>/gradients.csv``.
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+import tempfile
+from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import replace
+from itertools import count
+from pathlib import Path
 
 import pandas as pd
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
-from tqdm.auto import tqdm
 
 from mula_lib.data.samples import TrainingSamples
 from mula_lib.files import exit_status, write_text
-from mula_lib.kernels import training_on
 from mula_lib.models.joint import JointModel
 from mula_lib.models.losses import Targets
-from mula_lib.models.network import build_model
-from mula_lib.training import EpochBatches, Objective, make_optimizer, update
+from mula_lib.models.network import StageOutput, build_model
+from mula_lib.training import Job, fit
 from workbook.datasets import Source, open_source
 from workbook.experiments import Profile, find_experiment, find_profile
 from workbook.rate_search import held_out
@@ -34,16 +33,11 @@ COMPARED = ((3, 100.0), (3, 500.0), (7, 100.0), (7, 500.0))  # kernel size of �
 EPOCHS, EVERY = 4, 30  # of training; updates from one measurement to the next
 
 
-def gradient_sizes(model: JointModel, batch: Mapping[str, Tensor], pose_weight: float) -> dict[str, float]:
-    """Both losses of a batch, and the norm of each one's gradient in each task's encoder, and the cosine of the two.
+def gradient_sizes(model: JointModel, losses: Mapping[str, Tensor]) -> dict[str, float]:
+    """Both tasks' losses of a batch, and the norm of each one's gradient in each task's encoder, and their cosine.
 
-    ``pose_in_parsing`` is what β times the pose loss asks of the encoder E^S (and its stem), by way of the kernels that
-    it predicts. The statistics of batch normalization stay as they are.
+    ``pose_in_parsing`` is what β times the pose loss asks of the encoder E^S and its stem, by the kernels it predicts.
     """
-    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
-    outputs = model(batch["image"])
-    losses = {"parsing": Targets(batch, 0.0), "pose": Targets(batch, pose_weight, 0.0)}
-    losses = {task: model.loss(outputs, targets) for task, targets in losses.items()}
     line = {f"loss_{task}": loss.item() for task, loss in losses.items()}
     for where, branch in {"parsing": model.parsing, "pose": model.pose}.items():
         weights = [*branch.stem.parameters(), *branch.encoder.parameters()]
@@ -53,41 +47,38 @@ def gradient_sizes(model: JointModel, batch: Mapping[str, Tensor], pose_weight: 
             found.append(torch.cat([each.flatten() for each in gradients]))
             line[f"{task}_in_{where}"] = found[-1].norm().item()
         line[f"cosine_in_{where}"] = torch.cosine_similarity(*found, dim=0).item()
-    with torch.no_grad():
-        for name, buffer in model.named_buffers():
-            buffer.copy_(buffers[name])
     return line
 
 
-def measurements(profile: Profile, source: Source, kernel_size: int, pose_weight: float) -> Iterator[dict[str, float]]:
+def measurements(profile: Profile, source: Source, kernel_size: int, pose_weight: float) -> list[dict[str, float]]:
     """:func:`gradient_sizes` every :data:`EVERY` updates of one training."""
     recipe = replace(profile.recipe, epochs=EPOCHS, pose_weight=pose_weight)
-    config = find_experiment(NETWORK).model_config(replace(profile, hourglass_kernel_size=kernel_size), source.anatomy)
-    model = build_model(config, 0).to(device(), memory_format=torch.channels_last).train()
+    config = find_experiment(NETWORK).model_config(replace(profile, kernel_size=kernel_size), source.anatomy)
+    model = build_model(config, 0).to(device())
+    plain, updates, lines = model.loss, count(), []
+
+    def measured(outputs: list[StageOutput], truth: Targets) -> Tensor:
+        if (update := next(updates)) % EVERY == 0:
+            alone = {"parsing": copy(truth), "pose": copy(truth)}
+            alone["parsing"].pose_weight = alone["pose"].parsing_weight = 0.0
+            exact = model(truth.images)  # in float32, whatever the training computes in
+            sizes = gradient_sizes(model, {task: plain(exact, each) for task, each in alone.items()})
+            lines.append({"kernel_size": kernel_size, "beta": pose_weight, "update": update, **sizes})
+        return plain(outputs, truth)
+
+    model.loss = measured
     samples = TrainingSamples(source.train, profile.crop, profile.augmentation, source.anatomy, 0)
-    objective, optimizer = Objective(model, recipe), make_optimizer(model, recipe)
-    batches = EpochBatches(len(samples), recipe.batch, 0)
-    bar = tqdm(total=EPOCHS * len(batches), desc=f"{kernel_size}×{kernel_size}, β {pose_weight:g}", unit="step")
-    with training_on(device()), bar:
-        for batches.epoch in range(EPOCHS):
-            for step, batch in enumerate(DataLoader(samples, batch_sampler=batches), start=bar.n):
-                if step % EVERY == 0:
-                    given = {name: value.to(device()) for name, value in batch.items()}
-                    sizes = gradient_sizes(model, given, pose_weight)
-                    yield {"kernel_size": kernel_size, "beta": pose_weight, "update": step, **sizes}
-                for group in optimizer.param_groups:
-                    group["lr"] = recipe.learning_rate_at(step, len(batches)) * group["rate"]
-                update(objective, optimizer, batch, recipe)
-                bar.update()
+    with tempfile.TemporaryDirectory() as folder:
+        fit(model, samples, recipe, Job(Path(folder), "", f"{kernel_size}×{kernel_size}, β {pose_weight:g}"))
+    return lines
 
 
 def measured_shares(profile: str = "study") -> pd.DataFrame:
     """What was measured, a row each: how large the other task's gradient is in an encoder, as a share of its own's."""
     table = pd.read_csv(RESULTS / profile / "gradients.csv")
-    names = {"pose": "parsing's gradient in pose's encoder", "parsing": "pose's gradient in parsing's encoder"}
     shares = {
-        name: table[f"{'pose' if own == 'parsing' else 'parsing'}_in_{own}"] / table[f"{own}_in_{own}"]
-        for own, name in names.items()
+        "parsing's gradient in pose's encoder": table["parsing_in_pose"] / table["pose_in_pose"],
+        "pose's gradient in parsing's encoder": table["pose_in_parsing"] / table["parsing_in_parsing"],
     }
     sizes = table["kernel_size"].map("{0}×{0}".format) + table["beta"].map(", β {:g}".format)
     table = pd.DataFrame({"kernels": sizes, "update": table["update"], **shares})

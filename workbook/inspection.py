@@ -1,8 +1,13 @@
-"""Looking inside a network on one image: testing crops, outputs of every stage, shapes on the way."""
+"""Looking at networks image by image: inside one of them, and at two side by side on images chosen by rule.
 
-from __future__ import annotations
+Is MuLA's gain due to kernels made for *this* image? :func:`write_kernel_diagnostics` tests the same network with other
+kernels than its own. If the scores hold with another image's kernels, or with one mean kernel for all, then the network
+does not adapt to the image.
+"""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -15,11 +20,24 @@ from mula_lib.data.augment import Draw, augment_sample
 from mula_lib.data.lip import LipRecord, LipSplit, load_image, load_mask
 from mula_lib.data.pascal import PascalRecord
 from mula_lib.data.targets import CrowdTargets, centroids
+from mula_lib.evaluation import CrowdEvaluation, Evaluation, evaluate
+from mula_lib.files import write_text
 from mula_lib.grouping import Candidates, find_candidates
+from mula_lib.inference import Testing, predict
+from mula_lib.models.adaptation import ParameterAdapter
 from mula_lib.models.joint import JointModel
 from mula_lib.models.losses import Targets
 from mula_lib.models.network import Network, hooked
-from workbook.figures.people import Picture
+from workbook.datasets import Source
+from workbook.figures.people import Change, Picture
+from workbook.runs import Run, results_folder
+
+# Of each image, so that "the image before" is another image and not the same one at another scale.
+ONE_VIEW = Testing(scales=(1.0,), mirror=False)
+MOST = 500  # images
+KERNELS = ("its own", "another image's", "mean", "zero")
+
+Exchange = Callable[[nn.Module, Tensor], Tensor]  # adapter and its kernels (B, C, h, h) -> those used instead
 
 
 def truth_picture(record: LipRecord | PascalRecord, anatomy: Anatomy, *, title: str = "") -> Picture:
@@ -90,14 +108,12 @@ def perfect_candidates(picture: Picture, stride: int, anatomy: Anatomy) -> Candi
 
 
 @torch.inference_mode()
-def module_outputs(
-    model: Network, images: Tensor, modules: Iterable[nn.Module], batch: int = 32
-) -> dict[nn.Module, Tensor]:
-    """What leaves each of ``modules`` for B images, computed ``batch`` at a time: (B, …) each."""
+def module_outputs(model: Network, images: Tensor, modules: Iterable[nn.Module]) -> dict[nn.Module, Tensor]:
+    """What leaves each of ``modules`` for B images, computed 32 at a time: (B, …) each."""
     outputs: dict[nn.Module, list[Tensor]] = {}
     where = next(model.parameters()).device
     with hooked((module, lambda own, _, output: outputs.setdefault(own, []).append(output)) for module in modules):
-        for some in images.split(batch):
+        for some in images.split(32):
             model.eval()(some.to(where))
     return {module: torch.cat(each) for module, each in outputs.items()}
 
@@ -107,3 +123,134 @@ def output_shapes(model: JointModel, images: Tensor, modules: Mapping[str, nn.Mo
     outputs = module_outputs(model, images, modules.values())
     shapes = {name: "×".join(map(str, outputs[module].shape)) for name, module in modules.items()}
     return pd.DataFrame({"output (B×C×H×W)": shapes})
+
+
+def image_scores(evaluation: Evaluation | CrowdEvaluation, anatomy: Anatomy, metrics: Sequence[str] = ()) -> pd.Series:
+    """Mean of ``metrics`` (default: PCK or mAP, and mIoU) of each image, %, by its name; nan where no joint counts."""
+    scores = [evaluation.only(index).scores(anatomy) for index in range(len(evaluation.names))]
+    table = pd.DataFrame(scores, evaluation.names)[list(metrics or (anatomy.pose_metric, "mIoU"))]
+    return table.mean(axis=1, skipna=False)
+
+
+def image_gains(better: Sequence[Run], baseline: Sequence[Run], metrics: Sequence[str] = ()) -> pd.Series:
+    """Gain of one row over another on each validation image: difference of :func:`image_scores`, mean over seeds.
+
+    Indexed by the image's name, in the split's order; images without a score are left out.
+    """
+    anatomy = baseline[0].source.anatomy
+    scores = [[image_scores(run.evaluation(), anatomy, metrics) for run in runs] for runs in (better, baseline)]
+    return (sum(scores[0]) / len(better) - sum(scores[1]) / len(baseline)).rename("gain").dropna()
+
+
+def telling_images(gains: pd.Series) -> Mapping[str, str]:
+    """The images to look at, chosen by rule and not by eye: largest gain, median, largest loss -> name."""
+    order = gains.sort_values(ascending=False, kind="stable").index
+    return {"largest gain": order[0], "median": order[len(order) // 2], "largest loss": order[-1]}
+
+
+def spread_images(gains: pd.Series, each: int) -> dict[str, list[str]]:
+    """More by the rule of :func:`telling_images`: ``each`` largest gains, middle ones, largest losses, none twice."""
+    order = list(gains.sort_values(ascending=False, kind="stable").index)
+    each = min(each, len(order) // 3) or 1
+    middle = (len(order) - each) // 2
+    return {"largest gain": order[:each], "median": order[middle:][:each], "largest loss": order[-each:]}
+
+
+def prediction_rows(source: Source, names: Sequence[str], runs: Sequence[Run]) -> list[list[Picture]]:
+    """A row of pictures for each of the validation images ``names``: the photo, the truth, what each run predicts.
+
+    A prediction's title gives its own scores on this one image. Where there are several people, the photo is left out,
+    and the truth and each prediction are two pictures: people, and the parts beside them.
+    """
+    by_name = {record.name: record for record in source.val.records}
+    truths = [truth_picture(by_name[name], source.anatomy) for name in names]
+    crowds, pose = source.anatomy.crowds, source.anatomy.pose_metric
+    rows = [_apart(truth) if crowds else [Picture(truth.image), truth] for truth in truths]
+    for run in runs:
+        evaluation, images = run.evaluation(), [truth.image for truth in truths]
+        predictions = predict(run.model(), images, run.profile.crop, run.profile.testing, source.anatomy)
+        for row, name, image, prediction in zip(rows, names, images, predictions, strict=True):
+            scores = evaluation.only(evaluation.names.index(name)).scores(source.anatomy)
+            has = {pose: prediction.joints, "mIoU": prediction.mask}  # its scores of the tasks that it has
+            title = ", ".join(f"{metric} {scores[metric]:.0f}" for metric, maps in has.items() if maps is not None)
+            picture = Picture(image, prediction.mask, prediction.joints, title=title.replace("nan", "–"))
+            row += _apart(picture) if crowds else [picture]
+    return rows
+
+
+def changes(source: Source, names: Sequence[str], before: Run, after: Run) -> list[Change]:
+    """What ``after`` predicts otherwise than ``before`` on the validation images ``names``, of one person each."""
+    counts, found = [run.evaluation() for run in (before, after)], []
+    for name, (_, *pictures) in zip(names, prediction_rows(source, names, [before, after]), strict=True):
+        was, now = (each.hits[each.names.index(name)] for each in counts)
+        found.append(Change(*pictures, corrected=(was == 0) & (now == 1), lost=(was == 1) & (now == 0)))
+    return found
+
+
+def _apart(picture: Picture) -> list[Picture]:
+    """The people and the parts of one picture, side by side."""
+    return [picture._replace(mask=None), picture._replace(joints=None, occluded=None, title="")]
+
+
+def adapters_of(model: nn.Module) -> list[ParameterAdapter]:
+    """The parameter adapters of a network, in the order in which it has them."""
+    return [module for module in model.modules() if isinstance(module, ParameterAdapter)]
+
+
+def exchanged_kernels(model: nn.Module, exchange: Exchange) -> AbstractContextManager[None]:
+    """Within this context every adapter's kernels go through ``exchange``."""
+
+    def hook(adapter: nn.Module, given: object, kernels: Tensor) -> Tensor:
+        return exchange(adapter, kernels)
+
+    return hooked((adapter, hook) for adapter in adapters_of(model))
+
+
+class ImageBefore(dict[nn.Module, Tensor]):
+    """Each image gets the kernels of the one before it, the very first one those of the last of its batch."""
+
+    def __call__(self, adapter: nn.Module, kernels: Tensor) -> Tensor:
+        before = self.get(adapter, kernels[-1:])
+        self[adapter] = kernels[-1:]
+        return torch.cat([before, kernels[:-1]])
+
+
+def write_kernel_diagnostics(runs: Sequence[Run]) -> pd.DataFrame:
+    """Test runs of one profile and data set with each of :data:`KERNELS`; also writes ``kernel_diagnostics.csv``.
+
+    A line has pose metric and mIoU on one view of the first :data:`MOST` validation images, and both differences to
+    the line of the run's own kernels. The mean is over these images, whose annotations take no part in it. The counts
+    with its own and another image's kernels are kept beside those of runs: a claim rests on them.
+    """
+    tables, folder = {}, results_folder(runs[0].profile, runs[0].source)
+    for run in runs:
+        model, crop, scores, anatomy = run.model(), run.profile.crop, {}, run.source.anatomy
+        few = replace(run.source.val, records=run.source.val.records[:MOST])
+        crops = as_batch(*(testing_crop(record, crop, anatomy) for record in few.records))
+        predicted = module_outputs(model, crops, adapters_of(model))
+        means = {adapter: kernels.mean(dim=0, keepdim=True) for adapter, kernels in predicted.items()}
+        exchanges = (
+            lambda adapter, kernels: kernels,
+            ImageBefore(),
+            lambda adapter, kernels, means=means: means[adapter].expand_as(kernels),
+            lambda adapter, kernels: torch.zeros_like(kernels),  # R* is what U's bias and the normalization make of it
+        )
+        for kernels, exchange in zip(KERNELS, exchanges, strict=True):
+            with exchanged_kernels(model, exchange):
+                found = evaluate(model, few, crop, ONE_VIEW, anatomy)
+            scores[kernels] = found.scores(anatomy)
+            if kernels in KERNELS[:2]:
+                name = replace(run.experiment, name=f"{run.experiment.name} ({kernels} kernels)")
+                found.save(folder / "counts" / f"{name.slug}-seed-{run.seed}.npz")
+        table = pd.DataFrame(scores.values(), pd.Index(KERNELS, name="kernels"))[[anatomy.pose_metric, "mIoU"]]
+        table = table.join((table - table.loc[KERNELS[0]]).add_suffix(" Δ")).round(2)
+        facts = {"seed": run.seed, "images": len(few), "dataset": run.source.name, "profile": run.profile.name}
+        tables[run.experiment.name] = table.assign(**facts)
+    whole = pd.concat(tables, names=["method"]).reset_index()
+    write_text(folder / "kernel_diagnostics.csv", whole.to_csv(index=False))
+    return whole
+
+
+def predicted_kernels(model: Network, images: Tensor) -> list[np.ndarray]:
+    """What each adapter predicts for B images: an array (B, C, h, h) an adapter."""
+    return [kernels.cpu().numpy() for kernels in module_outputs(model, images, adapters_of(model)).values()]

@@ -4,13 +4,10 @@ The committed network has seen rendered people only. It looks for one person; wi
 is cut out for it. Joints below a confidence that was chosen on rendered people count as not found.
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -19,99 +16,32 @@ import numpy as np
 from PIL import Image
 from tqdm.auto import tqdm
 
-from mula_lib.anatomy import LIP, PASCAL, Anatomy
-from mula_lib.checkpoint import load_model, read_facts
+from mula_lib.anatomy import Anatomy
 from mula_lib.data.images import SUFFIXES, load_image
-from mula_lib.files import USER_ERROR, CheckpointError, DataError, atomic_path, exit_status, write_bytes, write_json
-from mula_lib.inference import Prediction, predict
-from mula_lib.models.network import Network
-from workbook.confidence import Confidence, read_confidence
-from workbook.cutting import predict_each
-from workbook.datasets import VARIABLES, user_path
-from workbook.experiments import Profile, find_experiment, find_profile
-from workbook.figures.output import png_bytes
+from mula_lib.files import USER_ERROR, DataError, atomic_path, exit_status, write_bytes, write_json
+from mula_lib.inference import Prediction
+from workbook.datasets import user_path
 from workbook.figures.people import Picture, draw_picture
-from workbook.figures.style import in_house_style
-from workbook.runs import device, weights_file
+from workbook.figures.style import in_house_style, png_bytes
+from workbook.predictor import LONGEST, Predictor, load_predictor
+from workbook.runs import device
 
-SHIPPED = "HG-1s-1u-MuLA", "photo"  # the network that is asked, and the profile that trained it
-LONGEST = 1024  # pixels of a photo's longer edge beyond which the answers are enlarged instead: the networks see less
 CLEAREST = 512  # an overlay's longer edge at least: lines on fewer pixels hide what they are drawn on
 DPI = 100
 
 
-@dataclass(frozen=True)
-class Predictor:
-    """A trained network with its crop and testing protocol, and whose joints and parts it predicts."""
-
-    network: Network
-    profile: Profile
-    anatomy: Anatomy
-    name: str
-    trained_on: str = "rendered people, not on photographs"
-    confidence: Confidence = field(default_factory=Confidence)
-    cuts_out: bool = False  # everybody is looked for and cut out
-
-    def __call__(self, photo: np.ndarray) -> Prediction:
-        """Parts and joints of one (H, W, 3) uint8 RGB photo, at its own size; nan for a joint beyond the photo."""
-        if self.cuts_out:
-            return predict_each(replace(self, cuts_out=False), photo)
-        height, width = photo.shape[:2]
-        share = min(1.0, LONGEST / max(height, width))
-        size_wh = max(1, round(width * share)), max(1, round(height * share))
-        small = photo if share == 1 else cv2.resize(photo, size_wh, interpolation=cv2.INTER_AREA)
-        (found,) = predict(self.network, [small], self.profile.crop, self.profile.testing, self.anatomy)
-        mask = cv2.resize(found.mask, (width, height), interpolation=cv2.INTER_NEAREST)
-        joints = (found.joints + 0.5) * (np.array([width, height]) / size_wh) - 0.5  # pixel centers are integers
-        inside = ((joints >= -0.5) & (joints < np.array([width, height]) - 0.5)).all(axis=-1, keepdims=True)
-        return Prediction(mask, np.where(inside, joints, np.nan).astype(np.float32), found.scores)
-
-
-def shipped_weights(name: str, *, crowd: bool = False) -> Path:
-    """The file with the demo's network called ``name``, seed 0: of one person, or of several."""
-    return weights_file(find_experiment(name), "demo", crowds=crowd)
-
-
-def shipped_photo_weights() -> Path:
-    """The file with the network for photographs."""
-    return weights_file(find_experiment(SHIPPED[0]), SHIPPED[1])
-
-
-def load_predictor(weights: Path | None = None, *, crowd: bool = False) -> Predictor:
-    """A trained joint network on the CPU, by default the committed one for photographs.
-
-    Of a ``crowd`` a network of one person is shown everybody in turn; one that predicts offsets needs no help.
-
-    Raises :class:`CheckpointError` for a file that is not a network of this project, :class:`DataError` for one that
-    lacks a task.
-    """
-    path = weights or shipped_photo_weights()
-    if weights is None and not path.is_file():
-        raise CheckpointError(f"{path}: no such weights; name a file (--weights), or a checkout (MULA_HOME)")
-    config, facts = read_facts(path, "profile", "experiment")
-    profile = find_profile(facts["profile"]).for_trunk(config.backbone)
-    profile = profile.for_crowds() if config.offsets else profile
-    anatomy = PASCAL if config.joints == len(PASCAL.joints) else LIP
-    predictor = Predictor(load_model(path), profile, anatomy, str(facts["experiment"]))
-    (blank,) = predict(predictor.network, [np.zeros((8, 8, 3), np.uint8)], profile.crop, profile.testing, anatomy)
-    if blank.mask is None or blank.joints is None:
-        raise DataError(f"{path}: {predictor.name} has one of the two tasks only; take a joint network's weights")
-    predictor = replace(predictor, confidence=read_confidence(path), cuts_out=crowd and not config.offsets)
-    if predictor.cuts_out and not predictor.confidence.person:
-        raise DataError(f"{path}: to cut people out, choose its confidence: python -m workbook.confidence '{path}'")
-    return replace(predictor, trained_on=facts["dataset"]) if facts.get("dataset") in VARIABLES else predictor
-
-
-def find_photos(paths: Sequence[Path]) -> Iterator[tuple[Path, str | None]]:
-    """Each file of ``paths`` and of the folders among them (not folders within), and why it is passed over, or None."""
+def find_photos(paths: Sequence[Path]) -> list[Path]:
+    """The files of ``paths`` and the photographs in the folders among them, each once; prints what it passes over."""
+    found = []
     for path in paths:
-        if not path.is_dir():
-            yield path, None
-            continue
+        found += [] if path.is_dir() else [path]
         for each in sorted(path.glob("[!.]*")):
-            suffix = each.suffix.lower()
-            reason = "HEIC; save it as JPEG" if suffix in (".heic", ".heif") else "not a photograph"
-            yield each, None if suffix in SUFFIXES and not each.is_dir() else reason
+            if each.suffix.lower() in SUFFIXES and not each.is_dir():
+                found.append(each)
+            else:
+                reason = "HEIC; save it as JPEG" if each.suffix.lower() in (".heic", ".heif") else "not a photograph"
+                print(f"passed over: {each} ({reason})")
+    return list(dict.fromkeys(found))
 
 
 @in_house_style
@@ -178,12 +108,6 @@ def write_answers(photo: Path, out: Path, name: str, predictor: Predictor) -> tu
     return paths, f"{people}{(~unsure).sum()} of {unsure.size} joints"
 
 
-def _names(photos: Sequence[Path]) -> list[str]:
-    """A name for each photo's answers: its stem, or where others have the same, its path."""
-    stems = Counter(photo.stem for photo in photos)
-    return [photo.stem if stems[photo.stem] == 1 else str(photo).replace("/", "_") for photo in photos]
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit status: 0 done, 2 user error (other photos are done), 130 interrupted."""
     parser = argparse.ArgumentParser(prog="python -m workbook.photo", description=__doc__)
@@ -196,18 +120,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _answer(options: argparse.Namespace) -> int:
-    found = dict(find_photos(options.photos))
-    for path, reason in found.items():
-        if reason:
-            print(f"passed over: {path} ({reason})")
-    photos = [path for path, reason in found.items() if not reason]
-    if not photos:
+    if not (photos := find_photos(options.photos)):
         raise DataError(f"{options.photos[0]}: no photographs; folders are searched for {', '.join(SUFFIXES)}")
     predictor = load_predictor(options.weights, crowd=options.crowd)
     predictor.network.to(device())
     print(f"{predictor.name}, {predictor.profile.name} profile: trained on {predictor.trained_on}")
-    status = 0
-    for photo, name in zip(tqdm(photos, disable=None, unit="photo"), _names(photos), strict=True):
+    status, stems = 0, Counter(photo.stem for photo in photos)
+    for photo in tqdm(photos, disable=None, unit="photo"):
+        name = photo.stem if stems[photo.stem] == 1 else str(photo).replace("/", "_")
         try:
             paths, words = write_answers(photo, options.out, name, predictor)
             tqdm.write(f"{photo}: {words}; {', '.join(path.name for path in paths)}")

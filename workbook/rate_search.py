@@ -1,11 +1,8 @@
 """The learning rate of each compared system, chosen by an equal search on a held-out part of *train*.
 
 ``python -m workbook.rate_search`` trains every system for a few epochs at each of the same rates and writes what came
-out to ``results/<profile>/learning_rates.csv``; the best one stands in ``experiments.py``. Validation images take no
-part.
+out to ``results/<profile>/learning_rates.csv``; the best one stands in ``networks.csv``. Validation takes no part.
 """
-
-from __future__ import annotations
 
 import argparse
 import sys
@@ -89,10 +86,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _search(options: argparse.Namespace) -> None:
     profile = find_profile(options.profile)
-    source = open_source(profile.dataset)
-    apart = held_out(source)
+    source = held_out(open_source(profile.dataset))
     searched = [find_experiment(name) for name in options.only or ()] or SEARCHED
-    runs = [run for experiment in searched for run in search_runs(experiment, profile, apart)]
+    runs = [run for experiment in searched for run in search_runs(experiment, profile, source)]
     failed = do_all(runs, options.jobs, retrain=True)
     if failed:
         raise MulaError("; ".join(f"{run}, rate {run.experiment.rate}, {run.note}" for run in failed))

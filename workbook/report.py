@@ -1,9 +1,4 @@
-"""``results/<profile>/report.html``: claims, tables and figures on one page that fetches nothing.
-
-It is made from the files of the results folder alone.
-"""
-
-from __future__ import annotations
+"""``results/<profile>/report.html``: claims, tables and figures of that folder on one page that fetches nothing."""
 
 import base64
 import re
@@ -15,9 +10,9 @@ from PIL import Image
 
 from mula_lib.files import DataError, write_text
 from workbook.datasets import VARIABLES
-from workbook.figures.output import CAPTION
+from workbook.figures.style import CAPTION
 from workbook.results import read_table, side_by_side, systems_side_by_side
-from workbook.tables import BASELINES, COMPARED_TABLES, CONTEXT, TABLES
+from workbook.tables import COMPARED_TABLES, CONTEXT, TABLES, table_rows
 
 TITLES = ("what happens between two VGG16 networks", "stages of hourglass networks", "pose, compared systems",
           "parsing, compared systems", "pose of several people", "parsing of several people")  # fmt: skip
@@ -56,7 +51,7 @@ def write_report(folder: Path) -> Path:
         notes = table.drop_duplicates("method").set_index("method")["note"].astype(object).fillna("")
         if any(notes):
             shown["", "note"] = notes
-        frames = {f"Percentages; Δ in points to the row {BASELINES[number]}.": shown}
+        frames = {f"Percentages; Δ in points to the row {table_rows(number)[0].baseline}.": shown}
         if number == 4:
             context = pd.Series(CONTEXT, name="mIoU on LIP val").to_frame()
             frames["As published, with pre-training and larger inputs: context, not targets."] = context

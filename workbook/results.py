@@ -1,7 +1,5 @@
 """The tables of ``results/<profile>/``: the paper's number beside ours, and where each came from."""
 
-from __future__ import annotations
-
 import importlib.metadata
 import platform
 import subprocess
@@ -25,7 +23,6 @@ COLUMNS = (
     "params", "gflops", "train_seconds", "images_per_second", "dataset", "profile", "note",
 )  # fmt: skip
 PACKAGES = ("torch", "numpy", "opencv-python-headless", "pandas", "anny", "embreex")
-COSTS = (("params", "parameters", "{:,.0f}"), ("gflops", "GFLOPs", "{:.3f}"), ("train_seconds", "train s", "{:,.0f}"))
 
 
 def find_seeds(seeds: object) -> list[int]:
@@ -182,18 +179,13 @@ def ship(run: Run) -> None:
 
 
 def side_by_side(table: pd.DataFrame) -> pd.DataFrame:
-    """A results table to read: a row a method, per metric the paper's number beside ours and both differences Δ to the
-    baseline, in points.
+    """A results table to read: a row a method, per metric the paper's number, ours, and both differences Δ in points.
 
     Our columns carry profile and data set in their heading; a row that was not run has a dash.
     """
-    headings = {**_headings(table), "paper_delta_vs_baseline": "paper Δ", "delta_vs_baseline": "ours Δ"}
-    columns = {
-        (metric, heading): _text(lines[name], "{:+.1f}" if "delta" in name else "{:.1f}")
-        for metric, lines in table.set_index("method").groupby("metric", sort=False)
-        for name, heading in headings.items()
-    }
-    return pd.DataFrame(columns, index=pd.Index(table["method"].unique(), name="method")).fillna("–")
+    scores = _by_heading(table, ["paper", "ours"], "{:.1f}")
+    gains = _by_heading(table, ["paper_delta_vs_baseline", "delta_vs_baseline"], "{:+.1f}")
+    return pd.concat([scores, gains], axis=1).swaplevel(axis=1)[table["metric"].unique()]
 
 
 def systems_side_by_side(table: pd.DataFrame) -> pd.DataFrame:
@@ -202,23 +194,25 @@ def systems_side_by_side(table: pd.DataFrame) -> pd.DataFrame:
     A column of the paper stands only where it reports the metric of some row. A dash is a system that was not run, or
     does not have the task.
     """
-    by_metric = dict(list(table.set_index("method").groupby("metric", sort=False)))
-    columns = {
-        (heading, metric): _text(lines[name], "{:.1f}")
-        for name, heading in _headings(table).items()
-        for metric, lines in by_metric.items()
-        if name == "ours" or lines["paper"].notna().any()
-    }
+    wide = _by_heading(table, ["paper", "ours"], "{:.1f}")
+    reported = table.dropna(subset="paper")["metric"].unique()
+    wide = wide[[column for column in wide if column[0].startswith("ours") or column[1] in reported]]
     costs = table.drop_duplicates("method").set_index("method")
-    for name, heading, form in COSTS:
-        columns["cost", heading] = _text(costs[name], form)
-    return pd.DataFrame(columns, index=pd.Index(table["method"].unique(), name="method")).fillna("–")
+    wide["cost", "parameters"] = _text(costs["params"], "{:,.0f}")
+    wide["cost", "GFLOPs"] = _text(costs["gflops"], "{:.3f}")
+    wide["cost", "train s"] = _text(costs["train_seconds"], "{:,.0f}")
+    return wide
 
 
-def _headings(table: pd.DataFrame) -> dict[str, str]:
-    first = table.iloc[0]
+def _by_heading(table: pd.DataFrame, names: list[str], form: str) -> pd.DataFrame:
+    """A row a method, a column for each of ``names`` and each metric, in the table's order."""
+    first, metrics = table.iloc[0], table["metric"].unique()
     data = "PASCAL-Person-Part" if first["dataset"] in CROWDS else "LIP"
-    return {"paper": f"paper ({data})", "ours": f"ours ({first['profile']}, {first['dataset']})"}
+    headings = {"paper": f"paper ({data})", "ours": f"ours ({first['profile']}, {first['dataset']})"}
+    headings |= {"paper_delta_vs_baseline": "paper Δ", "delta_vs_baseline": "ours Δ"}
+    text = table.set_index(["method", "metric"])[names].apply(_text, form=form).rename(columns=headings)
+    order = pd.MultiIndex.from_product([text.columns, metrics])
+    return text.unstack().reindex(table["method"].unique(), columns=order).rename_axis("method").fillna("–")
 
 
 def _text(values: pd.Series, form: str) -> pd.Series:

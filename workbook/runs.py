@@ -13,8 +13,6 @@ A run lives in ``runs/<profile>/<data set>/<experiment>/seed-<n>/``::
 Two experiments that mean the same training share the run of the first one (:meth:`Experiment.first_alike`).
 """
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import json
@@ -27,6 +25,7 @@ from functools import cached_property
 from pathlib import Path
 
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from mula_lib import distributed as processes
 from mula_lib.checkpoint import load_model, read_facts, save_weights
@@ -37,7 +36,6 @@ from mula_lib.files import LOCK, CheckpointError, locked, read_json, remove_part
 from mula_lib.inference import Testing
 from mula_lib.models.network import ModelConfig, Network, build_model
 from mula_lib.training import Job, Recipe, fit
-from workbook.costs import forward_gflops, parameter_count
 from workbook.datasets import REPOSITORY, Source
 from workbook.experiments import Experiment, Profile
 
@@ -120,11 +118,6 @@ class Run:
         """The weights that the training begins with, of a profile that names some."""
         return weights_file(self.first, self.profile.start, self.seed)
 
-    @property
-    def _names(self) -> dict:
-        names = {"experiment": self.first.name, "profile": self.profile.name, "dataset": self.source.name}
-        return names | {"seed": self.seed, "fingerprint": self.fingerprint}
-
     @cached_property
     def first(self) -> Experiment:
         """The experiment whose name the files bear."""
@@ -163,10 +156,7 @@ class Run:
 
     @cached_property
     def metrics(self) -> dict | None:
-        """Scores and costs of the finished run; None if there is none of this configuration.
-
-        Where the run itself is absent, they are those committed beside its counts.
-        """
+        """Scores and costs of the finished run, or else those committed; None without any of this configuration."""
         fix = "delete it: the network is tested again"
         for path in (self.folder / "metrics.json", self.shipped_counts.with_suffix(".json")):
             if path.is_file():
@@ -209,7 +199,7 @@ class Run:
         """A dict an epoch: epoch, loss, seconds and the watched scores."""
         return self.metrics["log"]
 
-    def do(self, *, train: bool = True, retrain: bool = False, **how: bool | int) -> Run:
+    def do(self, *, train: bool = True, retrain: bool = False, **how: bool | int) -> "Run":
         """Finish the run, and return it: read if finished, tested if there are weights, resumed or trained otherwise.
 
         With ``train=False`` nothing is trained, so ``metrics`` may still be None afterwards, and committed counts are
@@ -249,7 +239,8 @@ class Run:
         remove_partials(self.folder)
         path, fix = self.folder / "config.json", f"delete {self.folder} to start over"
         if not path.is_file():
-            write_json(path, {**self._names, "training": self.training_spec})
+            whose = {"experiment": self.first.name, "fingerprint": self.fingerprint}
+            write_json(path, {**whose, "training": self.training_spec})
         found = read_json(path, "a run's configuration", ("fingerprint",), fix=fix, error=CheckpointError)
         if found["fingerprint"] != self.fingerprint:
             raise CheckpointError(f"{self.folder}: holds a run of another configuration; {fix}, or move it")
@@ -257,8 +248,8 @@ class Run:
     def _train(self, workers: int = 0, save_memory: bool = False, compiled: bool = False) -> None:
         """Train the network, from its last checkpoint if there is one; ``save_memory`` recomputes stages."""
         source, profile, anatomy = self.source, self.profile, self.source.anatomy
-        start = self._start if profile.start else None
-        model = load_model(start, self.model_config) if start else build_model(self.model_config, self.seed)
+        config = self.model_config
+        model = load_model(self._start, config) if profile.start else build_model(config, self.seed)
         model.to(device())
         model.recompute_stages = save_memory
         samples = TrainingSamples(source.train, profile.crop, profile.augmentation, anatomy, self.seed)
@@ -272,7 +263,11 @@ class Run:
         job = Job(self.folder, self.fingerprint, self.experiment.name, workers, watched, compiled)
         result = fit(model, samples, self.recipe, job)
         facts = {
-            **self._names,
+            "experiment": self.first.name,
+            "profile": profile.name,
+            "dataset": source.name,
+            "seed": self.seed,
+            "fingerprint": self.fingerprint,
             "train_seconds": round(result.seconds, 1),
             "trained_on": f"{platform.machine()}, {device().type}, torch {torch.__version__}",
             "precision": result.precision,
@@ -313,3 +308,20 @@ class Run:
 
 def _digest(value: dict) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def parameter_count(model: Network) -> int:
+    """Learned numbers of the network."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+@torch.inference_mode()
+def forward_gflops(model: Network, crop: int) -> float:
+    """10⁹ floating point operations of one forward pass of one image, in evaluation mode; a multiply-add counts as two.
+
+    Convolutions and matrix products are counted; what is left is far below one percent.
+    """
+    image = torch.zeros(1, 3, crop, crop, device=next(model.parameters()).device)
+    with FlopCounterMode(display=False) as counter:
+        model.eval()(image)
+    return round(counter.get_total_flops() / 1e9, 4)

@@ -6,13 +6,10 @@ mIoU. Images are matched by name. A joint that was not found (nan) is a miss, an
 stands; the authors' script counts both as pixel 1.
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -28,29 +25,24 @@ from workbook.datasets import user_path
 from workbook.submission import KEYPOINTS, PARTS, read_predictions
 
 
-class Side(NamedTuple):
-    """Where the joints and masks of one side lie, truth or predictions; ``names`` where an id file lists them."""
+def find_side(paths: Sequence[Path], split: str) -> dict[str, Path | Sequence[str]]:
+    """What ``paths`` hold together: ``joints`` and ``masks``, their paths, and ``names`` where an id file lists them.
 
-    joints: Path | None = None
-    masks: Path | None = None
-    names: tuple[str, ...] | None = None
-
-
-def find_side(paths: Sequence[Path], split: str) -> Side:
-    """What ``paths`` hold together; DataError for one that is neither a CSV nor a folder with part PNGs or both."""
-    found = Side()
+    Raises :class:`DataError` for a path that is neither a CSV nor a folder with part PNGs or both.
+    """
+    found = {}
     for path in paths:
         if path.is_file():
-            found = found._replace(joints=path)
+            given = {"joints": path}
         elif layout := find_layout(path, split):  # raises where there is no such folder
-            found = Side(layout.poses, layout.masks, tuple(read_ids(layout.ids)))
+            given = {"joints": layout.poses, "masks": layout.masks, "names": read_ids(layout.ids)}
         else:
             masks = path / PARTS if (path / PARTS).is_dir() else path
             given = {"joints": path / KEYPOINTS} if (path / KEYPOINTS).is_file() else {}
             given |= {"masks": masks} if _masks_in(masks) else {}
             if not given:
                 raise DataError(f"{path}: no {split}_id.txt of LIP, no {KEYPOINTS} and no PNGs, in {PARTS} or in it")
-            found = found._replace(**given)
+        found |= {what: each for what, each in given.items() if each}
     return found
 
 
@@ -60,31 +52,29 @@ def _masks_in(folder: Path) -> tuple[str, ...]:
     return tuple(sorted(stem for stem in stems if stem.removesuffix("_vis") == stem or stem[:-4] not in stems))
 
 
-def score_joints(truth: Side, predicted: Side) -> pd.Series:
+def score_joints(truth: Path, predicted: Path, names: Sequence[str] | None = None) -> pd.Series:
     """The columns of the paper's pose tables, %, in its order; PCK is its "Avg."."""
-    true, found = read_pose_csv(truth.joints), read_predictions(predicted.joints)
-    names = truth.names or tuple(true)
-    _require_same("row", names, found, predicted.joints)
-    _require_same("row", names, [name for name in names if name in true], truth.joints)
+    true, found = read_pose_csv(truth), read_predictions(predicted)
+    names = names or tuple(true)
+    _require_same("row", names, found, predicted)
+    _require_same("row", names, [name for name in names if name in true], truth)
     hits = pckh_hits(np.stack([found[name] for name in names]), np.stack([true[name][:, :2] for name in names]), LIP)
-    scores = pckh(hits, LIP)
-    return pd.Series({name: scores[name] for name in (*(column for column, _ in LIP.columns), "U.Body", "PCK")})
+    return pd.Series(pckh(hits, LIP))[[*(column for column, _ in LIP.columns), "U.Body", "PCK"]]
 
 
-def score_parts(truth: Side, predicted: Side) -> tuple[pd.Series, pd.Series]:
+def score_parts(truth: Path, predicted: Path, names: Sequence[str] | None = None) -> tuple[pd.Series, pd.Series]:
     """Pixel accuracy, mean accuracy and mIoU, %, and the IoU of every part."""
-    names = truth.names or _masks_in(truth.masks)
-    _require_same("mask", names, _masks_in(predicted.masks), predicted.masks)
-    classes = len(LIP.parts)
+    names, classes = names or _masks_in(truth), len(LIP.parts)
+    _require_same("mask", names, _masks_in(predicted), predicted)
     confusion = np.zeros((classes, classes), np.int64)
     for name in tqdm(names, desc="comparing masks", unit="mask", leave=False, disable=None):
-        files = truth.masks / f"{name}.png", predicted.masks / f"{name}.png"
-        true, found = (load_mask(file) for file in files)
+        file = predicted / f"{name}.png"
+        true, found = load_mask(truth / file.name), load_mask(file)
         if true.shape != found.shape:
             sizes = "{1}×{0} pixels, but the truth has {3}×{2}".format(*found.shape, *true.shape)
-            raise DataError(f"{files[1]}: {sizes}; predict at the image's own size")
+            raise DataError(f"{file}: {sizes}; predict at the image's own size")
         if found.max() >= classes:
-            raise DataError(f"{files[1]}: {found.max()} in a prediction; parts are 0 to {classes - 1}")
+            raise DataError(f"{file}: {found.max()} in a prediction; parts are 0 to {classes - 1}")
         confusion += confusion_matrix(found, true, classes)
     return pd.Series(parsing_scores(confusion)), pd.Series(class_iou(confusion), index=LIP.parts)
 
@@ -99,10 +89,11 @@ def _require_same(what: str, wanted: Collection[str], found: Collection[str], wh
 def _score(options: argparse.Namespace) -> None:
     truth, predicted = find_side(options.gt, options.split), find_side(options.pred, options.split)
     tables = {}
-    if truth.joints and predicted.joints:
-        tables["PCKh@0.5, %"] = score_joints(truth, predicted)
-    if truth.masks and predicted.masks:
-        tables["parsing, %"], tables["IoU, %"] = score_parts(truth, predicted)
+    both, names = truth.keys() & predicted.keys(), truth.get("names")
+    if "joints" in both:
+        tables["PCKh@0.5, %"] = score_joints(truth["joints"], predicted["joints"], names)
+    if "masks" in both:
+        tables["parsing, %"], tables["IoU, %"] = score_parts(truth["masks"], predicted["masks"], names)
     if not tables:
         raise DataError("nothing to score: give joints on both sides, or part masks on both")
     for title, scores in tables.items():

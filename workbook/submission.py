@@ -5,15 +5,15 @@ the image (33 columns, LIP's joints in LIP's order); and ``parts/stem.png``, a g
 ``python -m workbook.scoring`` scores such files, whoever made them.
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import cv2
 import numpy as np
+import pandas as pd
 from tqdm.auto import tqdm
 
 from mula_lib.anatomy import LIP
@@ -22,7 +22,7 @@ from mula_lib.data.lip import JOINTS, SPLITS, read_rows, read_split
 from mula_lib.files import DataError, exit_status, write_bytes, write_text
 from mula_lib.inference import predict
 from workbook.datasets import user_path
-from workbook.photo import load_predictor
+from workbook.predictor import load_predictor
 from workbook.runs import device
 
 COLUMNS = 1 + 2 * JOINTS
@@ -40,11 +40,8 @@ def read_predictions(path: str | Path) -> dict[str, np.ndarray]:
 
 def write_predictions(path: Path, predicted: Mapping[str, np.ndarray]) -> None:
     """Write ``{stem: (16, 2) joints}`` as the challenge's CSV, atomically: whole pixels, as in its own files."""
-    lines = []
-    for name, joints in predicted.items():
-        cells = ["nan" if np.isnan(value) else str(round(float(value))) for value in joints.ravel()]
-        lines.append(",".join([f"{name}.jpg", *cells]) + "\n")
-    write_text(path, "".join(lines))
+    table = pd.DataFrame([[f"{name}.jpg", *joints.ravel()] for name, joints in predicted.items()])
+    write_text(path, table.to_csv(header=False, index=False, float_format="%.0f", na_rep="nan"))
 
 
 def make_submission(weights: Path, root: Path, split: str, out: Path) -> None:
@@ -67,6 +64,7 @@ def make_submission(weights: Path, root: Path, split: str, out: Path) -> None:
             # Within the image, because the authors' script counts a negative coordinate as pixel 1.
             joints[record.name] = found.joints.clip(0, np.array(found.mask.shape[::-1]) - 1)
     write_predictions(out / KEYPOINTS, joints)
+    print(f"{out / KEYPOINTS} and {out / PARTS}/: what LIP's challenge takes")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -77,12 +75,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--split", choices=SPLITS, default="test", help="default: test")
     parser.add_argument("--out", type=user_path, required=True, metavar="DIR", help="folder to write to")
     options = parser.parse_args(arguments)
-
-    def command() -> None:
-        make_submission(options.weights, options.lip, options.split, options.out)
-        print(f"{options.out / KEYPOINTS} and {options.out / PARTS}/: what LIP's challenge takes")
-
-    return exit_status(command, kept=f"{options.out} is incomplete; run the same command again")
+    made = partial(make_submission, options.weights, options.lip, options.split, options.out)
+    return exit_status(made, kept=f"{options.out} is incomplete; run the same command again")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,7 @@
 """Every row of the paper's tables: its name, the paper's numbers, and which network it is here (paper_tables.csv)."""
 
-from __future__ import annotations
-
 import csv
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,27 +19,8 @@ METRICS = {
     5: ("mAP", "mAP (annotated heads)"),  # the paper reports one figure and does not say how it measures heads
     6: ("mIoU",),
 }
-# The row that a table's others are compared with, unless a row names another one.
-BASELINES = {
-    1: "VGG16-FCN",
-    2: "HG-0s-1u-MuLA",
-    3: "HG-0s-1u-MuLA",
-    4: "VGG16-FCN",
-    5: "Our baseline (w/o MuLA)",
-    6: "Our baseline (w/o MuLA)",
-}
 # Published on LIP val, mIoU, by systems trained on ImageNet or more and tested at larger sizes: context, not targets.
-CONTEXT = {
-    "DeepLabV3+": 44.80,
-    "MuLA, the paper": 49.30,
-    "JPPNet": 51.37,
-    "CE2P": 53.10,
-    "HRNet-W48+OCR": 56.48,
-    "SCHP": 59.36,
-    "CDGNet": 60.30,
-    "SOLIDER Swin-B": 60.50,
-    "Hulk ViT-L": 66.02,
-}
+CONTEXT = json.loads(Path(__file__).with_name("paper_context.json").read_text(encoding="utf-8"))
 
 
 @dataclass(frozen=True)
@@ -66,7 +46,7 @@ with open(Path(__file__).with_name("paper_tables.csv"), encoding="utf-8", newlin
             line["method"],
             {metric: float(line[metric]) for metric in METRICS[table] if line.get(metric)},
             find_experiment(line["network"]) if line["network"] else None,
-            line["baseline"] or BASELINES[table],
+            line["baseline"],
             line["note"],
         )
         for line in csv.DictReader(_file)

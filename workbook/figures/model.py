@@ -1,7 +1,5 @@
 """Inside the network: confidence maps, predicted kernels, what each stage says, offsets and candidates of people."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import matplotlib.pyplot as plt

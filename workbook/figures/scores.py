@@ -1,6 +1,4 @@
-"""Scores: training curves, our numbers beside the paper's, scores against stages, and the intervals of all claims."""
-
-from __future__ import annotations
+"""Charts: what a data set holds, training curves, our scores beside the paper's, and the intervals of all claims."""
 
 from collections.abc import Mapping, Sequence
 
@@ -14,51 +12,74 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
+from mula_lib.anatomy import Anatomy
 from workbook.figures.style import BLUE, DASHES, GREY, LINES, MARKERS, OURS_BAR, PAPER_BAR, VERDICTS, in_house_style
 
 CURVES = {"loss": "training loss, logarithmic", "PCK": "PCK, %", "mAP": "mAP, %", "mIoU": "mIoU, %"}
 PAPER_MARK = {"marker": "D", "markerfacecolor": "none", "markeredgecolor": "#222222", "linestyle": "none"}
+EDGE = {"edgecolor": "#333333", "linewidth": 0.6}
+
+
+@in_house_style
+def part_frequencies(in_images: np.ndarray, of_pixels: np.ndarray, anatomy: Anatomy) -> Figure:
+    """Two bars a part: (P,) percent of the images that show it, and of all annotated pixels (logarithmic)."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 5), sharey=True, layout="constrained")
+    names = [part.replace("_", " ") for part in anatomy.parts]
+    palette = [tuple(color) for color in np.array(anatomy.palette) / 255]
+    for axes, values in ((left, in_images), (right, of_pixels)):
+        sns.barplot(x=values, y=names, hue=names, palette=palette, saturation=1, legend=False, ax=axes, **EDGE)
+        axes.grid(axis="x")
+    left.set(xlabel="images that show it, %", xlim=(0, 100))
+    right.set(xlabel="pixels, % (logarithmic)", xscale="log")
+    return figure
+
+
+@in_house_style
+def joint_states(visible: np.ndarray, occluded: np.ndarray, missing: np.ndarray, anatomy: Anatomy) -> Figure:
+    """One stacked bar a joint; each argument is (N,) percent of the people, and the three add up to 100."""
+    figure, axes = plt.subplots(figsize=(8, 4.6), layout="constrained")
+    names = [joint.replace("_", " ") for joint in anatomy.joints]
+    axes.barh(names, visible, color=BLUE, label="visible (v = 0)", **EDGE)
+    axes.barh(names, occluded, left=visible, color=LINES[1], hatch="////", label="occluded (v = 1)", **EDGE)
+    axes.barh(names, missing, left=visible + occluded, color="white", hatch="..", label="missing (nan)", **EDGE)
+    axes.set(xlabel="people, %", xlim=(0, 100))
+    axes.invert_yaxis()
+    figure.legend(loc="outside upper center", ncols=3, frameon=False)
+    return figure
 
 
 @in_house_style
 def training_curves(logs: Mapping[str, Sequence[Mapping[str, float]]], label: str) -> Figure:
-    """Loss and watched scores after each epoch, a line a run.
-
-    ``logs`` maps a run's name to the lines of its ``log.jsonl``: epoch, loss and, where watched, scores.
-    """
+    """Loss and watched scores after each epoch, a line a run: ``logs`` has the lines of each one's ``log.jsonl``."""
     table = pd.DataFrame([{"run": name, **line} for name, log in logs.items() for line in log])
     watched = [key for key in CURVES if key in table and table[key].notna().any()]
+    table = table.astype(dict.fromkeys(watched, float)).melt(["run", "epoch"], watched)
     looks = {"palette": LINES, "markers": MARKERS, "dashes": DASHES}
     looks = {name: [look[n % len(look)] for n in range(len(logs))] for name, look in looks.items()}
-    figure, grid = plt.subplots(1, len(watched), figsize=(12.4, 3.9), squeeze=False, layout="constrained")
-    for axes, key in zip(grid[0], watched, strict=True):
-        sns.lineplot(
-            table.astype({key: float}), x="epoch", y=key, hue="run", style="run", **looks, ax=axes, linewidth=1.4,
-            markersize=5.5, markeredgewidth=0.4, errorbar=None, legend="brief" if axes is grid[0, 0] else False,
-        )  # fmt: skip
-        axes.set(xlabel="epoch", ylabel="", title=CURVES[key], yscale="log" if key == "loss" else "linear")
+    grid = sns.relplot(
+        table, x="epoch", y="value", col="variable", hue="run", style="run", kind="line", height=3.9, linewidth=1.4,
+        markersize=5.5, errorbar=None, facet_kws={"sharey": False}, **looks,
+    )  # fmt: skip
+    for key, axes in grid.axes_dict.items():
+        axes.set(ylabel="", title=CURVES[key], yscale="log" if key == "loss" else "linear")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid()
-    handles, names = grid[0, 0].get_legend_handles_labels()
-    grid[0, 0].get_legend().remove()
-    figure.legend(handles, names, loc="outside right center", frameon=False, fontsize=9)
-    figure.suptitle(label, fontsize=10, color=GREY)
-    return figure
+    grid.figure.suptitle(label, y=1.03, fontsize=10, color=GREY)
+    return grid.figure
 
 
 @in_house_style
 def gradient_shares(shares: pd.DataFrame) -> Figure:
     """The other task's gradient as a share of the own one over training, a panel an encoder: ``measured_shares``."""
-    panels = shares["which"].unique()
-    figure, grid = plt.subplots(1, len(panels), figsize=(10.5, 3.6), sharey=True, layout="constrained")
-    for axes, which in zip(grid, panels, strict=True):
-        lines = shares[(shares["which"] == which) & (shares["share"] > 0)]
-        sns.lineplot(lines, x="update", y="share", hue="kernels", style="kernels", markers=True, dashes=False,
-                     palette=LINES[: lines["kernels"].nunique()], ax=axes)  # fmt: skip
-        axes.axhline(1, color="#333333", linewidth=0.8)
-        axes.set(title=which, yscale="log", ylabel="share of the own gradient")
+    grid = sns.relplot(
+        shares[shares["share"] > 0], x="update", y="share", col="which", hue="kernels", style="kernels", kind="line",
+        markers=True, dashes=False, palette=LINES[: shares["kernels"].nunique()], height=3.6, aspect=1.2,
+    )  # fmt: skip
+    grid.refline(y=1, color="#333333", linestyle="-", linewidth=0.8)
+    grid.set(yscale="log").set_axis_labels(y_var="share of the own gradient").set_titles("{col_name}")
+    for axes in grid.axes.flat:
         axes.grid()
-    return figure
+    return grid.figure
 
 
 @in_house_style

@@ -1,17 +1,28 @@
-"""How the workbook's figures look: one set of sizes, and colors that stay apart for every kind of color vision."""
-
-from __future__ import annotations
+"""How figures look, in colors that stay apart for every kind of vision; how they get onto the page and the disk."""
 
 import functools
-from collections.abc import Callable, Sequence
+import inspect
+import io
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
+from IPython.display import Image, Markdown, display
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from PIL import Image as Pillow
+from PIL.PngImagePlugin import PngInfo
+
+from mula_lib.files import write_bytes, write_text
+from workbook.datasets import REPOSITORY
 
 DPI = 80  # on the page; keeps executed notebooks small
+CAPTION = "Description"  # keyword of the PNG's text that holds it; viewers and screen readers may show it
+COLORS = 256  # of the palette; a third of the size of full color, and the eye sees no difference at this scale
 
 # Okabe and Ito's palette, which differs in lightness too
 BLUE, ORANGE, GREEN, RED, PURPLE, SKY, YELLOW, BLACK = (
@@ -61,3 +72,40 @@ def bare(axes: Axes) -> None:
     """Remove ticks and frame."""
     axes.set(xticks=[], yticks=[])
     axes.spines[:].set_visible(False)
+
+
+def png_bytes(figure: Figure, *, dpi: int = DPI, whole: bool = False) -> bytes:
+    """The figure as a PNG with a palette, cut to what is drawn on it; ``whole`` keeps its full size."""
+    full, small, text = io.BytesIO(), io.BytesIO(), PngInfo()
+    figure.savefig(full, format="png", dpi=dpi, bbox_inches=None if whole else "tight", facecolor="white")
+    if caption := getattr(figure, CAPTION, None):
+        text.add_itxt(CAPTION, caption)
+    Pillow.open(full).convert("RGB").quantize(
+        COLORS, method=Pillow.Quantize.MAXCOVERAGE, kmeans=3, dither=Pillow.Dither.NONE
+    ).save(small, "PNG", optimize=True, pnginfo=text)  # maximum coverage keeps rare colors, such as a legend's
+    return small.getvalue()
+
+
+def save_all(folder: Path, results: Mapping[str, Figure | pd.DataFrame | None], also: Sequence[str] = ()) -> None:
+    """Write the figures and tables that are not None under their names; print these files, and those ``also`` there."""
+    for name, result in results.items():
+        if isinstance(result, Figure):
+            write_bytes(folder / name, png_bytes(result))
+        elif result is not None:
+            write_text(folder / name, result.to_csv(index=result.index.name is not None))
+    for name in (*also, *(name for name, result in results.items() if result is not None)):
+        path = (folder / name).resolve()
+        print(path.relative_to(REPOSITORY) if path.is_relative_to(REPOSITORY) else path)
+
+
+def show(figure: Figure, caption: str) -> None:
+    """Put a figure and its caption (Markdown) on the page of a notebook; saved later, its PNG carries the caption."""
+    setattr(figure, CAPTION, caption)
+    display(Image(png_bytes(figure), alt=caption))
+    display(Markdown(f"*{caption}*"))
+
+
+def show_source(*objects: object) -> None:
+    """Put the library's own code on the page, beside the equation that it implements."""
+    for each in objects:
+        display(Markdown(f"```python\n{textwrap.dedent(inspect.getsource(each)).strip()}\n```"))
