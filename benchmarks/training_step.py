@@ -36,13 +36,14 @@ class Case(NamedTuple):
     """A network, a crop and a batch."""
 
     config: ModelConfig
-    crop: int = STUDY.crop
+    crop: int
     batch: int = STUDY.recipe.batch
     steps: int = 8  # timed, after one that is not
 
 
 CASES = {
-    f"{row}, study": Case(find_experiment(row).model_config(STUDY, LIP)) for row in ("HG-2s-1u-MuLA", "VGG16-FCN-MuLA")
+    f"{row.name}, study": Case(row.model_config(STUDY, LIP), STUDY.for_trunk(row.backbone).crop)
+    for row in map(find_experiment, ("HG-2s-1u-MuLA", "VGG16-FCN-MuLA"))
 }
 CASES["HG-1s-1u-MuLA, 256, batch 2"] = Case(ModelConfig("hourglass", ("adapt",), 256), PAPER_CROP, 2, steps=1)
 WITHOUT = ("without the loops of ⊗c", "without the loops of the cross entropy")
