@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 
 from mula_lib import distributed as processes
 from mula_lib import training
-from mula_lib.files import MulaError, StorageError, write_text
+from mula_lib.files import MulaError, StorageError, usable_cores, write_text
 from workbook.datasets import REPOSITORY, VARIABLES, Source
 from workbook.experiments import Profile
 from workbook.runs import RUNS, Run
@@ -93,7 +93,8 @@ def in_processes(function: Callable, arguments: Sequence[tuple], workers: int) -
         numbers.put(number)
     given = os.environ.get("CUDA_VISIBLE_DEVICES")
     gpus = given.split(",") if given else list(map(str, range(torch.cuda.device_count())))
-    with ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(numbers, gpus)) as pool:
+    threads = str(max(1, usable_cores() // workers))
+    with ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(numbers, gpus, threads)) as pool:
         futures = {pool.submit(function, *each): index for index, each in enumerate(arguments)}
         try:
             for future in as_completed(futures):
@@ -107,7 +108,7 @@ def in_processes(function: Callable, arguments: Sequence[tuple], workers: int) -
             raise
 
 
-def _start_worker(numbers: multiprocessing.Queue, gpus: Sequence[str]) -> None:
+def _start_worker(numbers: multiprocessing.Queue, gpus: Sequence[str], threads: str) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends Ctrl-C to all; the parent answers it
     parent = multiprocessing.parent_process()  # if it is killed, a worker would wait for its next job for ever
     threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
@@ -115,6 +116,7 @@ def _start_worker(numbers: multiprocessing.Queue, gpus: Sequence[str]) -> None:
     if gpus:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpus[number % len(gpus)]
     torch.set_num_threads(1)
+    os.environ["OMP_NUM_THREADS"] = threads  # of a notebook's kernel; all cores in each would slow all of them
     tqdm.set_lock(threading.RLock())  # the usual one belongs to the system and outlives a worker that is terminated
     training.bar_line = number
 
