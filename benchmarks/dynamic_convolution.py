@@ -11,10 +11,10 @@ from torch import Tensor
 from benchmarks.timing import Row, compare
 from mula_lib.kernels import channels_last, depthwise, keep_freed_memory
 
-CASES = {  # batch, channels, side, kernel: of the paper's hourglass, the study's and the demo's
+CASES = {  # batch, channels, side, kernel: of the paper's hourglass, and of the study's networks
     "paper: 2×256×64×64, 7×7": (2, 256, 64, 7),
     "study: 24×64×24×24, 7×7": (24, 64, 24, 7),
-    "demo: 12×32×24×24, 3×3": (12, 32, 24, 3),
+    "study, VGG: 24×64×16×16, 3×3": (24, 64, 16, 3),
 }
 
 
