@@ -9,6 +9,7 @@ one number a channel, and needs no rearranging: so work the loops here, on a CPU
 
 import math
 import shutil
+from collections.abc import Callable
 from functools import lru_cache
 from importlib.util import find_spec
 
@@ -125,35 +126,37 @@ def _loops(size: int):
     border = size // 2
 
     @compiled
-    def convolve(features, kernels, results):
-        count, height, width, channels = features.shape
-        row = np.zeros((width + 2 * border, channels), np.float32)
-        for n in range(count):
-            results[n] = _ZERO
-            for y in range(height):
-                row[border : border + width] = features[n, y]
-                for i in range(max(y + border + 1 - height, 0), min(y + border + 1, size)):
-                    kernel, result = kernels[n, i], results[n, y + border - i]
-                    for x in range(width):
-                        for c in range(channels):
-                            total = result[x, c]
-                            for j in range(size):
-                                total += kernel[j, c] * row[x + j, c]
-                            result[x, c] = total
+    def convolve(row, kernel, result):
+        for x in range(len(result)):
+            for c in range(result.shape[1]):
+                total = result[x, c]
+                for j in range(size):
+                    total += kernel[j, c] * row[x + j, c]
+                result[x, c] = total
 
     @compiled
-    def correlate(features, slopes, results):
-        count, height, width, channels = features.shape
-        row = np.zeros((width + 2 * border, channels), np.float32)
-        for n in range(count):
-            results[n] = _ZERO
-            for y in range(height):
-                row[border : border + width] = features[n, y]
-                for i in range(max(y + border + 1 - height, 0), min(y + border + 1, size)):
-                    slope, result = slopes[n, y + border - i], results[n, i]
-                    for x in range(width):
-                        for c in range(channels):
-                            for j in range(size):
-                                result[j, c] += slope[x, c] * row[x + j, c]
+    def correlate(row, slope, result):
+        for x in range(len(slope)):
+            for c in range(slope.shape[1]):
+                for j in range(size):
+                    result[j, c] += slope[x, c] * row[x + j, c]
 
-    return convolve, correlate
+    def on_every_row(share: Callable, to_kernels: bool) -> Callable:
+        @compiled
+        def loop(features, others, results):
+            count, height, width, channels = features.shape
+            row = np.zeros((width + 2 * border, channels), np.float32)
+            for n in range(count):
+                results[n] = _ZERO
+                for y in range(height):
+                    row[border : border + width] = features[n, y]
+                    for i in range(max(y + border + 1 - height, 0), min(y + border + 1, size)):
+                        reached = y + border - i
+                        if to_kernels:
+                            share(row, others[n, reached], results[n, i])
+                        else:
+                            share(row, others[n, i], results[n, reached])
+
+        return loop
+
+    return on_every_row(convolve, False), on_every_row(correlate, True)
