@@ -20,8 +20,8 @@ from mula_lib.models.rivals import joint as pose_guided
 from mula_lib.models.rivals.joint import draw_skeletons
 from mula_lib.models.rivals.parsing import SCALES, scaled_rates
 from mula_lib.training import Job, fit
+from workbook.costs import parameter_count
 from workbook.experiments import DEMO, EXPERIMENTS, SMOKE, Recipe, find_experiment
-from workbook.runs import parameter_count
 
 RIVALS = [experiment for experiment in EXPERIMENTS if experiment.system]
 POSE_ONLY = {"pose_machine", "pyramid", "adversarial"}

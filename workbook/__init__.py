@@ -22,7 +22,8 @@ _WHERE = {
     "workbook.results": (
         "do_table", "find_seeds", "run_label", "side_by_side", "systems_side_by_side", "write_table",
     ),
-    "workbook.runs": ("Run", "forward_gflops", "parameter_count", "results_folder"),
+    "workbook.costs": ("forward_gflops", "parameter_count"),
+    "workbook.runs": ("Run", "results_folder"),
     "workbook.tables": ("CONTEXT", "table_experiments", "table_rows"),
 }  # fmt: skip
 _MODULE = {name: module for module, names in _WHERE.items() for name in names}

@@ -174,9 +174,9 @@ def _chosen(halves: Sequence[Half], seeds: Sequence[int], only: Sequence[Experim
     for size, source, tables in halves:
         every = (run for rows in tables.values() for its in rows.values() for run in its if run.seed in seeds)
         runs = list({run.folder: run for run in every}.values())
-        wanted, core, missing = {row.first_alike(size, source.anatomy) for row in only}, core_rows(runs), to_train(runs)
-        untested = [run for run in runs if run.trained and (run in core or run.metrics is None)]
-        chosen += [run for run in runs if (run.first in wanted if only else retrain or run in missing + untested)]
+        wanted, core = {row.first_alike(size, source.anatomy) for row in only}, core_rows(runs)
+        asked = to_train(runs) + [run for run in runs if run.trained and (run in core or run.metrics is None)]
+        chosen += [run for run in runs if (run.first in wanted if only else retrain or run in asked)]
     return chosen
 
 

@@ -25,7 +25,6 @@ from functools import cached_property
 from pathlib import Path
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from mula_lib import distributed as processes
 from mula_lib.checkpoint import load_model, read_facts, save_weights
@@ -36,6 +35,7 @@ from mula_lib.files import LOCK, CheckpointError, locked, read_json, remove_part
 from mula_lib.inference import Testing
 from mula_lib.models.network import ModelConfig, Network, build_model
 from mula_lib.training import Job, Recipe, fit
+from workbook.costs import forward_gflops, parameter_count
 from workbook.datasets import REPOSITORY, Source
 from workbook.experiments import Experiment, Profile
 
@@ -308,20 +308,3 @@ class Run:
 
 def _digest(value: dict) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def parameter_count(model: Network) -> int:
-    """Learned numbers of the network."""
-    return sum(parameter.numel() for parameter in model.parameters())
-
-
-@torch.inference_mode()
-def forward_gflops(model: Network, crop: int) -> float:
-    """10⁹ floating point operations of one forward pass of one image, in evaluation mode; a multiply-add counts as two.
-
-    Convolutions and matrix products are counted; what is left is far below one percent.
-    """
-    image = torch.zeros(1, 3, crop, crop, device=next(model.parameters()).device)
-    with FlopCounterMode(display=False) as counter:
-        model.eval()(image)
-    return round(counter.get_total_flops() / 1e9, 4)
