@@ -4,8 +4,6 @@ Everything else asks by name (``LIP.joint("head_top")``) or uses the derived arr
 another order needs nothing but another :class:`Anatomy`.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import cached_property
 

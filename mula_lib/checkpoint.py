@@ -1,7 +1,5 @@
 """Checkpoints to resume from and weights to ship: written atomically, loaded without running anybody's code."""
 
-from __future__ import annotations
-
 import io
 import json
 import pickle

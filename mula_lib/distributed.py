@@ -4,8 +4,6 @@ The batch of a recipe is divided, and everything that is a mean over the batch s
 normalization, the loss over annotated pixels, the gradient. So N processes follow the loss curve of one.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Errors that end in one line, atomic writes and locks."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os

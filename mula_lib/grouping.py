@@ -1,7 +1,5 @@
 """Several people: joint candidates, the local maxima of confidence maps (Sec. 3.2, "NMS"), grouped to people."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import NamedTuple
 

@@ -1,7 +1,5 @@
 """Testing: both tasks in one batched forward over scales and mirror images, decoded at the photo's own size."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

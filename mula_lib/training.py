@@ -1,7 +1,5 @@
 """One training loop for every network: deterministic, resumable after any interruption, one JSON line an epoch."""
 
-from __future__ import annotations
-
 import json
 import math
 import sys

@@ -4,8 +4,6 @@ Bodies are posed, dressed, lit and photographed by ray casting; every pixel's pa
 rendered tree needs neither the body model nor the ray caster: both are imported when something is rendered.
 """
 
-from __future__ import annotations
-
 from rendered_people.dataset import (
     CrowdConfig,
     PeopleConfig,

@@ -1,7 +1,5 @@
 """``python -m rendered_people OUT``: render a data set into a folder and print how often each part occurs."""
 
-from __future__ import annotations
-
 import argparse
 import sys
 from pathlib import Path

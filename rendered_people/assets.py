@@ -5,8 +5,6 @@ target files, which takes minutes; here the hundred and sixty that we mix are re
 seconds, without importing it, and kept in a file of about 10 MB so that worker processes start at once.
 """
 
-from __future__ import annotations
-
 import contextlib
 import gzip
 import importlib.util

@@ -4,8 +4,6 @@ Backgrounds are drawn from the same colours as skin and cloth, and hold limb-lik
 an edge gives the person away.
 """
 
-from __future__ import annotations
-
 import cv2
 import numpy as np
 

@@ -4,8 +4,6 @@ Everything is in metres in the rest frame: z up, the body faces -y, its left is 
 the axes of the rest frame, so a pose needs to know nothing about how a rig's bones are oriented.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import cache, cached_property
 from itertools import pairwise
@@ -48,7 +46,7 @@ class Coordinates:
         return np.column_stack([self.rest, self.arm, self.down, self.neck, self.hair, self.skull]).astype(np.float32)
 
     @staticmethod
-    def unpacked(table: np.ndarray) -> Coordinates:
+    def unpacked(table: np.ndarray) -> "Coordinates":
         """Inverse of :attr:`packed`."""
         return Coordinates(table[:, :3], *table[:, 3:].T)
 

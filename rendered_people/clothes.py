@@ -6,8 +6,6 @@ nothing can poke through. What hangs free of the body (skirts, coat tails, long 
 :class:`Hanging`, whose surface ``garments.py`` lofts.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Colours and patterns of skin, hair and cloth, spread evenly, and drawn from the same palette as backgrounds."""
 
-from __future__ import annotations
-
 import colorsys
 from dataclasses import dataclass
 

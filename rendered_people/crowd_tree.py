@@ -5,8 +5,6 @@
     ROOT/JPEGImages/*.jpg  SegmentationPart/*.png  PersonJoints/*.mat  train_id.txt  val_id.txt
 """
 
-from __future__ import annotations
-
 import io
 
 import numpy as np

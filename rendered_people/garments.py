@@ -1,7 +1,5 @@
 """Surfaces: the body puffed out by its clothes, and what hangs free, lofted at rest and posed with the body."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -1,7 +1,5 @@
 """What a point of a person's surface is: its part and its colour, from the body coordinates where a ray met it."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from mula_lib.anatomy import LIP, PASCAL

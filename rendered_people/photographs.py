@@ -3,8 +3,6 @@
 Only the data set of ``PhotoConfig`` uses it: ``PeopleConfig`` and ``CrowdConfig`` keep their pictures.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import cv2

@@ -1,7 +1,5 @@
 """One annotated picture, of a person or of a crowd: everything put together."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial

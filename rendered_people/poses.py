@@ -4,8 +4,6 @@ A family draws angles; :func:`rotations` turns them into bone rotations for a gi
 trunk) are drawn again.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from functools import partial
 

@@ -4,8 +4,6 @@ Colours are anti-aliased (a ray through each pixel's centre and one through each
 centre's ray met, never a blend.
 """
 
-from __future__ import annotations
-
 import os
 from dataclasses import dataclass
 from functools import cache

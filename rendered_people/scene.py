@@ -1,7 +1,5 @@
 """One picture's plan: who, in which pose and clothes, seen from where, cut off how, in which light."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 
 import numpy as np

@@ -15,7 +15,7 @@ from mula_lib.checkpoint import save_weights
 from mula_lib.data.images import load_image
 from mula_lib.inference import Prediction
 from mula_lib.models.network import build_model
-from workbook.confidence import best_threshold, choose
+from tools.confidence import best_threshold, choose
 from workbook.experiments import SMOKE, find_experiment
 from workbook.photo import coco, main
 from workbook.predictor import LONGEST, Confidence, load_predictor, shipped_weights, windows

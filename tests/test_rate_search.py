@@ -4,9 +4,10 @@ import pandas as pd
 import pytest
 from conftest import REPOSITORY
 
-import workbook.rate_search as module
+import tools.rate_search as module
+from tools.rate_search import EPOCHS, RATES, SEARCHED, held_out, main, search_runs, search_table
 from workbook.experiments import EXPERIMENTS, find_experiment
-from workbook.rate_search import EPOCHS, RATES, SEARCHED, held_out, main, search_runs, search_table, searched_rates
+from workbook.results import searched_rates
 from workbook.tables import COMPARED_TABLES, table_experiments
 
 COMMITTED = REPOSITORY / "results" / "demo" / "learning_rates.csv"

@@ -9,7 +9,6 @@ from collections.abc import Callable
 _WHERE = {
     "workbook.claims": ("findings", "judge", "measure", "measured_claims", "study_counts"),
     "workbook.datasets": ("of_crowds", "of_one_person", "open_source"),
-    "workbook.gradients": ("measured_shares",),
     "workbook.experiments": ("find_experiment", "find_profile"),
     "workbook.inspection": (
         "as_batch", "changes", "crowd_joint_targets", "exchanged_kernels", "fully_annotated", "image_gains",
@@ -18,9 +17,9 @@ _WHERE = {
         "write_kernel_diagnostics",
     ),
     "workbook.predictor": ("load_predictor", "shipped_weights"),
-    "workbook.rate_search": ("searched_rates",),
     "workbook.results": (
-        "do_table", "find_seeds", "run_label", "side_by_side", "systems_side_by_side", "write_table",
+        "do_table", "find_seeds", "measured_shares", "run_label", "searched_rates", "side_by_side",
+        "systems_side_by_side", "write_table",
     ),
     "workbook.costs": ("forward_gflops", "parameter_count"),
     "workbook.runs": ("Run", "results_folder"),

@@ -165,7 +165,7 @@ class Experiment:
     shared_encoder: bool = False
     system: str | None = None  # a compared system of ``models.rivals`` instead of the joint model
     width_factor: float = 1.0  # times the profile's width, rounded up to a multiple of 8
-    # times the profile's learning rate, as ``workbook.rate_search`` found it; None, as in the ablations: the profile's
+    # times the profile's learning rate, as ``tools.rate_search`` found it; None, as in the ablations: the profile's
     rate: float | None = None
     controls: str = ""  # of a control: the system that it controls, whose rate it has
 

@@ -179,5 +179,5 @@ def load_predictor(weights: Path | None = None, *, crowd: bool = False) -> Predi
     if blank.mask is None or blank.joints is None:
         raise DataError(f"{path}: {name} has one of the two tasks only; take a joint network's weights")
     if cuts_out and not confidence.person:
-        raise DataError(f"{path}: to cut people out, choose its confidence: python -m workbook.confidence '{path}'")
+        raise DataError(f"{path}: to cut people out, choose its confidence: python -m tools.confidence '{path}'")
     return Predictor(network, profile, anatomy, name, path, trained_on, confidence, cuts_out)

@@ -15,7 +15,7 @@ from mula_lib.files import ConfigError, write_bytes, write_json, write_text
 from workbook.datasets import CROWDS, REPOSITORY, Source
 from workbook.experiments import Profile
 from workbook.jobs import to_train
-from workbook.runs import Run, results_folder
+from workbook.runs import RESULTS, Run, results_folder
 from workbook.tables import METRICS, table_rows
 
 COLUMNS = (
@@ -176,6 +176,27 @@ def ship(run: Run) -> None:
 
 
 # Tables for the eye
+
+
+def measured_shares(profile: str = "study") -> pd.DataFrame:
+    """What was measured, a row each: how large the other task's gradient is in an encoder, as a share of its own's."""
+    table = pd.read_csv(RESULTS / profile / "gradients.csv")
+    shares = {
+        "parsing's gradient in pose's encoder": table["parsing_in_pose"] / table["pose_in_pose"],
+        "pose's gradient in parsing's encoder": table["pose_in_parsing"] / table["parsing_in_parsing"],
+    }
+    sizes = table["kernel_size"].map("{0}×{0}".format) + table["beta"].map(", β {:g}".format)
+    table = pd.DataFrame({"kernels": sizes, "update": table["update"], **shares})
+    return table.melt(["kernels", "update"], var_name="which", value_name="share")
+
+
+def searched_rates(names: Sequence[str], profile: str = "demo") -> pd.DataFrame:
+    """The committed trials of these systems, a row each: mean score on held-out training images at each rate, %."""
+    trials = pd.read_csv(RESULTS / profile / "learning_rates.csv")
+    trials = trials[trials["method"].isin(names)]
+    scores = trials.pivot(index="method", columns="rate", values="mean").add_prefix("rate × ")
+    chosen = trials[trials["chosen"]].set_index("method")["rate"].rename("chosen")
+    return scores.join(chosen).loc[[name for name in names if name in scores.index]]
 
 
 def side_by_side(table: pd.DataFrame) -> pd.DataFrame:

@@ -8,8 +8,6 @@ heatmap with a given stride has its centre at (stride - 1) / 2 + stride g.
 Matrices are (2, 3) float64 and map (column, row) of the image to those of the crop.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import cv2

@@ -5,8 +5,6 @@ speaks against ``pascal.FIRST_PIXEL`` or ``anatomy.PASCAL_FIRST_SIDE``, which it
 no errors; 1: errors, each file named; 2: there is no LIP or extended PASCAL-Person-Part tree at PATH.
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 from collections import defaultdict

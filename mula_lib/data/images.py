@@ -4,8 +4,6 @@ What OpenCV or Pillow loads without an error is an image, whatever its name says
 a JPEG three times as fast; Pillow reads what OpenCV cannot.
 """
 
-from __future__ import annotations
-
 import contextlib
 import ctypes
 import io

@@ -13,8 +13,6 @@ joint but **1 for an occluded one**, the reverse of COCO. A missing joint is thr
 lie outside the image. Rows belong to images by file name only; their order means nothing.
 """
 
-from __future__ import annotations
-
 import codecs
 import csv
 import re

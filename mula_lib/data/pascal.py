@@ -12,8 +12,6 @@ What the annotations do not say is a named constant each: :data:`FIRST_PIXEL` he
 joints 2 to 7 are of. ``python -m mula_lib.data.check`` tells what speaks against them in a tree.
 """
 
-from __future__ import annotations
-
 import io
 from dataclasses import dataclass
 from functools import cached_property

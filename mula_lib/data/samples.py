@@ -1,7 +1,5 @@
 """Training samples: a split of a data set, augmented, as tensors; the same in every process that asks for them."""
 
-from __future__ import annotations
-
 import cv2
 import numpy as np
 import torch

@@ -1,7 +1,5 @@
 """Targets of the pose branch: one Gaussian heatmap a joint (Sec. 4.1)."""
 
-from __future__ import annotations
-
 import math
 from typing import NamedTuple
 

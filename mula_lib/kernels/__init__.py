@@ -6,8 +6,6 @@ implementation in PyTorch's operations for everything else; and shapes, gradient
 with a relative error of 1e-5, gradients included. What each one gains is in ``docs/performance.md``.
 """
 
-from __future__ import annotations
-
 import contextlib
 import ctypes
 from collections.abc import Callable, Iterator

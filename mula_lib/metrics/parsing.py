@@ -4,8 +4,6 @@ Confusion matrices of images add up; scores do not. Count at the annotation's ow
 then score: a mean of per-image IoUs is another number.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from mula_lib.anatomy import IGNORE

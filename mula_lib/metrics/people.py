@@ -9,8 +9,6 @@ joints, and the predictions that fit them best and match a joint of theirs, take
 An image without predictions counts: its annotated joints were not found. (The authors' script skips such images.)
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -10,8 +10,6 @@ coordinates and those of missing predictions to pixel 1, which may then lie with
 that have them, its PCKh differs by up to 3 points.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from mula_lib.anatomy import Anatomy

@@ -1,7 +1,5 @@
 """MuLA itself: kernels predicted from one task's features convolve the other's (Sec. 3.2, Eqs. 5-7, Fig. 3)."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 

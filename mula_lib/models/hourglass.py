@@ -1,7 +1,5 @@
 """The stacked hourglass trunk of Table 2 (Sec. 3.2), in the structure of the authors' released network."""
 
-from __future__ import annotations
-
 import torch.nn.functional as F
 from torch import Tensor, nn
 

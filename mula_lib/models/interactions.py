@@ -5,8 +5,6 @@ An interaction is a module ``(r_parsing, r_pose) -> (refined_parsing, refined_po
 ``workbook/experiments.py``.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import partial
 

@@ -3,8 +3,6 @@
 Tables 1, 2, 5 and 6 are all this one class; their rows differ only in :class:`ModelConfig`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 

@@ -1,7 +1,5 @@
 """What all networks have in common: their configuration, outputs and initialization, and how they are built."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -95,7 +93,7 @@ class ModelConfig:
         return {**asdict(self), "interactions": list(self.interactions)}
 
     @classmethod
-    def from_json(cls, values: dict) -> ModelConfig:
+    def from_json(cls, values: dict) -> "ModelConfig":
         """The inverse of :meth:`to_json`."""
         adaptation, image = AdaptationConfig(**values["adaptation"]), ImageConvention(**values["image"])
         return cls(**values | {"interactions": tuple(values["interactions"]), "adaptation": adaptation, "image": image})

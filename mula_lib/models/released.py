@@ -5,8 +5,6 @@ names, another order of the joints, and BGR pixels. The result is a weights file
 configuration, and ``python -m workbook.photo`` and ``python -m workbook.submission`` take it.
 """
 
-from __future__ import annotations
-
 import argparse
 import hashlib
 import re

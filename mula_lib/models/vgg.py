@@ -1,7 +1,5 @@
 """VGG16-FCN, the plain trunk of Table 1 (Sec. 3.2): VGG-16 without its last two poolings, so at stride 8."""
 
-from __future__ import annotations
-
 from itertools import pairwise
 
 from torch import nn

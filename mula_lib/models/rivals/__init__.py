@@ -1,7 +1,5 @@
 """The compared systems, each in its smallest faithful form on the shared trunks; see ``docs/rivals.md``."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import partial
 

@@ -1,7 +1,5 @@
 """Systems that predict both tasks: cross-stitch networks, PAD-Net, JPPNet, and pose-guided refinement of the parts."""
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from torch import Tensor, nn

@@ -1,7 +1,5 @@
 """Systems of Tables 4 and 6 that parse: FCN-8s, SegNet, DeepLabV2, attention to scale with and without SSL, SS-NAN."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 

@@ -1,7 +1,5 @@
 """Systems of Table 3 that predict joints: adversarial hourglass, PSN-style pyramid, hourglass with a pose machine."""
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn

@@ -1,6 +1,6 @@
 """The learning rate of each compared system, chosen by an equal search on a held-out part of *train*.
 
-``python -m workbook.rate_search`` trains every system for a few epochs at each of the same rates and writes what came
+``python -m tools.rate_search`` trains every system for a few epochs at each of the same rates and writes what came
 out to ``results/<profile>/learning_rates.csv``; the best one stands in ``networks.csv``. Validation takes no part.
 """
 
@@ -17,7 +17,7 @@ from mula_lib.inference import Testing
 from workbook.datasets import Source, open_source
 from workbook.experiments import EXPERIMENTS, PROFILES, Experiment, Profile, find_experiment, find_profile
 from workbook.jobs import do_all
-from workbook.runs import RESULTS, RUNS, Run, results_folder
+from workbook.runs import RUNS, Run, results_folder
 
 RATES = (0.5, 1.0, 2.0)  # times the profile's learning rate
 EPOCHS = 2
@@ -65,18 +65,9 @@ def search_table(runs: Sequence[Run]) -> pd.DataFrame:
     return table.assign(chosen=table.index.isin(table.groupby("method")["mean"].idxmax()))
 
 
-def searched_rates(names: Sequence[str], profile: str = "demo") -> pd.DataFrame:
-    """The committed trials of these systems, a row each: mean score on held-out training images at each rate, %."""
-    trials = pd.read_csv(RESULTS / profile / "learning_rates.csv")
-    trials = trials[trials["method"].isin(names)]
-    scores = trials.pivot(index="method", columns="rate", values="mean").add_prefix("rate × ")
-    chosen = trials[trials["chosen"]].set_index("method")["rate"].rename("chosen")
-    return scores.join(chosen).loc[[name for name in names if name in scores.index]]
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit status: 0 done, 2 user error, 130 interrupted."""
-    parser = argparse.ArgumentParser(prog="python -m workbook.rate_search", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tools.rate_search", description=__doc__)
     parser.add_argument("profile", nargs="?", default="demo", help=f"{' or '.join(PROFILES)} (default: demo)")
     parser.add_argument("--only", nargs="+", metavar="ROW", help="these systems only")
     parser.add_argument("--jobs", type=int, default=usable_cores(), metavar="N", help="runs at once (default: cores)")

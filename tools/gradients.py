@@ -1,6 +1,6 @@
 """Why does pose pay? How large each loss's gradient is in each encoder of MuLA, over a short training.
 
-``python -m workbook.gradients`` trains HG-1s-1u-MuLA for a few epochs on nine tenths of the training split, once for
+``python -m tools.gradients`` trains HG-1s-1u-MuLA for a few epochs on nine tenths of the training split, once for
 each kernel size of ⊗c and each β, and writes ``results/<profile>/gradients.csv``.
 """
 
@@ -23,9 +23,9 @@ from mula_lib.models.joint import JointModel
 from mula_lib.models.losses import Targets
 from mula_lib.models.network import StageOutput, build_model
 from mula_lib.training import Job, fit
+from tools.rate_search import held_out
 from workbook.datasets import Source, open_source
 from workbook.experiments import Profile, find_experiment, find_profile
-from workbook.rate_search import held_out
 from workbook.runs import RESULTS, device
 
 NETWORK = "HG-1s-1u-MuLA"
@@ -73,21 +73,9 @@ def measurements(profile: Profile, source: Source, kernel_size: int, pose_weight
     return lines
 
 
-def measured_shares(profile: str = "study") -> pd.DataFrame:
-    """What was measured, a row each: how large the other task's gradient is in an encoder, as a share of its own's."""
-    table = pd.read_csv(RESULTS / profile / "gradients.csv")
-    shares = {
-        "parsing's gradient in pose's encoder": table["parsing_in_pose"] / table["pose_in_pose"],
-        "pose's gradient in parsing's encoder": table["pose_in_parsing"] / table["parsing_in_parsing"],
-    }
-    sizes = table["kernel_size"].map("{0}×{0}".format) + table["beta"].map(", β {:g}".format)
-    table = pd.DataFrame({"kernels": sizes, "update": table["update"], **shares})
-    return table.melt(["kernels", "update"], var_name="which", value_name="share")
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit status: 0 done, 2 user error, 130 interrupted."""
-    parser = argparse.ArgumentParser(prog="python -m workbook.gradients", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tools.gradients", description=__doc__)
     parser.add_argument("profile", nargs="?", default="study", help="default: study")
     return exit_status(lambda: _measure(parser.parse_args(arguments)), kept="nothing was written")
 

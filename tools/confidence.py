@@ -1,6 +1,6 @@
 """From which confidence on a network is believed: chosen on rendered people, kept beside its weights.
 
-``python -m workbook.confidence [WEIGHTS]`` chooses again.
+``python -m tools.confidence [WEIGHTS]`` chooses again.
 """
 
 import sys

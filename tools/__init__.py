@@ -1,0 +1,1 @@
+"""What maintainers run: searches on training pictures, and the committed notebooks and README brought up to date."""
