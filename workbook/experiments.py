@@ -79,12 +79,12 @@ DEMO = Profile(
 # when all of it is.
 SHORT = Recipe(
     epochs=40, batch=24, learning_rate=0.005, optimizer="adamw", schedule="cosine", warmup=0.1, drop_at=(),
-    pose_weight=500.0, bf16=True, sigma_floor=0.6,
+    pose_weight=2000.0, bf16=True, sigma_floor=0.6,
 )  # fmt: skip
 # A cell of VGG's last map sees 59 % of the crop, in the paper 55 %.
 STUDY = replace(
     DEMO, name="study", width=64, kernel_size=7, residual=True, recipe=SHORT,
-    vgg={**DEMO.vgg, "kernel_size": 3, "residual": False, "crop": 128, "context": 2},
+    vgg={**DEMO.vgg, "kernel_size": 3, "residual": False, "crop": 128, "context": 2, "recipe": {"pose_weight": 1000.0}},
     crowds={**DEMO.crowds, "recipe": replace(SHORT, epochs=100)},
 )  # fmt: skip
 
