@@ -29,7 +29,7 @@ from workbook.experiments import Profile, find_experiment, find_profile
 from workbook.runs import RESULTS, device
 
 NETWORK = "HG-1s-1u-MuLA"
-COMPARED = ((3, 100.0), (3, 500.0), (7, 100.0), (7, 500.0))  # kernel size of ⊗c and β
+COMPARED = ((3, 100.0), (7, 100.0), (7, 500.0), (7, 2000.0))  # kernel size of ⊗c and β
 EPOCHS, EVERY = 4, 30  # of training; updates from one measurement to the next
 
 

@@ -1,0 +1,29 @@
+"""Scores against budget: the same run but for its epochs and pictures."""
+
+import pandas as pd
+
+import tools.learning_curves as module
+from tools.learning_curves import budget_run, main
+from workbook.runs import Run
+
+
+def test_a_budget_changes_epochs_and_pictures_and_nothing_else(source):
+    for name in ("VGG16-FCN", "HG-0s-1u-MuLA"):
+        usual = budget_run(name, "smoke", 2)
+        plain = Run(usual.experiment, usual.profile, source)
+        assert usual.fingerprint == plain.fingerprint
+        assert usual.folder != plain.folder
+        longer, fewer = budget_run(name, "smoke", 5), budget_run(name, "smoke", 2, pictures=7)
+        assert longer.training_spec["recipe"] == plain.training_spec["recipe"] | {"epochs": 5}
+        assert [record.name for record in fewer.source.train] == [record.name for record in source.train][:7]
+        assert len({each.fingerprint for each in (usual, longer, fewer)}) == 3
+
+
+def test_the_command_adds_what_it_finished_to_what_there_is(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "RUNS", tmp_path / "runs")
+    monkeypatch.setattr(module, "results_folder", lambda profile, source: tmp_path)
+    assert main(["smoke", "--only", "HG-0s-1u-MuLA", "--epochs", "1", "--jobs", "1"]) == 0
+    assert main(["smoke", "--only", "HG-0s-1u-MuLA", "--epochs", "1", "2", "--pictures", "8", "--jobs", "1"]) == 0
+    table = pd.read_csv(tmp_path / "learning_curves.csv")
+    assert table[["epochs", "pictures"]].values.tolist() == [[1, 8], [2, 8], [1, 24]]
+    assert table["PCK"].notna().all()
