@@ -1,6 +1,6 @@
 """MuLA: mutual learning to adapt for joint human parsing and pose estimation (ECCV 2018), as a library.
 
-What a notebook needs is here under the paper's names, and is imported when it is first asked for.
+Exports what notebooks need under the paper's names; each is imported on first use.
 """
 
 from importlib import import_module

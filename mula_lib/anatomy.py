@@ -11,7 +11,7 @@ import numpy as np
 
 from mula_lib.files import ConfigError
 
-IGNORE = 255  # mask value that takes part in neither the loss nor the metric
+IGNORE = 255  # mask value that neither the loss nor the metrics count
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Anatomy:
     palette: tuple[tuple[int, int, int], ...]  # RGB of each part
     # joint columns of a results table, in order: column name -> its joints
     columns: tuple[tuple[str, tuple[str, ...]], ...]
-    # parts that stand for one joint each in structure-sensitive losses; parts in no group take no part there
+    # parts that stand for one joint each in structure-sensitive losses; parts in no group are ignored there
     structure: tuple[tuple[str, ...], ...]
     crowds: bool = False  # several people in an image, each with joints of their own
 
@@ -119,8 +119,8 @@ LIP = Anatomy(
     ),
 )
 
-# The annotations of extended PASCAL-Person-Part do not say whose side their joints 2 to 7 are of; 8 to 13 are the
-# other one's. ``mula_lib.data.check`` tells from the joints of a whole tree whether this is likely wrong.
+# The annotations of extended PASCAL-Person-Part do not say which side joints 2 to 7 belong to; 8 to 13 are the other
+# side. ``mula_lib.data.check`` tells from the joints of a whole tree whether this is likely wrong.
 PASCAL_FIRST_SIDE, PASCAL_OTHER_SIDE = "right", "left"
 
 

@@ -1,4 +1,4 @@
-"""Checkpoints to resume from and weights to ship: written atomically, loaded without running anybody's code."""
+"""Checkpoints to resume from and weights to ship: written atomically, loaded without running code from the file."""
 
 import io
 import json
@@ -17,7 +17,7 @@ from mula_lib.models.network import ModelConfig, Network, network_of
 
 def save_checkpoint(path: Path, state: Mapping[str, object]) -> None:
     """Write tensors, numbers and strings in nested dicts and lists to ``path``, atomically."""
-    content = io.BytesIO()  # written by Python: of a full disk PyTorch's own writer says "unexpected pos 576 vs 534"
+    content = io.BytesIO()  # Python writes it: on a full disk PyTorch's own writer says "unexpected pos 576 vs 534"
     torch.save(dict(state), content)
     write_bytes(path, content.getbuffer())
 
@@ -32,8 +32,8 @@ def load_checkpoint(path: Path, *, fix: str = "delete it and run again: the run 
     except FileNotFoundError as error:
         raise CheckpointError(f"{path}: no such file") from error
     except Exception as error:  # torch raises a different type for nearly every kind of damage
-        unsafe = isinstance(error, pickle.UnpicklingError)  # its message advises to load the file with less care
-        why = "damaged, or more than tensors and plain values in it" if unsafe else _one_line(error)
+        unsafe = isinstance(error, pickle.UnpicklingError)  # its message suggests loading the file unsafely
+        why = "damaged, or holds more than tensors and plain values" if unsafe else _one_line(error)
         raise CheckpointError(f"{path}: cannot be read safely ({why}); {fix}") from error
 
 

@@ -1,7 +1,7 @@
-"""Several processes that train one network together, as ``torchrun`` starts them; alone, all of this does nothing.
+"""Several processes, started by ``torchrun``, train one network together; in a single process nothing here acts.
 
-The batch of a recipe is divided, and everything that is a mean over the batch stays one over *all* of it: batch
-normalization, the loss over annotated pixels, the gradient. So N processes follow the loss curve of one.
+The batch of a recipe is split, but every mean over the batch still covers *all* of it: batch normalization, the loss
+over annotated pixels, the gradient. So N processes follow the loss curve of one.
 """
 
 import contextlib
@@ -44,12 +44,12 @@ def count() -> int:
 
 
 def rank() -> int:
-    """This one's number among them, from 0. The first one writes files and prints."""
+    """This process's number, from 0. The first one writes files and prints."""
     return dist.get_rank() if dist.is_initialized() else 0
 
 
 def wait() -> None:
-    """Return when all processes are here."""
+    """Return when all processes have called this."""
     if count() > 1:
         dist.barrier()
 
@@ -75,7 +75,7 @@ def parallel(model: nn.Module) -> nn.Module:
 
 
 class SharedBatchNorm2d(nn.BatchNorm2d):
-    """Batch normalization over the batch of all processes; each must hold as many samples."""
+    """Batch normalization over the batch of all processes, which must hold equally many samples."""
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or count() == 1:

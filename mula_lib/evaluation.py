@@ -1,4 +1,4 @@
-"""Evaluate a network on a split: counts of every image, small enough to be committed, from which all scores follow."""
+"""Evaluate a network on a split: per-image counts, small enough to commit, from which all scores follow."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def evaluate(
     annotations or a mask that does not fit its image.
     """
     if not split.records:
-        raise DataError(f"{split.root}: no image in the {split.split} split to test with")
+        raise DataError(f"{split.root}: no images in the {split.split} split to test on")
     batches = [split.records[start : start + testing.batch] for start in range(0, len(split), testing.batch)]
     was_training = model.training
     model.eval()
@@ -59,7 +59,7 @@ def evaluate(
 def _count(
     prediction: Prediction, mask: np.ndarray, record: LipRecord | PascalRecord, anatomy: Anatomy
 ) -> tuple[np.ndarray, np.ndarray | Matches]:
-    """Confusion matrix, and hits or matches, of one image; empty, so that scores are nan, of a task not predicted."""
+    """Confusion matrix, and hits or matches, of one image; empty, with scores of nan, for a task not predicted."""
     confusion = np.zeros((len(anatomy.parts),) * 2, np.int64)
     if prediction.mask is not None:
         confusion = confusion_matrix(prediction.mask, mask, len(anatomy.parts))
@@ -90,7 +90,7 @@ def _read_batch(
 
 @dataclass(frozen=True)
 class _Counts:
-    """What is counted of M images, whatever their number of people."""
+    """Counts of M images, however many people they show."""
 
     names: tuple[str, ...]  # M stems
     confusions: np.ndarray  # (M, P, P) int64
@@ -102,9 +102,9 @@ class _Counts:
 
 @dataclass(frozen=True)
 class Evaluation(_Counts):
-    """Counts of M images of one person; scores are of any subset, so that runs can be compared image by image."""
+    """Counts of M images of one person; any subset can be scored, so runs can be compared image by image."""
 
-    hits: np.ndarray  # (M, N) float64: 1 a hit, 0 a miss, nan where a joint takes no part
+    hits: np.ndarray  # (M, N) float64: 1 a hit, 0 a miss, nan where a joint does not count
 
     def scores(self, anatomy: Anatomy) -> dict[str, float]:
         """PCK and its columns, mIoU, PixelAcc, MeanAcc, in percent, over all M images."""
@@ -126,7 +126,7 @@ class Evaluation(_Counts):
 
 @dataclass(frozen=True)
 class CrowdEvaluation(_Counts):
-    """Counts of M images of several people; scores are of any subset."""
+    """Counts of M images of several people; any subset can be scored."""
 
     matches: tuple[Matches, ...]  # M
 
@@ -165,7 +165,7 @@ def load_evaluation(path: Path, anatomy: Anatomy) -> Evaluation | CrowdEvaluatio
 
 
 def _packed(names: Sequence[str], confusions: np.ndarray) -> dict[str, np.ndarray]:
-    """Few of an image's P² cells are not zero: which, as bits, and their counts in planes of bytes, cell by cell."""
+    """Few of an image's P² cells are not zero: a bit for each cell, then the counts of those cells in byte planes."""
     cells = confusions.reshape(len(names), -1).T
     counts = cells[cells > 0].astype("<u4")
     planes = counts.view(np.uint8).reshape(-1, 4).T

@@ -1,4 +1,4 @@
-"""Several people: joint candidates, the local maxima of confidence maps (Sec. 3.2, "NMS"), grouped to people."""
+"""Several people: joint candidates, the local maxima of confidence maps (Sec. 3.2, "NMS"), grouped into people."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -37,8 +37,8 @@ def find_candidates(maps: np.ndarray, offsets: np.ndarray) -> Candidates:
         maps: (N, h, w) float32 confidence on the crop's own pixels.
         offsets: (N, 2, h, w) float32, from each pixel to the person's centroid, x and y in pixels.
 
-    A plateau of equal values is one maximum. The fraction is that of the parabola through the logarithms of a maximum
-    and its neighbours, in each direction, which is exact for a Gaussian. nan is nowhere a maximum.
+    A plateau of equal values is one maximum. The fraction comes from the parabola through the logarithms of a maximum
+    and its neighbours, in each direction, which is exact for a Gaussian. nan is never a maximum.
     """
     sigma = SMOOTHING * maps.shape[-1] / PAPER_CROP
     found: list[tuple[np.ndarray, ...]] = []
@@ -58,7 +58,7 @@ def find_candidates(maps: np.ndarray, offsets: np.ndarray) -> Candidates:
 
 
 def _fraction(smooth: np.ndarray, rows: np.ndarray, columns: np.ndarray, axis: int) -> np.ndarray:
-    """How far beside the pixel the true maximum lies along ``axis`` (0: rows), in -0.5..0.5; 0 at the border."""
+    """Distance of the true maximum from the pixel along ``axis`` (0: rows), in -0.5..0.5; 0 at the border."""
     place, size = (rows, columns)[axis], smooth.shape[axis]
     step = ((place > 0) & (place < size - 1)).astype(int)
     down, right = (step, 0) if axis == 0 else (0, step)
@@ -79,7 +79,7 @@ class People(NamedTuple):
 
 
 def partition(candidates: Candidates, anatomy: Anatomy) -> People:
-    """The people of :func:`group_candidates`, their joints where their candidates are."""
+    """The people of :func:`group_candidates`, with joints at their candidates' places."""
     members = group_candidates(candidates, anatomy)
     joints = np.full((len(members), len(anatomy.joints), 2), np.nan, np.float32)
     scores = np.zeros((len(members), len(anatomy.joints)), np.float32)
@@ -90,7 +90,7 @@ def partition(candidates: Candidates, anatomy: Anatomy) -> People:
 
 
 def group_candidates(candidates: Candidates, anatomy: Anatomy) -> list[list[int]]:
-    """Group the candidates to people: the indices of each person's, at most one of each type of joint.
+    """Group the candidates into people: each person's indices, at most one for each type of joint.
 
     1. Embeddings are clustered by centroid linkage, cut at :data:`REACH` times the image's typical person size: the
        median distance of a candidate from its own embedding.
@@ -98,9 +98,9 @@ def group_candidates(candidates: Candidates, anatomy: Anatomy) -> list[list[int]
        neck; then, type by type in :data:`ORDER`, the candidate and the person with the smallest distance between
        the candidate's embedding and the mean embedding of the person so far are joined, until either runs out. A
        forehead that is left over begins a person; other leftovers are dropped.
-    3. Whoever has fewer than :data:`FEWEST` joints is dropped.
+    3. People with fewer than :data:`FEWEST` joints are dropped.
 
-    People come in the order of their summed scores, highest first.
+    People are sorted by their summed scores, highest first.
     """
     members = [person for cluster in _clusters(candidates) for person in _people(cluster, candidates, anatomy)]
     members = [person for person in members if len(person) >= FEWEST]
@@ -133,7 +133,7 @@ def _people(cluster: np.ndarray, candidates: Candidates, anatomy: Anatomy) -> li
 
 
 def _join(people: list[list[int]], newcomers: list[int], embedding: np.ndarray) -> list[int]:
-    """Give each person at most one of ``newcomers``, nearest pairs first; returns who is left over."""
+    """Give each person at most one of ``newcomers``, nearest pairs first; returns those left over."""
     if not people or not newcomers:
         return newcomers
     centroids = np.array([embedding[person].mean(axis=0) for person in people])

@@ -16,7 +16,7 @@ from mula_lib.files import ConfigError
 from mula_lib.grouping import SMOOTHING, Candidates, find_candidates, partition
 from mula_lib.models.network import Network, StageOutput
 
-PORTION = {"cpu": 2**18, "cuda": 2**22}  # pixels of crops that a network is given at once
+PORTION = {"cpu": 2**18, "cuda": 2**22}  # crop pixels in one forward pass
 
 
 @dataclass(frozen=True)
@@ -28,18 +28,18 @@ class Testing:
     scales: tuple[float, ...] = (1.0,)
     mirror: bool = True
     batch: int = 32
-    mirror_parts: bool = True  # or, of the mirrored image, joints only, as released
+    mirror_parts: bool = True  # if False, only joints use the mirrored image, as released
 
     def __post_init__(self) -> None:
         if not self.scales or min(self.scales) > 1 or min(self.scales) <= 0:
-            raise ConfigError(f"scales={self.scales}: at least one must show the whole photo, so be at most 1")
+            raise ConfigError(f"scales={self.scales}: at least one must be at most 1, to show the whole photo")
 
 
 @dataclass(frozen=True)
 class Prediction:
     """What a network predicts for one photo."""
 
-    mask: np.ndarray | None  # (H, W) uint8 part ids; None of a task that the network does not have
+    mask: np.ndarray | None  # (H, W) uint8 part ids; None for a task that the network does not have
     # (N, 2) float32, (column, row) in the photo's pixels; of several people (Q, N, 2), nan where one lacks a joint
     joints: np.ndarray | None
     scores: np.ndarray | None  # (N,) or (Q, N) float32, height of each joint's peak
@@ -49,7 +49,7 @@ class Prediction:
 class CropMaps:
     """Averaged maps of a batch on the square testing crop."""
 
-    parts: Tensor | None = None  # (B, P, crop, crop) probabilities; None of a task that the network does not have
+    parts: Tensor | None = None  # (B, P, crop, crop) probabilities; None for a task the network does not have
     joints: Tensor | None = None  # (B, N, crop, crop) confidence
     offsets: Tensor | None = None  # of several people: (B, 2N, crop, crop), x of each joint and then y, in crop pixels
 
@@ -61,13 +61,13 @@ def predict_maps(
     """Average a stage's maps over ``testing.scales`` and the mirror image, on the crop's own pixels.
 
     The canvas keeps the size that the network was trained on, and the photo is scaled within it: the adapters pool
-    their guidance to kernels of a fixed size, so on a larger canvas a tap would look at another share of the person.
-    What a scale above 1 pushes out of the canvas is averaged over the other scales.
+    their guidance to kernels of a fixed size, so on a larger canvas a tap would cover another share of the person.
+    Pixels that a scale above 1 pushes out of the canvas are averaged over the other scales.
 
     ``images`` are B arrays (H, W, 3) uint8 RGB, of any sizes; each is scaled so that its long edge fills the crop.
     ``stage`` is the one to read, by default the last.
     """
-    # In portions, because a network's activations are many times its input; and outside a cache it is slower.
+    # In portions, because a network's activations are many times its input, and beyond the cache it is slower.
     portion = max(1, PORTION[next(model.parameters()).device.type] // (crop**2 * (1 + testing.mirror)))
     starts = range(0, len(images), portion)
     found = [_averaged(model, images[start : start + portion], crop, testing, anatomy, stage) for start in starts]
@@ -77,7 +77,7 @@ def predict_maps(
 def _averaged(
     model: Network, images: Sequence[np.ndarray], crop: int, testing: Testing, anatomy: Anatomy, stage: int
 ) -> dict[str, Tensor]:
-    """:func:`predict_maps` of as many images as the network is given at once; maps by their names in CropMaps."""
+    """:func:`predict_maps` for the images of one forward pass; maps by their names in CropMaps."""
     sums: dict[str, Tensor] = {}  # of the tasks that the network has
     covering = torch.zeros(crop, crop, device=(device := next(model.parameters()).device))  # scales that cover a pixel
 
@@ -109,7 +109,7 @@ def _averaged(
 
 
 def _turned_back(output: StageOutput, anatomy: Anatomy) -> list[StageOutput]:
-    """The first half of a batch, and the second one mirrored back, sides swapped."""
+    """The first half of a batch, and the second half mirrored back with its sides swapped."""
     first, second = ([each if each is None else each.chunk(2)[half] for each in output] for half in (0, 1))
     joints = anatomy.joint_mirror
     orders = (anatomy.part_mirror, joints, np.append(joints, len(joints) + joints))  # offsets: x of all, then y
@@ -122,9 +122,9 @@ def _turned_back(output: StageOutput, anatomy: Anatomy) -> list[StageOutput]:
 
 
 def _unscaling(crop: int, scale: float, maps: Tensor, *, align_corners: bool = False) -> tuple[slice, Tensor]:
-    """How the unscaled crop is read off ``maps`` (…, cells, cells) of the scaled one, the same for rows and columns.
+    """How to read the unscaled crop off ``maps`` (…, cells, cells) of the scaled one, alike for rows and columns.
 
-    Returns which of its pixels the scaled crop covers, and a (pixels, cells) matrix of their linear weights of cells.
+    Returns which of its pixels the scaled crop covers, and their (pixels, cells) matrix of interpolation weights.
     ``align_corners`` lays the centres of the outermost cells on those of the outermost pixels, not edges on edges.
     """
     cells = maps.shape[-1]
@@ -147,7 +147,7 @@ def _resample(maps: Tensor, taps: Tensor) -> Tensor:
 def decode(maps: CropMaps, sizes_wh: Sequence[tuple[int, int]], anatomy: Anatomy) -> list[Prediction]:
     """Part masks by arg max at each photo's size, joints by arg max of the smoothed maps (Sec. 3.2).
 
-    Where the maps come with offsets, all local maxima are candidates and are grouped to people.
+    If the maps come with offsets, all local maxima are candidates and are grouped into people.
     ``sizes_wh`` are the B photos' (width, height).
     """
     crop = (maps.joints if maps.parts is None else maps.parts).shape[-1]

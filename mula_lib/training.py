@@ -28,8 +28,8 @@ from mula_lib.models.network import Network
 
 PAPER_EPOCHS = 250
 PAPER_DROPS = (150, 170, 200, 230)  # Sec. 4.1: the epochs at which the learning rate halves
-EXPLODED = 100.0  # times the lowest mean loss of an epoch so far: no training comes back from there
-bar_line: int | None = None  # of the terminal, for this process's progress bars, below those of others
+EXPLODED = 100.0  # times the lowest mean loss of an epoch so far: no training recovers from that
+bar_line: int | None = None  # terminal line of this process's progress bars, below those of others
 
 
 @dataclass(frozen=True)
@@ -64,9 +64,9 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Job:
-    """Where a training keeps its state, and what does not change its result."""
+    """Where a training keeps its state, and settings that do not change its result."""
 
-    folder: Path  # of last.ckpt and log.jsonl
+    folder: Path  # holds last.ckpt and log.jsonl
     fingerprint: str  # of everything that decides the result; a checkpoint with another one is refused
     title: str = "training"  # of the progress bar
     workers: int = 0  # processes that prepare samples
@@ -79,7 +79,7 @@ class History:
     """A training so far."""
 
     log: list[dict] = field(default_factory=list)  # a line per epoch
-    seconds: float = 0.0  # of training itself, over all sittings
+    seconds: float = 0.0  # of training itself, summed over all resumptions
     trouble: str | None = None  # why it ended early, if it did
     precision: str = "float32"  # or "TF32" on a GPU, or "bfloat16", under autocast
 
@@ -87,7 +87,7 @@ class History:
 class EpochBatches(Sampler):
     """Batches of (epoch, index) keys in an order that depends on (seed, epoch) only; a short last batch is dropped.
 
-    Where several processes train, each gets its part of every batch; :class:`ConfigError` if that is uneven.
+    With several processes, each gets an equal share of every batch; :class:`ConfigError` if that is impossible.
     """
 
     def __init__(self, samples: int, batch: int, seed: int, epoch: int = 0) -> None:
@@ -116,7 +116,7 @@ class Objective(torch.nn.Module):
     def forward(self, batch: dict[str, Tensor]) -> Tensor:
         """The loss of a batch on the network's device, a scalar."""
         images, annotated, share = batch["image"], (batch["mask"] != IGNORE).sum(), 1.0
-        if processes.count() > 1:  # of the mean over the pixels of all processes
+        if processes.count() > 1:  # so that the mean covers the pixels of all processes
             share = annotated * processes.count() / processes.total(annotated).clamp(min=1)
         with torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=self.bf16):
             outputs = self.network(images.contiguous(memory_format=torch.channels_last))
@@ -148,7 +148,7 @@ def fit(model: Network, samples: TrainingSamples, recipe: Recipe, job: Job) -> H
     """Train ``model`` in place by Eq. 4, or resume what an earlier call in ``job.folder`` began.
 
     After every epoch ``last.ckpt`` and ``log.jsonl`` are replaced atomically, so that a run killed at any moment
-    resumes at the last whole epoch; on a CPU it ends with the very weights of an undisturbed run. Under ``torchrun``
+    resumes at the last whole epoch; on a CPU it ends with the weights of an undisturbed run. Under ``torchrun``
     all processes train this one network, and the first one writes. An epoch whose mean loss is not finite or
     :data:`EXPLODED` times the lowest one, or that leaves weights that are not finite, ends the training: the network
     is left as it was before that epoch, and the history says so. Raises :class:`CheckpointError` if ``last.ckpt`` is
@@ -173,15 +173,15 @@ def fit(model: Network, samples: TrainingSamples, recipe: Recipe, job: Job) -> H
     steps, done = len(batches), len(history.log)
     bar = tqdm(
         total=recipe.epochs * steps, initial=done * steps, desc=job.title, unit="step", disable=not first,
-        position=bar_line, mininterval=0.5 if sys.stderr.isatty() else 30, maxinterval=60,  # a log grows by each line
+        position=bar_line, mininterval=0.5 if sys.stderr.isatty() else 30, maxinterval=60,  # a log gets a line each
     )  # fmt: skip
-    with training_on(device), torch.random.fork_rng(), bar, _board(job) as board:  # dropout draws from none outside
+    with training_on(device), torch.random.fork_rng(), bar, _board(job) as board:  # dropout draws from no outer one
         for epoch in range(done, recipe.epochs):
             started = time.perf_counter()
             batches.epoch = epoch
             torch.manual_seed(int(np.random.default_rng((samples.seed, epoch, processes.rank())).integers(2**63)))
-            torch.empty((), dtype=torch.int64).random_()  # once the data loader's draw: dropout's stay as they were
-            found = []  # losses and norms, on the device: the host waits for them at the epoch's end only
+            torch.empty((), dtype=torch.int64).random_()  # a draw the data loader used to make: dropout's stay the same
+            found = []  # losses and norms, on the device: the host waits for them only at the end of the epoch
             for step, batch in enumerate(loader, start=epoch * steps):
                 rate = recipe.learning_rate_at(step, steps)
                 for group in optimizer.param_groups:
@@ -209,7 +209,7 @@ def fit(model: Network, samples: TrainingSamples, recipe: Recipe, job: Job) -> H
 
 
 def _what_diverged(loss: float, log: list[dict], model: Network) -> str | None:
-    """In words, or None; the same in all processes. An epoch's last update shows in no loss, only in the weights."""
+    """In words, or None; the same in all processes. An epoch's last update shows only in the weights, not in a loss."""
     if not math.isfinite(loss) or (log and loss > EXPLODED * min(line["loss"] for line in log)):
         return f"loss {loss:.3g}"
     lost = sum((~torch.isfinite(value)).sum() for value in model.state_dict().values())

@@ -11,15 +11,15 @@ from rendered_people import CrowdConfig, PeopleConfig, PhotoConfig, part_frequen
 def main(arguments: list[str] | None = None) -> int:
     """Exit status: 0 done, 2 user error, 130 interrupted."""
     parser = argparse.ArgumentParser(prog="python -m rendered_people", description=__doc__)
-    parser.add_argument("out", type=Path, help="folder to write; an interrupted run continues")
-    parser.add_argument("--crowds", action="store_true", help="several people a picture, in PASCAL's layout")
+    parser.add_argument("out", type=Path, help="folder to write to; interrupted runs resume")
+    parser.add_argument("--crowds", action="store_true", help="several people per picture, in PASCAL's layout")
     parser.add_argument("--photos", action="store_true", help="one person or nobody, as photographs show them")
     counts = "pictures ({}; with --crowds {})".format
     parser.add_argument("--train", type=int, help=f"training {counts(PeopleConfig.train, CrowdConfig.train)}")
     parser.add_argument("--val", type=int, help=f"validation {counts(PeopleConfig.val, CrowdConfig.val)}")
     parser.add_argument("--size", type=int, help=f"pixels of the longer edge ({PeopleConfig.size})")
     parser.add_argument("--seed", type=int, help=f"another seed, other people ({PeopleConfig.seed})")
-    parser.add_argument("--workers", type=int, help="processes (one a core)")
+    parser.add_argument("--workers", type=int, help="processes (one per core)")
     options = vars(parser.parse_args(arguments))
     out, workers, crowds, photos = (options.pop(name) for name in ("out", "workers", "crowds", "photos"))
 

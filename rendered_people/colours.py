@@ -53,7 +53,7 @@ _SECOND_SHARES = {  # of phases x, y, z (N,) -> (N,) share of the second colour
 
 
 def natural_colour(rng: np.random.Generator) -> Colour:
-    """A colour of the world of things: greys and browns often, bright ones now and then."""
+    """A colour as things have it: often grey or brown, now and then bright."""
     kind = rng.random()
     if kind < 0.3:
         grey = rng.choice([rng.uniform(0.04, 0.25), rng.uniform(0.25, 0.7), rng.uniform(0.75, 0.97)])

@@ -40,7 +40,7 @@ _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM
 
 @dataclass(frozen=True)
 class PeopleConfig:
-    """Numbers of pictures, pixels of the longer edge, and the seed of all of it."""
+    """Numbers of pictures, pixels of the longer edge, and the seed."""
 
     train: int = 4000
     val: int = 500
@@ -52,7 +52,7 @@ class PeopleConfig:
 
     def __post_init__(self) -> None:
         if self.train < 0 or self.val < 0 or self.train + self.val == 0:
-            raise ConfigError(f"train={self.train}, val={self.val}: ask for at least one picture, and none negative")
+            raise ConfigError(f"train={self.train}, val={self.val}: give at least one picture, and no negative number")
         if not 32 <= self.size <= 2048:
             raise ConfigError(f"size={self.size}: the longer edge must be 32 to 2048 pixels")
         if self.seed < 0:
@@ -88,7 +88,7 @@ def fingerprint(config: PeopleConfig) -> str:
 
 
 def ensure_people(config: PeopleConfig, base: Path = Path("data"), splits: Iterable[str] = SPLITS) -> Path:
-    """The data set's folder below ``base``; what is missing of ``splits`` ("train", "val") is rendered now.
+    """The data set's folder below ``base``; whatever ``splits`` ("train", "val") lack is rendered first.
 
     The folder is the same whatever ``splits`` are: a later call adds the other one to it.
     """
@@ -100,8 +100,8 @@ def render_dataset(
 ) -> Path:
     """Render ``splits`` of the data set into ``root`` and return it; the same files with any number of workers.
 
-    Resumable: pictures that are there and whole are not rendered again, and where all of them are, this returns at
-    once. ``workers`` defaults to the usable cores. Raises DataError when ``root`` holds something else.
+    Resumable: complete pictures are not rendered again, and if all are complete, this returns at once. ``workers``
+    defaults to the usable cores. Raises DataError if ``root`` holds something else.
     """
     root, tree = Path(root), _tree(root, config.kind)
     counts = {split: getattr(config, split) for split in splits}
@@ -149,11 +149,11 @@ def _write_recipe(root: Path, config: PeopleConfig, complete: set[str]) -> None:
 
 
 def _complete_splits(root: Path, config: PeopleConfig) -> set[str]:
-    """Which splits of this very data set ``root`` holds whole; DataError if it holds something else."""
+    """Which splits of exactly this data set are complete in ``root``; DataError if it holds something else."""
     path = root / RECIPE_FILE
     if not path.exists():
         if root.exists() and (not root.is_dir() or any(root.iterdir())):
-            raise DataError(f"{root} is in use and holds no {RECIPE_FILE}: give an empty or a new folder")
+            raise DataError(f"{root} is not empty and holds no {RECIPE_FILE}: give an empty or a new folder")
         return set()
     fix = f"delete {root} and render it again, or give another folder"
     stored = read_json(path, "the recipe of a rendering", ("fingerprint", "complete"), fix=fix)
@@ -166,7 +166,7 @@ def _complete_splits(root: Path, config: PeopleConfig) -> set[str]:
 
 
 def part_frequencies(root: Path) -> pandas.DataFrame:
-    """Of the training pictures of ``root``: for each part the share (0..1) of images that contain it and of pixels."""
+    """For each part, the share (0..1) of the training images in ``root`` that contain it, and its share of pixels."""
     import pandas
 
     crowds = (Path(root) / "SegmentationPart").is_dir()
@@ -196,9 +196,9 @@ def _rendered(root: Path, config: PeopleConfig, missing: list[tuple[str, int]], 
         try:
             with _starting_workers():
                 done = pool.map(render, missing, chunksize=_BATCH)
-            yield from done  # on Ctrl-C the pictures in work are finished and no more begun
+            yield from done  # on Ctrl-C, pictures in progress are finished and none started
         except BrokenProcessPool as error:
-            raise DataError(f"a process that rendered {root} was killed: run again with fewer workers") from error
+            raise DataError(f"a process rendering {root} was killed: run again with fewer workers") from error
 
 
 @contextmanager

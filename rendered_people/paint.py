@@ -48,7 +48,7 @@ def body_parts(outfit: Outfit, owner: np.ndarray, table: np.ndarray) -> np.ndarr
 
 
 def _body(model: BodyModel, outfit: Outfit, table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    at = Coordinates.unpacked(np.ascontiguousarray(table.T).T)  # each coordinate in one piece, to be gone through fast
+    at = Coordinates.unpacked(np.ascontiguousarray(table.T).T)  # each coordinate contiguous, for speed
     left = at.rest[:, 0] > 0
 
     def sided(part: str) -> np.ndarray:

@@ -1,6 +1,6 @@
-"""What a photograph has that the plain rendering lacks: natural surroundings, folds, and what cameras and files lose.
+"""Features of photographs that the plain rendering lacks: natural surroundings, folds, losses of cameras and files.
 
-Only the data set of ``PhotoConfig`` uses it: ``PeopleConfig`` and ``CrowdConfig`` keep their pictures.
+Only the data set of ``PhotoConfig`` uses them; the pictures of ``PeopleConfig`` and ``CrowdConfig`` do not change.
 """
 
 from dataclasses import dataclass

@@ -45,8 +45,8 @@ def render_person(seed: int, split: str, index: int, size: int) -> Person:
 
 
 def render_photo(seed: int, split: str, index: int, size: int) -> Person:
-    """The same with all that cameras and files lose. Of 16 pictures six are otherwise as usual, nine have the
-    surroundings, framing and light of photographs, one shows nobody: so a network learns that it may find nothing."""
+    """The same with the losses of cameras and files. Of 16 pictures, six are otherwise as usual, nine have the
+    surroundings, framing and light of photographs, and one shows nobody, to teach networks that nobody may be there."""
     rng = _random(seed, SPLITS.index(split) + _PHOTO_STREAM, index)
     if index % 8 in (0, 2, 4):
         return _person(rng, size, sample_scene, background, degrade)

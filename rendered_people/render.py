@@ -22,7 +22,7 @@ from rendered_people.scene import Actor, Scene, View
 @dataclass(frozen=True)
 class Drawing:
     """M people without a background: ``colour`` (H, W, 3) float premultiplied by ``cover`` (H, W) in 0..1; ``mask``
-    (H, W) uint8 parts; ``people`` (H, W) uint8: whose each pixel is, from 1, 0 nobody's; ``joints`` (M, J, 2) columns
+    (H, W) uint8 parts; ``people`` (H, W) uint8: each pixel's person, from 1, 0 for nobody; ``joints`` (M, J, 2) columns
     and rows; ``hidden`` (M, J) bool."""
 
     colour: np.ndarray
@@ -36,8 +36,8 @@ class Drawing:
 class _Caster:
     """The triangles that the camera can see, and rays against them.
 
-    Rays that two surfaces meet at the very same depth are given to one of them by the order of all triangles, about
-    one ray in five hundred pictures: so not even triangles that no ray can meet may be left out without changing some.
+    A ray that meets two surfaces at exactly the same depth (about one ray in five hundred pictures) goes to one of them
+    by the order of all triangles: so leaving out even triangles that no ray can meet would change some pictures.
     """
 
     def __init__(self, actors: tuple[Actor, ...], view: View) -> None:
@@ -51,7 +51,7 @@ class _Caster:
         used = np.zeros(len(vertices), bool)
         used[faces] = True
         faces = (np.cumsum(used) - 1)[faces]
-        # embreex asks for one number at a time, and gets it from a row of Python's twice as fast as from an array's.
+        # embreex reads one number at a time, twice as fast from rows of Python numbers as from an array.
         rows = np.fromiter(faces.tolist(), dtype=object, count=len(faces))
         self._scene = EmbreeScene(_device())
         self._mesh = TriangleMesh(self._scene, vertices[used], rows)
@@ -65,8 +65,8 @@ class _Caster:
 def _device() -> EmbreeDevice:
     """This process's ray caster, held to one thread.
 
-    It would start one for each processor, and their waiting costs more than so small a scene gains; it cannot be told,
-    but starts no more than the processors that the calling thread may use at that moment.
+    Embree would start one thread per processor, and their waiting costs more than so small a scene gains. It has no
+    setting for this, but starts no more threads than the processors that the calling thread may use at that moment.
     """
     try:
         allowed = os.sched_getaffinity(0)
@@ -89,7 +89,7 @@ def _facing_camera(actor: Actor, view: View) -> np.ndarray:
     corners = surface.faces.T
     x, y = column[corners], row[corners]  # each (3, F)
     turn = (x[1] - x[0]) * (y[2] - y[0]) - (y[1] - y[0]) * (x[2] - x[0])
-    seen = (turn < 0) | (surface.owner > 0)  # what hangs is seen from behind too
+    seen = (turn < 0) | (surface.owner > 0)  # hanging clothes are seen from behind too
     if not all_ahead:
         seen &= ahead[surface.faces].all(1)
     for side, end in ((x, view.width), (y, view.height)):

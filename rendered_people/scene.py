@@ -97,7 +97,7 @@ def sample_crowd(rng: np.random.Generator, size: int, count: int) -> Scene:
     steps = rng.uniform(0.3, 0.85, count)  # metres from one to the next; under 0.5 they overlap
     aside = np.cumsum(steps) - steps.sum() / 2
     behind = rng.uniform(-0.5, 1.1, count) * min(1.0, distance / 5)
-    facing = rng.normal(0, 50) if rng.random() < 0.6 else None  # a group that looks somewhere, or everybody elsewhere
+    facing = rng.normal(0, 50) if rng.random() < 0.6 else None  # a group faces one way, or everybody another
     actors = []
     for x, z in zip(aside, behind, strict=True):
         azimuth = rng.uniform(-180, 180) if facing is None else rng.normal(facing, 35)

@@ -27,7 +27,7 @@ from workbook.tables import OF_CLAIMS, table_experiments
     [
         (["tiny"], ["unknown profile 'tiny'", "smoke", "demo"]),
         (["smoke", "--only", "VGG17"], ["unknown experiment 'VGG17'", "VGG16-FCN-MuLA"]),
-        (["smoke", "--tables", "5", "--only", "VGG16-FCN"], ["none of the rows", "5"]),
+        (["smoke", "--tables", "5", "--only", "VGG16-FCN"], ["none of the requested rows", "5"]),
         (["smoke", "--lip", "/no/such/folder"], ["/no/such/folder", "no such folder"]),
         (["paper-released", "--tables", "5"], ["paper-released: the authors released no network for several people"]),
         (["paper", "--cpu"], ["no data to work with: give --lip PATH"]),
@@ -46,7 +46,7 @@ def test_a_users_mistake_is_one_line_and_a_status_that_says_so(arguments, words,
 @pytest.mark.parametrize("profile", ["paper", "gpu", "paper-bf16"])
 def test_a_profile_for_gpus_refuses_to_run_without_one(profile, complaint):
     said = complaint(cli.main([profile, "--lip", str(FIXTURES["people"])]))
-    assert f"profile {profile} needs a GPU, and there is none; --cpu" in said
+    assert f"profile {profile} needs a GPU, and none was found; --cpu" in said
 
 
 def chosen(*arguments):
@@ -170,7 +170,7 @@ def test_only_notebooks_of_the_asked_tables_are_executed(execute):
     ("code", "said"),
     [
         ("raise ValueError('seven')", r"00_tried\.ipynb, cell 3: ValueError: seven \(executed copy: "),
-        ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", "its kernel was killed, perhaps for memory"),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", "its kernel was killed, perhaps out of memory"),
         ("import workbook; workbook.find_profile('tiny')", "cell 3: ConfigError: unknown profile 'tiny'"),
     ],
 )

@@ -1,1 +1,1 @@
-"""What maintainers run: searches on training pictures, and the committed notebooks and README brought up to date."""
+"""Maintainers' scripts: searches on training pictures, and updates of the committed notebooks and README."""

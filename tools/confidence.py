@@ -1,4 +1,4 @@
-"""From which confidence on a network is believed: chosen on rendered people, kept beside its weights.
+"""A network's confidence thresholds: chosen on rendered people, stored beside its weights.
 
 ``python -m tools.confidence [WEIGHTS]`` chooses again.
 """
@@ -24,8 +24,8 @@ CROWD_PICTURES = 40  # of training, which this network has not seen; it is measu
 
 
 def best_threshold(scores: np.ndarray, right: np.ndarray, there: int | None = None) -> tuple[float, float, float]:
-    """Of (K,) scores the one from which on believing them has the best F1, given which are ``right`` (K,) bool; and
-    the precision and recall there. ``there`` is what was to be found, by default what is right."""
+    """The threshold on (K,) ``scores`` with the best F1, given which are ``right`` (K,) bool, with its precision and
+    recall. ``there`` is how many there were to find, by default those that are right."""
     order, there = np.argsort(-scores, kind="stable"), there or max(int(right.sum()), 1)
     hits, believed = right[order].cumsum(), np.arange(1, len(scores) + 1)
     best = int(np.argmax(hits / (believed + there)))
@@ -33,10 +33,10 @@ def best_threshold(scores: np.ndarray, right: np.ndarray, there: int | None = No
 
 
 def choose(found: list[Prediction], truth: np.ndarray, anatomy: Anatomy, chosen_on: str) -> Confidence:
-    """The confidence of a joint and of a picture with the best F1 on M pictures with ``truth`` (M, N, 2).
+    """The thresholds for a joint and a picture with the best F1 on M pictures with ``truth`` (M, N, 2).
 
     A joint is right within half a head of the truth and wrong where there is none (nan); a picture is right if half of
-    its joints are, so wrong with nobody in it. Of a picture whose head is unannotated no joint is known to be right.
+    its joints are, so wrong with nobody in it. In a picture whose head is unannotated, no joint is known to be right.
     """
     said, scores = (np.stack([getattr(each, name) for each in found]) for name in ("joints", "scores"))
     hits, there = pckh_hits(said, truth, anatomy), ~np.isnan(truth).any(axis=2)
@@ -49,9 +49,9 @@ def choose(found: list[Prediction], truth: np.ndarray, anatomy: Anatomy, chosen_
 
 
 def choose_person(predictor: Predictor, records: Sequence[PascalRecord]) -> tuple[float, float, float]:
-    """The threshold of somebody whom ``predictor`` cuts out of a crowd with the best F1, its precision and its recall.
+    """The threshold with the best F1 for people whom ``predictor`` crops from a crowd, its precision and its recall.
 
-    Who was found is right if the box around the joints overlaps an annotated one, nobody else's yet, by a half.
+    A found person is right if the box around the joints overlaps an annotated one, not yet matched, by a half.
     """
     scores, right = [], []
     for record in records:
@@ -66,7 +66,7 @@ def choose_person(predictor: Predictor, records: Sequence[PascalRecord]) -> tupl
 
 
 def main() -> None:
-    """Choose the confidence of a network of one person on rendered validation pictures."""
+    """Choose the thresholds of a single-person network on rendered validation pictures."""
     predictor, source = load_predictor(Path(sys.argv[1]) if sys.argv[1:] else None), open_source(DATASET)
     found = [predictor(load_image(record.image)) for record in source.val.records]
     truth = np.stack([record.joints for record in source.val.records])

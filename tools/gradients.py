@@ -1,4 +1,4 @@
-"""Why does pose pay? How large each loss's gradient is in each encoder of MuLA, over a short training.
+"""The size of each loss's gradient in each encoder of MuLA, over a short training.
 
 ``python -m tools.gradients`` trains HG-1s-1u-MuLA for a few epochs on nine tenths of the training split, once for
 each kernel size of ⊗c and each β, and writes ``results/<profile>/gradients.csv``.
@@ -36,7 +36,7 @@ EPOCHS, EVERY = 4, 30  # of training; updates from one measurement to the next
 def gradient_sizes(model: JointModel, losses: Mapping[str, Tensor]) -> dict[str, float]:
     """Both tasks' losses of a batch, and the norm of each one's gradient in each task's encoder, and their cosine.
 
-    ``pose_in_parsing`` is what β times the pose loss asks of the encoder E^S and its stem, by the kernels it predicts.
+    ``pose_in_parsing``: β times the pose loss, in the encoder E^S and its stem, through the kernels they predict.
     """
     line = {f"loss_{task}": loss.item() for task, loss in losses.items()}
     for where, branch in {"parsing": model.parsing, "pose": model.pose}.items():

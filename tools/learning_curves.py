@@ -35,7 +35,7 @@ def budget_run(name: str, profile: str, epochs: int, pictures: int | None = None
 
 
 def curve_table(runs: Sequence[Run]) -> pd.DataFrame:
-    """A line a finished run."""
+    """One line per finished run."""
     lines = [
         {
             "method": run.experiment.name,

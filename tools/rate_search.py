@@ -1,7 +1,7 @@
 """The learning rate of each compared system, chosen by an equal search on a held-out part of *train*.
 
-``python -m tools.rate_search`` trains every system for a few epochs at each of the same rates and writes what came
-out to ``results/<profile>/learning_rates.csv``; the best one stands in ``networks.csv``. Validation takes no part.
+``python -m tools.rate_search`` trains every system for a few epochs at each of the same rates and writes the results
+to ``results/<profile>/learning_rates.csv``; ``networks.csv`` has the best one. The validation set is not used.
 """
 
 import argparse
@@ -29,7 +29,7 @@ SEARCHED = tuple(each for each in EXPERIMENTS if each.rate is not None and not e
 
 
 def held_out(source: Source) -> Source:
-    """``source`` with its training images taken apart: every tenth one to test on, the others to train with."""
+    """``source`` with its training images split: every tenth one to test on, the others to train with."""
     every = source.train.records
     rest = tuple(each for index, each in enumerate(every) if index % HELD_OUT)
     train, tenth = (replace(source.train, records=records) for records in (rest, every[::HELD_OUT]))
@@ -45,7 +45,7 @@ def search_runs(experiment: Experiment, profile: Profile, source: Source) -> lis
 
 
 def search_table(runs: Sequence[Run]) -> pd.DataFrame:
-    """A line a finished run; ``chosen`` marks each method's rate with the best mean of the scores that it has."""
+    """One line per finished run; ``chosen`` marks each method's rate with the best mean of the scores it has."""
     scores = ("PCK", "mIoU")
     lines = [
         {

@@ -31,7 +31,7 @@ def summary(folder: Path) -> str:
 
 
 def _cells(rows: pd.DataFrame, metric: str) -> str:
-    """The paper's number and ours ± spread; a row of two tables has the same of ours in both."""
+    """The paper's number and ours ± spread; for a row in two tables, ours is the same in both."""
     found = rows.loc[rows["metric"] == metric, ["paper", "ours", "std"]].astype(float)
     paper, ours, std = (f"{value:.1f}" for value in found.max())  # nan where there is none
     return f" {paper} | {ours} ± {std} |".replace(" ± nan", "").replace("nan", "–")

@@ -1,7 +1,7 @@
 """Executes the numbered notebooks in place at their defaults: ``python tools/refresh_notebooks.py [NAME …]``.
 
-They are committed executed, because nbval compares with the stored outputs. What differs between two executions of the
-same code (times, progress bars, random names) is removed, so that a refresh changes what the code changed and no more.
+They are committed with outputs, because nbval compares with them. Whatever differs between two executions of the same
+code (times, progress bars, random names) is removed, so that a refresh changes only what the code changed.
 """
 
 import json
@@ -36,7 +36,7 @@ def main(wanted: list[str]) -> None:
 
 
 def settle(notebook: NotebookNode) -> None:
-    """Remove from an executed notebook what another execution would not repeat."""
+    """Remove from an executed notebook what another execution would not reproduce."""
     views = []
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)

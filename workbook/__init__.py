@@ -1,6 +1,6 @@
 """The study of the paper: what is run, kept and shown.
 
-What notebooks need is found here by name, and imported when it is first used.
+Exports what notebooks need by name; each is imported on first use.
 """
 
 import importlib
@@ -40,9 +40,9 @@ def __dir__() -> list[str]:
 
 
 def check(test: Callable[[], object]) -> None:
-    """Run ``test`` of a reader's own code and print in a line whether it passed; raises nothing.
+    """Run ``test`` on a reader's own code and print in one line whether it passed; raises nothing.
 
-    :class:`NotImplementedError` means that the exercise has not been begun; any other error is shown as what is wrong.
+    :class:`NotImplementedError` means that the exercise has not been started; any other error is shown as the reason.
     """
     try:
         test()

@@ -1,9 +1,9 @@
-"""A verdict on each of the paper's claims, with an interval: what ``paper_claims.json`` says, against per-image counts.
+"""A verdict on each of the paper's claims, with an interval: ``paper_claims.json`` tested against per-image counts.
 
 A claim is tested by *effects*, weighted sums of systems' scores in points, each claimed to be on one side of a limit.
 It is supported if all their intervals lie on that side, not supported if one lies wholly on the other side, and
-undecided otherwise, also where counts are missing or there are too few seeds. Intervals are of a paired hierarchical
-bootstrap from per-image counts: how far a score moves with other pictures and other seeds.
+undecided otherwise, as when counts are missing or seeds too few. Intervals come from a paired hierarchical bootstrap
+over per-image counts: how far a score moves with other pictures and other seeds.
 """
 
 import json
@@ -27,7 +27,7 @@ from workbook.experiments import Experiment, Profile, find_experiment
 from workbook.runs import Run
 
 DRAWS = 2000  # resamples of an interval
-ENOUGH_SEEDS = 2  # with one, an interval knows nothing of how trainings differ
+ENOUGH_SEEDS = 2  # with one, an interval cannot show how trainings differ
 SMALL_OVERHEAD = 25.0  # percent of the baseline's time
 BOTH = "better on both, %"  # in place of a metric: PCK and mIoU of the same picture
 CROWDS = " crowds"  # ends the name of a network for several people
@@ -65,7 +65,7 @@ def draw_pictures(pictures: int, draws: int = DRAWS) -> np.ndarray:
 
 
 def interval(drawn: np.ndarray) -> tuple[float, float, float]:
-    """Mean over S seeds, and the 2.5th and 97.5th percentile of its resamples: ``drawn`` is (S, 1 + D), all first."""
+    """Mean over S seeds, and 2.5th and 97.5th percentile of its resamples; ``drawn`` (S, 1 + D), the full set first."""
     shares = np.random.default_rng(1).multinomial(len(drawn), np.full(len(drawn), 1 / len(drawn)), drawn.shape[1] - 1)
     means = (shares / len(drawn) * drawn[:, 1:].T).sum(axis=1)
     return float(drawn[:, 0].mean()), *map(float, np.nanpercentile(means, [2.5, 97.5]))
@@ -118,11 +118,11 @@ def better_on_both(first: Evaluation, second: Evaluation, weights: np.ndarray) -
 
 
 def measure(counts: Counts, seeds: Sequence[int] = (0, 1, 2)) -> pd.DataFrame:
-    """A line for each effect of each claim: ``paper``, ``ours``, its 95 % interval (``low``, ``high``), ``by_seed``, ….
+    """One line per effect of each claim: ``paper``, ``ours``, its 95 % interval (``low``, ``high``), ``by_seed``, ….
 
     ``worse`` and ``better`` say how far the interval's ends lie on the claimed side of the limit.
     Each draw takes seeds with replacement, and pictures with replacement: the same ones for all systems and seeds,
-    because all were tested on the same pictures. Raises :class:`DataError` where counts are of different pictures.
+    because all were tested on the same pictures. Raises :class:`DataError` if counts cover different pictures.
     """
     kept, weights = cache(counts), cache(draw_pictures)
 
@@ -142,7 +142,7 @@ def measure(counts: Counts, seeds: Sequence[int] = (0, 1, 2)) -> pd.DataFrame:
         common = [seed for seed in seeds if all(kept(name, seed) for name in effect.weights)]
         pictures = {kept(name, seed).names for name in effect.weights for seed in common}
         if len(pictures) > 1:
-            raise DataError(f"counts of {', '.join(effect.weights)} are of different pictures; test them again")
+            raise DataError(f"counts of {', '.join(effect.weights)} cover different pictures; test them again")
         draws = np.stack([drawn(effect, seed) for seed in common]) if common else np.empty((0, 1))
         ours, low, high = interval(draws) if common else (np.nan,) * 3
         worse, better = sorted((end - effect.limit) * (-1 if effect.below else 1) for end in (low, high))
@@ -153,7 +153,7 @@ def measure(counts: Counts, seeds: Sequence[int] = (0, 1, 2)) -> pd.DataFrame:
 
 
 def verdict(lines: pd.DataFrame) -> str:
-    """``supported``, ``not supported`` or ``undecided``: what the effects of one claim amount to."""
+    """The verdict on the effects of one claim: ``supported``, ``not supported`` or ``undecided``."""
     if lines["ours"].isna().any() or lines["seeds"].min() < ENOUGH_SEEDS:
         return "undecided"
     if (lines["worse"] > 0).all():
@@ -164,8 +164,8 @@ def verdict(lines: pd.DataFrame) -> str:
 def judge(effects: pd.DataFrame, measured: Mapping[str, tuple]) -> pd.DataFrame:
     """The claims in :data:`COLUMNS`, and ``meaning``: what each verdict does and does not say.
 
-    ``effects`` are of :func:`measure`, ``measured`` of :func:`measured_claims`. The numbers are those of the effect on
-    which a claim hangs: the one that refutes it, or else the one whose interval reaches furthest to the wrong side.
+    ``effects`` come from :func:`measure`, ``measured`` from :func:`measured_claims`. The numbers belong to the effect
+    that decides a claim: the one that refutes it, or else the one whose interval reaches furthest to the wrong side.
     """
     rows = []
     for claim in CLAIMS:
@@ -220,7 +220,7 @@ def measured_claims(profile: Profile, rounds: int = 20) -> dict[str, tuple[float
 
 
 def study_counts(folder: Path, profile: Profile, source: Source) -> Counts:
-    """Counts that are kept in ``folder/counts/<slug>[-crowds]-seed-<n>.npz``, or else those of finished runs."""
+    """The counts stored in ``folder/counts/<slug>[-crowds]-seed-<n>.npz``, or else those of finished runs."""
 
     def counts(name: str, seed: int) -> Evaluation | CrowdEvaluation | None:
         path = folder / "counts" / f"{Experiment(name, '', (), '').slug}-seed-{seed}.npz"

@@ -38,27 +38,27 @@ def _parser() -> argparse.ArgumentParser:
     which = parser.add_argument_group("which rows")
     which.add_argument("--tables", nargs="+", type=int, choices=TABLES, metavar="N", help="only these tables")
     which.add_argument(
-        "--only", nargs="+", metavar="ROW", help="these rows only, by the paper's names, or table2 for all of a table"
+        "--only", nargs="+", metavar="ROW", help="only these rows, by the paper's names; table2: all rows of Table 2"
     )
     which.add_argument("--seeds", type=int, default=1, metavar="N", help="seeds 0 to N-1 of every row (default: 1)")
-    which.add_argument("--list", action="store_true", help="print the rows, one a line, and stop")
+    which.add_argument("--list", action="store_true", help="print the rows, one per line, and exit")
     data = parser.add_argument_group("data")
     data.add_argument("--lip", metavar="PATH", help="LIP, for Tables 1 to 4")
     data.add_argument("--pascal", metavar="PATH", help="PASCAL-Person-Part, for Tables 5 and 6")
     how = parser.add_argument_group("how")
     how.add_argument("--retrain", action="store_true", help="train even where weights are committed")
-    how.add_argument("--jobs", type=int, metavar="N", help="rows at once (default: one a GPU, else one a core)")
+    how.add_argument("--jobs", type=int, metavar="N", help="parallel rows (default: one per GPU, else per core)")
     how.add_argument("--workers", type=int, metavar="N", help="processes that load images for each row")
     how.add_argument("--save-memory", action="store_true", help="train stage by stage: less memory, more time")
-    how.add_argument("--compile", action="store_true", help="train by torch.compile: minutes at first, faster on a GPU")
+    how.add_argument("--compile", action="store_true", help="train with torch.compile: slow start, faster on a GPU")
     how.add_argument("--cpu", action="store_true", help="use no GPU, even for a profile that needs one")
-    how.add_argument("--ship", action="store_true", help="store weights and counts in the tree, to be committed")
+    how.add_argument("--ship", action="store_true", help="store weights and counts in the repository, to commit")
     how.add_argument("--no-notebooks", action="store_true", help="stop after the tables")
     return parser
 
 
 class Half(NamedTuple):
-    """One half of the paper, one person an image or several: its profile, its data and the runs of its tables."""
+    """One half of the paper, with one person per image or several: its profile, its data, and its tables' runs."""
 
     profile: Profile
     source: Source
@@ -78,12 +78,12 @@ def _run(options: argparse.Namespace) -> None:
         return print(*names, sep="\n")
     gpus = 0 if options.cpu else torch.cuda.device_count()
     if profile.needs_gpu and not gpus and not options.cpu:
-        raise ConfigError(f"profile {profile.name} needs a GPU, and there is none; --cpu runs it without, for weeks")
+        raise ConfigError(f"profile {profile.name} needs a GPU, and none was found; --cpu runs it on the CPU, in weeks")
     jobs = 1 if processes.count() > 1 else options.jobs or gpus or usable_cores()
     workers = options.workers if options.workers is not None else min(8, usable_cores() // jobs) if gpus else 0
     seeds = tuple(range(options.seeds))
     if not first:
-        processes.wait()  # for the first to render what there is to render
+        processes.wait()  # while the first one renders what is missing
     halves = _halves(profile, tables, seeds, options)
     chosen = _chosen(halves, seeds, only, options.retrain)
     for run in chosen:
@@ -92,7 +92,7 @@ def _run(options: argparse.Namespace) -> None:
     if first:
         processes.wait()
     if only and not chosen:
-        raise ConfigError(f"none of the rows asked for is in a table of {', '.join(map(str, tables))}")
+        raise ConfigError(f"none of the requested rows is in a requested table: {', '.join(map(str, tables))}")
     folders = sorted({results_folder(half.profile, half.source) for half in halves})
     if first:
         data = "; ".join(str(half.source) for half in halves)
@@ -100,7 +100,7 @@ def _run(options: argparse.Namespace) -> None:
         others = {run.folder for _, _, its in halves for rows in its.values() for runs in rows.values()
                   for run in runs if run.metrics is not None} - {run.folder for run in chosen}  # fmt: skip
         if others and not only:
-            print(f"{len(others)} more runs are not tested again: --only table1, say, does so", flush=True)
+            print(f"{len(others)} more runs keep their stored scores; --only table1, say, tests them again", flush=True)
         for folder in folders:
             require_writable(folder)  # now, not after the training
     how = {"retrain": options.retrain, "save_memory": options.save_memory, "compiled": options.compile}
@@ -129,7 +129,7 @@ def _run(options: argparse.Namespace) -> None:
 
 
 def _asked(options: argparse.Namespace, profile: Profile) -> tuple[list[Experiment], list[int]]:
-    """The rows asked for, if any; and the tables asked for, or else those of these rows, or else all."""
+    """The requested rows, if any; and the requested tables, or else those of these rows, or else all."""
     names, numbers = options.only or [], {f"table{number}": number for number in TABLES}
     named = [numbers[name] for name in names if name in numbers]
     only = [row for table in named for row in table_experiments(table)]
@@ -142,9 +142,9 @@ def _asked(options: argparse.Namespace, profile: Profile) -> tuple[list[Experime
 
 
 def _halves(profile: Profile, tables: Sequence[int], seeds: Sequence[int], options: argparse.Namespace) -> list[Half]:
-    """The halves that ``tables`` are of, their data opened, which renders what is to be tested on.
+    """The halves that ``tables`` belong to, with their data opened, which renders the test pictures.
 
-    A half whose real data are not given is left out, unless its tables were asked for by number.
+    A half whose real data are not given is left out; if its tables were requested by number, that is an error.
     """
     halves = []
     for crowds, real, path in ((False, "lip", options.lip), (True, "pascal", options.pascal)):
@@ -169,7 +169,7 @@ def _halves(profile: Profile, tables: Sequence[int], seeds: Sequence[int], optio
 
 
 def _chosen(halves: Sequence[Half], seeds: Sequence[int], only: Sequence[Experiment], retrain: bool) -> list[Run]:
-    """The rows ``only``; or all with ``retrain``; or the core rows, and what has weights and no counts."""
+    """The rows ``only``; or all with ``retrain``; or the core rows, and those with weights but no counts."""
     chosen = []
     for size, source, tables in halves:
         every = (run for rows in tables.values() for its in rows.values() for run in its if run.seed in seeds)

@@ -25,7 +25,7 @@ class Profile:
     """A size of everything. ``core`` names the rows that are trained when none is asked for."""
 
     name: str
-    dataset: str  # used when none is given
+    dataset: str  # default data set
     crop: int
     recipe: Recipe
     width: int
@@ -36,11 +36,11 @@ class Profile:
     augmentation: Augmentation = field(default_factory=Augmentation)
     core: tuple[str, ...] = ()  # empty: every row
     context: int = 6  # of the VGG trunk: ``ModelConfig.context``
-    vgg: dict = field(default_factory=dict)  # what differs with the VGG trunk; under "recipe", what differs of that
+    vgg: dict = field(default_factory=dict)  # overrides for the VGG trunk; "recipe" holds those of the recipe
     crowds: dict = field(default_factory=dict)  # what differs where images show several people (Tables 5 and 6)
     released: bool = False  # the authors' code where it differs from the paper
     needs_gpu: bool = False
-    start: str = ""  # of which profile's committed weights a training begins, if not of random ones
+    start: str = ""  # profile whose committed weights training starts from; empty: random weights
     watch: int = 0  # validation images scored after each epoch, for the log only
 
     def for_crowds(self) -> "Profile":
@@ -127,7 +127,7 @@ GPU_192 = replace(GPU, name="gpu-192", crop=192)  # fits 24 GiB
 
 
 def rehearsal(profile: Profile) -> Profile:
-    """``profile`` made so small that all of it runs in minutes: finds out what would fail after days."""
+    """``profile`` made so small that all of it runs in minutes: to find failures in minutes, not days."""
     tiny = {"people-256": "fixture", "crowds-256": "crowd-fixture"}
     crowds = {**profile.crowds, "dataset": tiny.get(profile.crowds["dataset"], profile.crowds["dataset"])}
     return replace(
@@ -167,7 +167,7 @@ class Experiment:
     width_factor: float = 1.0  # times the profile's width, rounded up to a multiple of 8
     # times the profile's learning rate, as ``tools.rate_search`` found it; None, as in the ablations: the profile's
     rate: float | None = None
-    controls: str = ""  # of a control: the system that it controls, whose rate it has
+    controls: str = ""  # for a control: the system that it controls, whose rate it uses
 
     @property
     def slug(self) -> str:
@@ -204,7 +204,7 @@ class Experiment:
         return replace(recipe, learning_rate=recipe.learning_rate * (self.rate or 1.0))
 
     def first_alike(self, profile: Profile, anatomy: Anatomy) -> "Experiment":
-        """The first of :data:`EXPERIMENTS` that means this very training: one training, one run."""
+        """The first of :data:`EXPERIMENTS` that amounts to the same training: one training, one run."""
         mine = self.model_config(profile, anatomy), self.recipe(profile)
         alike = (row for row in EXPERIMENTS if (row.interactions, row.system) == (self.interactions, self.system))
         return next((row for row in alike if (row.model_config(profile, anatomy), row.recipe(profile)) == mine), self)

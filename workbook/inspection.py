@@ -1,8 +1,8 @@
-"""Looking at networks image by image: inside one of them, and at two side by side on images chosen by rule.
+"""Inspect networks image by image: inside one of them, and two side by side on images chosen by rule.
 
-Is MuLA's gain due to kernels made for *this* image? :func:`write_kernel_diagnostics` tests the same network with other
-kernels than its own. If the scores hold with another image's kernels, or with one mean kernel for all, then the network
-does not adapt to the image.
+Is MuLA's gain due to kernels made for *this* image? :func:`write_kernel_diagnostics` tests the same network with
+kernels other than its own. If the scores hold with another image's kernels, or with one mean kernel for all, the
+network does not adapt to the image.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -32,7 +32,7 @@ from workbook.datasets import Source
 from workbook.figures.people import Change, Picture
 from workbook.runs import Run, results_folder
 
-# Of each image, so that "the image before" is another image and not the same one at another scale.
+# One view of each image, so that "the image before" is another image and not the same one at another scale.
 ONE_VIEW = Testing(scales=(1.0,), mirror=False)
 MOST = 500  # images
 KERNELS = ("its own", "another image's", "mean", "zero")
@@ -53,7 +53,7 @@ def testing_crop(record: LipRecord | PascalRecord, crop: int, anatomy: Anatomy) 
 
 
 def fully_annotated(split: LipSplit, count: int) -> list[LipRecord]:
-    """The first ``count`` records with all their joints, filled up with the others where those are too few."""
+    """The first ``count`` records with all their joints, topped up with others if those are too few."""
     return sorted(split.records, key=lambda record: bool(np.isnan(record.joints).any()))[:count]
 
 
@@ -109,7 +109,7 @@ def perfect_candidates(picture: Picture, stride: int, anatomy: Anatomy) -> Candi
 
 @torch.inference_mode()
 def module_outputs(model: Network, images: Tensor, modules: Iterable[nn.Module]) -> dict[nn.Module, Tensor]:
-    """What leaves each of ``modules`` for B images, computed 32 at a time: (B, …) each."""
+    """The output of each of ``modules`` for B images, computed 32 at a time: (B, …) each."""
     outputs: dict[nn.Module, list[Tensor]] = {}
     where = next(model.parameters()).device
     with hooked((module, lambda own, _, output: outputs.setdefault(own, []).append(output)) for module in modules):
@@ -119,7 +119,7 @@ def module_outputs(model: Network, images: Tensor, modules: Iterable[nn.Module])
 
 
 def output_shapes(model: JointModel, images: Tensor, modules: Mapping[str, nn.Module]) -> pd.DataFrame:
-    """The shape that leaves each of the named ``modules`` in one forward pass of ``images``."""
+    """The output shape of each of the named ``modules`` in one forward pass of ``images``."""
     outputs = module_outputs(model, images, modules.values())
     shapes = {name: "×".join(map(str, outputs[module].shape)) for name, module in modules.items()}
     return pd.DataFrame({"output (B×C×H×W)": shapes})
@@ -179,7 +179,7 @@ def prediction_rows(source: Source, names: Sequence[str], runs: Sequence[Run]) -
 
 
 def changes(source: Source, names: Sequence[str], before: Run, after: Run) -> list[Change]:
-    """What ``after`` predicts otherwise than ``before`` on the validation images ``names``, of one person each."""
+    """What ``after`` predicts differently from ``before`` on the validation images ``names``, of one person each."""
     counts, found = [run.evaluation() for run in (before, after)], []
     for name, (_, *pictures) in zip(names, prediction_rows(source, names, [before, after]), strict=True):
         was, now = (each.hits[each.names.index(name)] for each in counts)
@@ -207,7 +207,7 @@ def exchanged_kernels(model: nn.Module, exchange: Exchange) -> AbstractContextMa
 
 
 class ImageBefore(dict[nn.Module, Tensor]):
-    """Each image gets the kernels of the one before it, the very first one those of the last of its batch."""
+    """Each image gets the kernels of the one before it, the very first one those of the last image in its batch."""
 
     def __call__(self, adapter: nn.Module, kernels: Tensor) -> Tensor:
         before = self.get(adapter, kernels[-1:])
@@ -218,9 +218,9 @@ class ImageBefore(dict[nn.Module, Tensor]):
 def write_kernel_diagnostics(runs: Sequence[Run]) -> pd.DataFrame:
     """Test runs of one profile and data set with each of :data:`KERNELS`; also writes ``kernel_diagnostics.csv``.
 
-    A line has pose metric and mIoU on one view of the first :data:`MOST` validation images, and both differences to
-    the line of the run's own kernels. The mean is over these images, whose annotations take no part in it. The counts
-    with its own and another image's kernels are kept beside those of runs: a claim rests on them.
+    Each line has pose metric and mIoU on one view of the first :data:`MOST` validation images, and both differences
+    from the run's own kernels. The mean is over these images; their annotations are not used. The counts with its own
+    and another image's kernels are kept beside those of runs, because a claim rests on them.
     """
     tables, folder = {}, results_folder(runs[0].profile, runs[0].source)
     for run in runs:
@@ -252,5 +252,5 @@ def write_kernel_diagnostics(runs: Sequence[Run]) -> pd.DataFrame:
 
 
 def predicted_kernels(model: Network, images: Tensor) -> list[np.ndarray]:
-    """What each adapter predicts for B images: an array (B, C, h, h) an adapter."""
+    """What each adapter predicts for B images: one array (B, C, h, h) per adapter."""
     return [kernels.cpu().numpy() for kernels in module_outputs(model, images, adapters_of(model)).values()]

@@ -36,7 +36,7 @@ def core_rows(runs: Sequence[Run]) -> list[Run]:
 
 
 def to_train(runs: Sequence[Run]) -> list[Run]:
-    """What is trained when no row is asked for: the core rows, unless weights of any of them are committed."""
+    """The rows to train when none is requested: the core rows, unless weights of any of them are committed."""
     core = core_rows(runs)
     return [] if any(run.shipped for run in core) else [run for run in core if not run.trained]
 
@@ -44,8 +44,8 @@ def to_train(runs: Sequence[Run]) -> list[Run]:
 def do_all(runs: Sequence[Run], jobs: int = 1, **how: bool | int) -> list[Run]:
     """:meth:`Run.do` each of ``runs``, up to ``jobs`` at once in processes of their own, the longest first.
 
-    A run that fails costs no other its work: ``failed.txt`` in its folder says why. Returns those that failed. A file
-    that cannot be written ends everything.
+    A run that fails does not stop the others: ``failed.txt`` in its folder says why. Returns the failed runs. A file
+    that cannot be written stops everything.
     """
     # what is to be trained first, and of that what has the most stages
     ordered = sorted(runs, key=lambda run: (run.trained, -len(run.experiment.interactions)))
@@ -68,7 +68,7 @@ def _attempt(run: Run, how: dict) -> dict | None:
         return run.do(**how).metrics
     except StorageError:
         raise
-    except Exception as error:  # out of memory, say: the other rows are done all the same
+    except Exception as error:  # out of memory, say: the other rows go on
         if processes.count() > 1 or (type(error) is RuntimeError and "shared memory" in str(error)):
             raise  # the others would wait for this one, or fail alike
         if not isinstance(error, MulaError):
@@ -100,7 +100,7 @@ def in_processes(function: Callable, arguments: Sequence[tuple], workers: int) -
             for future in as_completed(futures):
                 yield futures[future], future.result()
         except BrokenProcessPool:
-            raise MulaError("a worker was killed, perhaps for memory; run again with --jobs 1: it resumes") from None
+            raise MulaError("a worker was killed, perhaps out of memory; resume with --jobs 1") from None
         except BaseException:
             for worker in multiprocessing.active_children():
                 worker.terminate()  # what is done is on disk
@@ -116,7 +116,7 @@ def _start_worker(numbers: multiprocessing.Queue, gpus: Sequence[str], threads: 
     if gpus:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpus[number % len(gpus)]
     torch.set_num_threads(1)
-    os.environ["OMP_NUM_THREADS"] = threads  # of a notebook's kernel; all cores in each would slow all of them
+    os.environ["OMP_NUM_THREADS"] = threads  # for a notebook's kernel; all cores in each would slow them all
     tqdm.set_lock(threading.RLock())  # the usual one belongs to the system and outlives a worker that is terminated
     training.bar_line = number
 
@@ -126,8 +126,8 @@ def execute_notebooks(
 ) -> None:
     """Execute every notebook, or only those of ``tables``; executed copies go to ``runs/notebooks/<profile>``.
 
-    A notebook gets that one of ``sources`` which its tables are of, one person an image or several; it is left out
-    where there is none. It trains nothing. Raises :class:`MulaError`, which names notebook and cell, if one fails.
+    A notebook gets the one of ``sources`` that its tables use, with one person per image or several, and is left out
+    if there is none. It trains nothing. Raises :class:`MulaError`, which names notebook and cell, if one fails.
     """
     import papermill
 
@@ -177,7 +177,7 @@ def _execute(notebook: Path, output: Path, given: dict[str, object], attempts: i
     except CellTimeoutError:
         why = f": a cell took more than {TIMEOUT} s"
     except DeadKernelError:
-        why = ": its kernel was killed, perhaps for memory; run again: it resumes"
+        why = ": its kernel was killed, perhaps out of memory; run again to resume"
     except RuntimeError as error:  # it did not start: another kernel took a port that was free a moment ago
         if attempts > 1:
             return _execute(notebook, output, given, attempts - 1)

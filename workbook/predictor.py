@@ -1,6 +1,6 @@
-"""A network that is asked about photographs: how sure it must be, and several people by a network of one.
+"""Predictions for photographs: how confident a network must be, and how a single-person network finds several people.
 
-It is asked who fills which windows of a photo, then each person is cut out.
+It looks for a person in each window of a photo; each one found is then cropped and predicted.
 """
 
 from dataclasses import dataclass, fields, replace
@@ -20,26 +20,26 @@ from workbook.datasets import VARIABLES
 from workbook.experiments import Profile, find_experiment, find_profile
 from workbook.runs import weights_file
 
-SHIPPED = "HG-1s-1u-MuLA", "photo"  # the network that is asked, and the profile that trained it
-LONGEST = 1024  # pixels of a photo's longer edge beyond which the answers are enlarged instead: the networks see less
-SEARCHED = 480  # pixels of a photo's longer edge at most, while people are looked for
+SHIPPED = "HG-1s-1u-MuLA", "photo"  # the default network, and the profile that trained it
+LONGEST = 1024  # pixels: a photo with a longer edge is predicted at this size, since the networks see less anyway
+SEARCHED = 480  # pixels of a photo's longer edge, at most, in the search for people
 HEIGHTS = (1.0, 0.7, 0.5, 0.35)  # of the windows, as shares of the photo's
 WIDTHS = (0.5, 0.9)  # as shares of their heights: people stand
 STEP = 0.4  # from one window to the next, as a share of their size
 MARGIN = 0.12  # around a person's joints, as a share of their extent
 SAME = 0.45  # two boxes that overlap by more (intersection over union) show one person
-NEW = 0.5  # of a person's foreground, at least, is nobody's yet
+NEW = 0.5  # of a person's foreground, at least, must not belong to others
 
 
 @dataclass(frozen=True)
 class Confidence:
-    """Heights of a network's peaks from which on it is believed; at 0 nothing is doubted."""
+    """Thresholds on the heights of a network's peaks; at 0 everything is accepted."""
 
     joint: float = 0.0
     picture: float = 0.0  # mean over the joints of a picture's person
-    person: float = 0.0  # the same, of somebody cut out of a crowd
+    person: float = 0.0  # the same, for somebody cropped from a crowd
     chosen_on: str = "nothing"
-    joint_precision: float = 0.0  # of what is believed there, and how much of what is right is believed
+    joint_precision: float = 0.0  # at that threshold, as is the recall
     joint_recall: float = 0.0
     picture_precision: float = 0.0
     picture_recall: float = 0.0
@@ -51,7 +51,7 @@ class Confidence:
         return np.isnan(found.joints).any(axis=-1) | (found.scores < self.joint)
 
     def recognized(self, found: Prediction) -> bool:
-        """Whether there is anybody."""
+        """Whether anybody was recognized."""
         return bool((found.scores.mean(axis=-1) >= self.picture).any())
 
 
@@ -66,7 +66,7 @@ class Predictor:
     weights: Path
     trained_on: str
     confidence: Confidence
-    cuts_out: bool  # everybody is looked for and cut out
+    cuts_out: bool  # people are searched for and cropped one by one
 
     def __call__(self, photo: np.ndarray) -> Prediction:
         """Parts and joints of one (H, W, 3) uint8 RGB photo, at its own size; nan for a joint beyond the photo."""
@@ -133,9 +133,9 @@ def find_people(predictor: Predictor, photo: np.ndarray) -> np.ndarray:
 def predict_each(predictor: Predictor, photo: np.ndarray) -> Prediction:
     """Parts of everybody in a photo and joints (Q, N, 2) of each person, the surest first and in front of others.
 
-    Joints that the network is unsure of are nan: among several people they would be taken for somebody else's. Whose
-    foreground is mostly somebody's already is a part of them, taken for a person. Parts are also those of whom the
-    network recognizes without being sure enough for a person of their own.
+    Joints that the network is unsure of are nan: among several people they would be taken for somebody else's. A find
+    whose foreground mostly belongs to somebody already is only a part of them, and is dropped. One that is recognized
+    but falls below the threshold of a person contributes parts only.
     """
     mask, people = np.zeros(photo.shape[:2], np.uint8), []
     for x1, y1, x2, y2 in find_people(predictor, photo):
@@ -159,7 +159,7 @@ def shipped_weights(name: str, profile: str = "demo", *, crowd: bool = False) ->
 def load_predictor(weights: Path | None = None, *, crowd: bool = False) -> Predictor:
     """A trained joint network on the CPU, by default the committed one for photographs.
 
-    Of a ``crowd`` a network of one person is shown everybody in turn; one that predicts offsets needs no help. Raises
+    For a ``crowd``, a single-person network is shown one person at a time; one that predicts offsets sees all. Raises
     :class:`CheckpointError` for a file that is no network of this project, :class:`DataError` for one without a task.
     """
     path = weights or shipped_weights(*SHIPPED)
@@ -177,7 +177,7 @@ def load_predictor(weights: Path | None = None, *, crowd: bool = False) -> Predi
     network, name, cuts_out = load_model(path), str(facts["experiment"]), crowd and not config.offsets
     (blank,) = predict(network, [np.zeros((8, 8, 3), np.uint8)], profile.crop, profile.testing, anatomy)
     if blank.mask is None or blank.joints is None:
-        raise DataError(f"{path}: {name} has one of the two tasks only; take a joint network's weights")
+        raise DataError(f"{path}: {name} has one of the two tasks only; use a joint network's weights")
     if cuts_out and not confidence.person:
-        raise DataError(f"{path}: to cut people out, choose its confidence: python -m tools.confidence '{path}'")
+        raise DataError(f"{path}: to crop people, choose its thresholds first: python -m tools.confidence '{path}'")
     return Predictor(network, profile, anatomy, name, path, trained_on, confidence, cuts_out)

@@ -1,4 +1,4 @@
-"""``results/<profile>/report.html``: claims, tables and figures of that folder on one page that fetches nothing."""
+"""``results/<profile>/report.html``: claims, tables and figures of that folder on one self-contained page."""
 
 import base64
 import re
@@ -16,7 +16,7 @@ from workbook.tables import COMPARED_TABLES, CONTEXT, TABLES, table_rows
 
 TITLES = ("what happens between two VGG16 networks", "stages of hourglass networks", "pose, compared systems",
           "parsing, compared systems", "pose of several people", "parsing of several people")  # fmt: skip
-# The order of a table's figures, by how their names end; of a figure of two tables, the first has it.
+# The order of a table's figures, by how their names end; a figure of two tables goes to the first.
 ENDINGS = ("scores", "stages", "images", "kernels", "embeddings", "stage_outputs", "curves")
 
 

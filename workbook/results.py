@@ -34,7 +34,7 @@ def find_seeds(seeds: object) -> list[int]:
 
 
 def run_label(profile: Profile, source: Source, seeds: Sequence[int]) -> str:
-    """What our numbers are of, for every figure and table: ``smoke profile, fixture data, seed 0``."""
+    """Where our numbers come from, for every figure and table: ``smoke profile, fixture data, seed 0``."""
     numbers = ", ".join(map(str, seeds))
     return f"{profile.name} profile, {source.name} data, seed{'s' if len(seeds) > 1 else ''} {numbers}"
 
@@ -59,9 +59,9 @@ def table_runs(table: int, profile: Profile, source: Source, seeds: Sequence[int
 
 
 def do_table(table: int, profile: Profile, source: Source, seeds: Sequence[int] = (0,), *, train: bool = False) -> Runs:
-    """The finished runs of each row of a table, after doing those that need no training, and with ``train`` core rows.
+    """Do a table's runs that need no training, and with ``train`` its core rows; return the finished runs of each row.
 
-    A run that is missing is printed with the command that makes it.
+    For each missing run, the command that makes it is printed.
     """
     runs = table_runs(table, profile, source, seeds)
     every = [run for each in runs.values() for run in each]
@@ -75,7 +75,7 @@ def do_table(table: int, profile: Profile, source: Source, seeds: Sequence[int] 
 def build_table(
     table: int, profile: Profile, source: Source, seeds: Sequence[int] = (0,), runs: Runs | None = None
 ) -> pd.DataFrame:
-    """One line a method and metric, in :data:`COLUMNS`; percentages.
+    """One line per method and metric, with :data:`COLUMNS`, in percent.
 
     ``ours`` is the mean over the finished seeds and ``std`` their sample standard deviation (empty below two seeds).
     A row without a finished run keeps the paper's number alone and says ``source = quoted``. A metric that the paper
@@ -85,7 +85,7 @@ def build_table(
     runs, lines = table_runs(table, profile, source, seeds) if runs is None else runs, []
     for row in table_rows(table):
         done = [run for run in runs[row.name] if run.metrics is not None]
-        noted = done or runs[row.name]  # with some seeds there, a missing one is no news
+        noted = done or runs[row.name]  # with some seeds done, a missing one needs no note
         notes = [row.note, *(f"seed {run.seed}: {run.note}" for run in noted if run.note)]
         first = done[0].metrics if done else {}
         speeds = {name: [run.metrics[name] for run in done] for name in ("train_seconds", "images_per_second")}
@@ -165,7 +165,7 @@ def _git_commit() -> str:
 
 
 def ship(run: Run) -> None:
-    """Store what is committed of a finished run: its counts and metrics, and for seed 0 its network in fp16."""
+    """Store the files of a finished run to commit: its counts and metrics, and for seed 0 its network in fp16."""
     if "weights" not in run.metrics:
         return
     write_bytes(run.shipped_counts, (run.folder / "evaluation.npz").read_bytes())
@@ -175,11 +175,11 @@ def ship(run: Run) -> None:
         save_weights(run.shipped_weights, run.model(), read_facts(run.weights)[1], half=True)
 
 
-# Tables for the eye
+# Tables to display
 
 
 def measured_shares(profile: str = "study") -> pd.DataFrame:
-    """What was measured, a row each: how large the other task's gradient is in an encoder, as a share of its own's."""
+    """One row per measurement: the other task's gradient in an encoder, as a share of the encoder's own."""
     table = pd.read_csv(RESULTS / profile / "gradients.csv")
     shares = {
         "parsing's gradient in pose's encoder": table["parsing_in_pose"] / table["pose_in_pose"],
@@ -191,7 +191,7 @@ def measured_shares(profile: str = "study") -> pd.DataFrame:
 
 
 def searched_rates(names: Sequence[str], profile: str = "demo") -> pd.DataFrame:
-    """The committed trials of these systems, a row each: mean score on held-out training images at each rate, %."""
+    """The committed trials of these systems, one row each: mean score on held-out training images at each rate, %."""
     trials = pd.read_csv(RESULTS / profile / "learning_rates.csv")
     trials = trials[trials["method"].isin(names)]
     scores = trials.pivot(index="method", columns="rate", values="mean").add_prefix("rate × ")
@@ -200,9 +200,9 @@ def searched_rates(names: Sequence[str], profile: str = "demo") -> pd.DataFrame:
 
 
 def side_by_side(table: pd.DataFrame) -> pd.DataFrame:
-    """A results table to read: a row a method, per metric the paper's number, ours, and both differences Δ in points.
+    """A results table to read: one row per method; per metric, the paper's number, ours, and both differences Δ.
 
-    Our columns carry profile and data set in their heading; a row that was not run has a dash.
+    The headings of our columns name profile and data set; a row that was not run has a dash.
     """
     scores = _by_heading(table, ["paper", "ours"], "{:.1f}")
     gains = _by_heading(table, ["paper_delta_vs_baseline", "delta_vs_baseline"], "{:+.1f}")
@@ -212,8 +212,8 @@ def side_by_side(table: pd.DataFrame) -> pd.DataFrame:
 def systems_side_by_side(table: pd.DataFrame) -> pd.DataFrame:
     """A results table of many systems to read: what the paper reports, all our scores, and what each one costs.
 
-    A column of the paper stands only where it reports the metric of some row. A dash is a system that was not run, or
-    does not have the task.
+    A column of the paper is shown only if it reports the metric for some row. A dash marks a system that was not run,
+    or does not have the task.
     """
     wide = _by_heading(table, ["paper", "ours"], "{:.1f}")
     reported = table.dropna(subset="paper")["metric"].unique()
@@ -226,7 +226,7 @@ def systems_side_by_side(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _by_heading(table: pd.DataFrame, names: list[str], form: str) -> pd.DataFrame:
-    """A row a method, a column for each of ``names`` and each metric, in the table's order."""
+    """One row per method, a column for each of ``names`` and each metric, in the table's order."""
     first, metrics = table.iloc[0], table["metric"].unique()
     data = "PASCAL-Person-Part" if first["dataset"] in CROWDS else "LIP"
     headings = {"paper": f"paper ({data})", "ours": f"ours ({first['profile']}, {first['dataset']})"}

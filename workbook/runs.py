@@ -42,7 +42,7 @@ from workbook.experiments import Experiment, Profile
 RUNS = Path(os.environ.get("MULA_RUNS") or REPOSITORY / "runs")  # tests have their own
 WEIGHTS = REPOSITORY / "weights"
 RESULTS = REPOSITORY / "results"
-RECIPE_VERSION = 2  # raise it when a change of code changes what a training gives
+RECIPE_VERSION = 2  # raise it when a code change alters the trained weights
 
 
 def device() -> torch.device:
@@ -88,7 +88,7 @@ class Run:
 
     @cached_property
     def training_spec(self) -> dict:
-        """Everything that decides the trained weights; what was added later only where it is not the default."""
+        """Everything that decides the trained weights; fields added later are left out at their defaults."""
         recipe = asdict(self.recipe)
         if recipe["sigma_floor"] == SIGMA_FLOOR:
             del recipe["sigma_floor"]
@@ -105,22 +105,22 @@ class Run:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Of the training; tests of the same weights under another protocol share it."""
+        """Identifies the training; tests of the same weights under another protocol share it."""
         return _digest(self.training_spec)
 
     @cached_property
     def testing_fingerprint(self) -> str:
-        """Of the training and the testing protocol."""
+        """Identifies the training and the testing protocol."""
         return _digest({"training": self.fingerprint, "testing": asdict(self.profile.testing)})
 
     @property
     def _start(self) -> Path:
-        """The weights that the training begins with, of a profile that names some."""
+        """The weights that training starts from, if the profile names some."""
         return weights_file(self.first, self.profile.start, self.seed)
 
     @cached_property
     def first(self) -> Experiment:
-        """The experiment whose name the files bear."""
+        """The experiment that the files are named after."""
         return self.experiment.first_alike(self.profile, self.source.anatomy)
 
     @property
@@ -151,13 +151,13 @@ class Run:
 
     @property
     def trained(self) -> bool:
-        """Whether no training is needed for a result."""
+        """Whether a result needs no more training."""
         return self.metrics is not None or self.shipped or self.own_weights.is_file()
 
     @cached_property
     def metrics(self) -> dict | None:
-        """Scores and costs of the finished run, or else those committed; None without any of this configuration."""
-        fix = "delete it: the network is tested again"
+        """Scores and costs of the finished run, or else those committed; None if this configuration has neither."""
+        fix = "delete it, and the network is tested again"
         for path in (self.folder / "metrics.json", self.shipped_counts.with_suffix(".json")):
             if path.is_file():
                 found = read_json(path, "the result of a run", ("testing_fingerprint",), fix=fix, error=CheckpointError)
@@ -177,7 +177,7 @@ class Run:
 
     @property
     def note(self) -> str:
-        """What a reader of its row must know: a training that ended early, a failure, a run that is missing."""
+        """What readers of its row must know: a training that ended early, a failure, or that it was not run."""
         if self.metrics is not None:
             return self.metrics.get("trouble") or ""
         if (failure := self.folder / "failed.txt").is_file():
@@ -203,8 +203,8 @@ class Run:
         """Finish the run, and return it: read if finished, tested if there are weights, resumed or trained otherwise.
 
         With ``train=False`` nothing is trained, so ``metrics`` may still be None afterwards, and committed counts are
-        believed; otherwise committed weights are tested again. ``retrain`` ignores both; ``how`` is of :meth:`_train`.
-        While another process is at work on the same run, this one waits.
+        trusted; otherwise committed weights are tested again. ``retrain`` ignores both; ``how`` goes to :meth:`_train`.
+        While another process works on the same run, this one waits.
 
         Raises :class:`CheckpointError` if a file of the run is damaged or its folder holds another configuration, and
         :class:`BusyError` if another process is at work on it and this is one of several that train it together.
@@ -217,7 +217,7 @@ class Run:
 
         if processes.count() == 1 and (enough() or not (train or self.trained)):
             return self
-        first = processes.rank() == 0  # of those that train it together; it holds the run against all others
+        first = processes.rank() == 0  # of those that train it together; it locks the run
         with locked(self.folder / LOCK, str(self), wait=processes.count() == 1) if first else contextlib.nullcontext():
             if first:
                 self._claim()
@@ -225,7 +225,7 @@ class Run:
             self.__dict__.pop("metrics", None)  # another process may have finished it meanwhile
             if enough():
                 return self
-            self.__dict__.pop("metrics", None)  # of which there will be others
+            self.__dict__.pop("metrics", None)  # which are about to change
             weights = self.shipped_weights if self.shipped and not retrain else self.own_weights
             if weights == self.own_weights and not weights.is_file():
                 self._train(**how)
@@ -235,7 +235,7 @@ class Run:
         return self
 
     def _claim(self) -> None:
-        """Make the folder this run's own; CheckpointError if it is another one's."""
+        """Claim the folder for this run; CheckpointError if it belongs to another one."""
         remove_partials(self.folder)
         path, fix = self.folder / "config.json", f"delete {self.folder} to start over"
         if not path.is_file():
@@ -284,7 +284,7 @@ class Run:
         profile, val, anatomy, started = self.profile, self.source.val, self.source.anatomy, time.perf_counter()
         evaluation = evaluate(model, val, profile.crop, profile.testing, anatomy, progress=f"testing {self}")
         seconds = time.perf_counter() - started
-        (self.folder / "metrics.json").unlink(missing_ok=True)  # so that counts and scores are always of one test
+        (self.folder / "metrics.json").unlink(missing_ok=True)  # so that counts and scores always come from one test
         evaluation.save(self.folder / "evaluation.npz")
         metrics = {
             "experiment": self.experiment.name,

@@ -51,7 +51,7 @@ with open(Path(__file__).with_name("paper_tables.csv"), encoding="utf-8", newlin
         )
         for line in csv.DictReader(_file)
     )
-OF_CLAIMS = 0  # in place of a table's number: networks of a claim that are in no table
+OF_CLAIMS = 0  # in place of a table's number: networks that a claim needs and no table has
 _IN_TABLES = [row.experiment for row in ROWS]
 ROWS += tuple(Row(OF_CLAIMS, each.name, {}, each, each.name) for each in EXPERIMENTS if each not in _IN_TABLES)
 
@@ -62,5 +62,5 @@ def table_rows(table: int) -> tuple[Row, ...]:
 
 
 def table_experiments(table: int) -> tuple[Experiment, ...]:
-    """What is run for a table, in the order of its rows."""
+    """The networks that a table needs, in the order of its rows."""
     return tuple(row.experiment for row in table_rows(table) if row.experiment is not None)

@@ -1,9 +1,9 @@
-"""What networks compute on, and the two operations that PyTorch lacks: ⊗c and the upsampled cross entropy.
+"""The devices that networks run on, and the two operations that PyTorch lacks: ⊗c and the upsampled cross entropy.
 
 Both are operators, ``torch.ops.mula``, with loops for the CPU, compiled by numba when they are first called; an
 implementation in PyTorch's operations for everything else; and shapes, gradients and FLOP counts, so that
-``torch.compile`` and PyTorch's counters understand them. Beside each stands a plain reference, to which tests hold it
-with a relative error of 1e-5, gradients included. What each one gains is in ``docs/performance.md``.
+``torch.compile`` and PyTorch's counters understand them. Each has a plain reference, with which tests require it to
+agree to a relative error of 1e-5, gradients included. ``docs/performance.md`` has the speedups.
 """
 
 import contextlib
@@ -51,10 +51,10 @@ def has_bf16(device: torch.device) -> bool:
 def training_on(device: torch.device) -> Iterator[None]:
     """Within this context the device is set up for training.
 
-    A GPU is allowed TF32, and cuDNN to search for the fastest algorithms; in tests, PyTorch's defaults hold. A CPU
-    uses one thread, because sums in another order would end in other weights, and glibc keeps freed memory: a step
-    frees hundreds of megabytes and asks for them again, and the kernel would fill them with zeros each time, a seventh
-    of a step.
+    On a GPU, TF32 is allowed and cuDNN searches for the fastest algorithms; testing uses PyTorch's defaults. On a CPU,
+    one thread is used, because sums in another order would give other weights, and glibc keeps freed memory: a step
+    frees hundreds of megabytes and requests them again, and it would cost a seventh of a step if the kernel filled them
+    with zeros each time.
     """
     threads, products, gpu = torch.get_num_threads(), torch.backends.cuda.matmul, device.type == "cuda"
     tf32 = products.allow_tf32

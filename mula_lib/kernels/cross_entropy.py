@@ -1,8 +1,8 @@
 """Cross entropy of upsampled logits without keeping the upsampled tensors: Eq. 4's parsing term.
 
-Written plainly, every stage stores its logits, their soft-max and the gradient of both at the image's size, sixteen
-times the size of the maps. The operator computes the loss and its gradient to the maps in one go. The loops for the CPU
-interpolate one row of pixels, compare it and fold it back into the gradient while it is in the first cache.
+In plain PyTorch, every stage stores its logits, their soft-max and the gradient of both at the image's size, sixteen
+times the size of the maps. The operator computes the loss and its gradient to the maps in one pass. The loops for the
+CPU interpolate one row of pixels, compare it and fold it back into the gradient while it is in the L1 cache.
 """
 
 import math

@@ -1,10 +1,10 @@
 """The paper's ⊗c: each channel of each image convolved with a kernel of its own (Sec. 3.2).
 
-Libraries have depthwise convolutions whose kernels are shared by the batch. Folding the batch into the channels makes
-them fit, at the price of one image with thousands of groups. In channels-last memory the arithmetic is that of vectors,
-one number a channel, and needs no rearranging: so work the loops here, on a CPU, which take less time than PyTorch's
-*static* depthwise convolution (``python -m benchmarks dynamic_convolution``), and on a GPU with Triton the kernels of
-:mod:`depthwise_triton`. Everywhere else the folded convolution does it.
+In libraries, depthwise convolutions share their kernels across the batch. Folding the batch into the channels makes
+them fit, at the price of one image with thousands of groups. In channels-last memory the arithmetic works on vectors,
+one number per channel, without rearranging. The loops here do this on a CPU, in less time than PyTorch's *static*
+depthwise convolution (``python -m benchmarks dynamic_convolution``); the kernels of :mod:`depthwise_triton` do it on a
+GPU with Triton. Everywhere else the folded convolution is used.
 """
 
 import math
@@ -68,7 +68,7 @@ def _convolve(features: Tensor, kernels: Tensor) -> Tensor:
 
 @torch.library.custom_op("mula::dynamic_depthwise_kernels", mutates_args=(), device_types="cpu")
 def _correlate(upstream: Tensor, features: Tensor, size: int) -> Tensor:
-    """The gradient to the kernels."""
+    """The gradient with respect to the kernels."""
     batch, channels = features.shape[:2]
     result = np.empty((batch, size, size, channels), np.float32)
     _loops(size)[1](_floats(features), _floats(upstream), result)
@@ -119,9 +119,9 @@ def _(first: torch.Size, second: torch.Size, *size: int, out_shape: torch.Size, 
 
 @lru_cache
 def _loops(size: int):
-    """The convolution, and its gradient to the kernels, for kernels of ``size``: a constant, to unroll their rows.
+    """The convolution, and its gradient to the kernels, for a constant ``size`` of kernels, to unroll their rows.
 
-    A row of cells is padded with zeros in the first cache, and every row of the result that it reaches takes its share.
+    A row of cells is padded with zeros in the L1 cache and contributes to every row of the result that it reaches.
     """
     border = size // 2
 

@@ -1,7 +1,7 @@
 """⊗c and its gradients on a GPU, channels-last, in float32 or bf16 with float32 sums.
 
 Each program convolves a block of cells × channels of one image; the taps of a row are unrolled, and neighbors read
-mostly the same cells, from the first cache. Written for Triton's interpreter and compiler alike
+mostly the same cells, from the L1 cache. Written for Triton's interpreter and compiler alike
 (``TRITON_INTERPRET=1`` runs it on a CPU, as the tests do).
 """
 
@@ -21,7 +21,7 @@ def convolve(features: Tensor, kernels: Tensor) -> Tensor:
 
 
 def correlate(upstream: Tensor, features: Tensor, size: int) -> Tensor:
-    """The gradient to the kernels, (B, C, h, h) contiguous; the arguments are channels-last."""
+    """The gradient with respect to the kernels, (B, C, h, h) contiguous; the arguments are channels-last."""
     batch, channels, height, width = features.shape
     result = features.new_empty(batch, channels, size, size)
     grid = (size, triton.cdiv(channels, 32), batch)

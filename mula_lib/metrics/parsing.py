@@ -12,8 +12,8 @@ from mula_lib.anatomy import IGNORE
 def confusion_matrix(prediction: np.ndarray, truth: np.ndarray, classes: int) -> np.ndarray:
     """Count pixels: (classes, classes) int64, rows the truth, columns the prediction.
 
-    ``prediction`` and ``truth`` are integer arrays of one shape, whatever it is. Pixels whose truth is 255 are left
-    out. Raises ``ValueError`` if an id of another pixel is not below ``classes``.
+    ``prediction`` and ``truth`` are integer arrays of the same shape. Pixels whose truth is 255 are left out. Raises
+    ``ValueError`` if any other pixel has an id that is not below ``classes``.
     """
     counted = truth != IGNORE
     prediction, truth = prediction[counted], truth[counted].astype(np.intp)
@@ -52,6 +52,6 @@ def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
 
 
 def mean_of_known(values: np.ndarray) -> float:
-    """The mean of ``values`` without its nans; nan if there is nothing else."""
+    """The mean of ``values`` without its nans; nan if all are nan."""
     known = values[~np.isnan(values)]
     return float(known.mean()) if known.size else float("nan")

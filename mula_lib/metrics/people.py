@@ -1,12 +1,12 @@
-"""Pose of several people: average precision of the joints of assigned people (AP, after MPII's multi-person protocol).
+"""Pose of several people: average precision (AP) of their joints, after MPII's multi-person protocol.
 
 Each annotated person has a reference length. MPII's is 0.6 times the diagonal of the head's box, which
 PASCAL-Person-Part does not have: :func:`reference_lengths` takes the distance from forehead to neck, and where one of
 them is unannotated a fixed share of the longer edge of the person's box (:data:`HEAD_OF_BOX`). Because that is our own
-choice, scores come in two variants: ``mAP`` over everybody, and ``mAP (annotated heads)``, in which people without both
-joints, and the predictions that fit them best and match a joint of theirs, take no part.
+choice, scores come in two variants: ``mAP`` over everybody, and ``mAP (annotated heads)``, which leaves out people
+without both joints, and the predictions that fit them best and match a joint of theirs.
 
-An image without predictions counts: its annotated joints were not found. (The authors' script skips such images.)
+In an image without predictions all annotated joints are missed. (The authors' script skips such images.)
 """
 
 from collections.abc import Sequence
@@ -25,15 +25,15 @@ ANNOTATED_HEADS = "mAP (annotated heads)"
 
 @dataclass(frozen=True)
 class Matches:
-    """What one image adds to the curves: K predicted joints, right or wrong, and how many there were to be found.
+    """What one image adds to the curves: K predicted joints, right or wrong, and how many there were to find.
 
-    A predicted joint of a person that fits best somebody without an annotated head has ``headed`` False.
+    ``headed`` is False for the joints of a prediction that best fits somebody without an annotated head.
     """
 
     joint: np.ndarray  # (K,) index of the joint
     score: np.ndarray  # (K,) confidence
     right: np.ndarray  # (K,) bool: a true positive
-    headed: np.ndarray  # (K,) bool: takes part in the variant of annotated heads
+    headed: np.ndarray  # (K,) bool: counts in the variant of annotated heads
     annotated: np.ndarray  # (N,) annotated joints of all people
     annotated_headed: np.ndarray  # (N,) those of people with an annotated head
 
@@ -66,7 +66,7 @@ def match_people(
         truth: (M, N, 2) joints of M annotated people, nan where unannotated, in the same pixels.
         lengths: (M,) their reference lengths, from :func:`reference_lengths` or, for MPII, 0.6 of the diagonal of
             each head's box.
-        headed: (M,) bool, who takes part in the variant of annotated heads.
+        headed: (M,) bool, who counts in the variant of annotated heads.
 
     A joint matches if it lies within half the reference length. The fit of a prediction and a person is their matches
     over the person's annotated joints. Each prediction keeps the person it fits best; each person then takes the best
@@ -106,9 +106,8 @@ def match_people(
 def average_precision(scores: np.ndarray, right: np.ndarray, annotated: int) -> float:
     """Area under the precision-recall curve's monotone envelope at all points, in percent.
 
-    ``scores`` (K,) and ``right`` (K,) bool of all predictions; ``annotated`` is what there was to be found. Equal
-    scores are one point of the curve, so that the order in which images are read decides nothing. nan if nothing was
-    annotated.
+    ``scores`` (K,) and ``right`` (K,) bool of all predictions; ``annotated`` is the number of joints to find. Equal
+    scores are one point of the curve, so the order of the images does not matter. nan if nothing was annotated.
     """
     if annotated == 0:
         return float("nan")

@@ -4,10 +4,10 @@ LIP's rules: the head's length is the distance from head top to upper neck of th
 of 0.6; an image whose head top or upper neck is unannotated is dropped whole; occluded joints count, missing ones do
 not.
 
-A predicted coordinate is a place in the picture's pixels, from 0, and is taken as it is: a negative one lies outside,
-at its distance from the truth; nan, a joint that was not predicted, is a miss. The authors' script moves negative
-coordinates and those of missing predictions to pixel 1, which may then lie within reach of the truth: on predictions
-that have them, its PCKh differs by up to 3 points.
+Predicted coordinates are pixels counted from 0 and are taken as they are: a negative one lies outside the image; nan, a
+joint that was not predicted, is a miss. The authors' script moves negative coordinates and missing predictions to
+pixel 1, which may lie close enough to the truth to hit: on predictions that have them, its PCKh differs by up to 3
+points.
 """
 
 import numpy as np
@@ -24,11 +24,11 @@ UPPER_BODY = (
 
 
 def pckh_hits(predicted: np.ndarray, truth: np.ndarray, anatomy: Anatomy, *, threshold: float = 0.5) -> np.ndarray:
-    """Score every joint: (M, N) float64, 1 a hit, 0 a miss, nan if it takes no part.
+    """Score every joint: (M, N) float64, 1 a hit, 0 a miss, nan if it does not count.
 
     ``predicted`` and ``truth`` are (M, N, 2) in the same pixels, matched by image; nan in the truth is a missing
     joint, nan in a prediction a miss. A hit lies at most ``threshold`` head lengths from the truth. Missing joints
-    and all joints of an image without an annotated head take no part. Where head top and upper neck coincide the
+    and all joints of an image without an annotated head do not count. Where head top and upper neck coincide the
     length is zero, and only an exact prediction hits.
     """
     predicted, truth = np.asarray(predicted, dtype=np.float64), np.asarray(truth, dtype=np.float64)

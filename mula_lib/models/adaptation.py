@@ -138,7 +138,7 @@ class Interaction(nn.Module):
 
 
 class Exchange(Interaction):
-    """A module ``direction`` to each task, from the other: with :class:`Adaptation`, MuLA.
+    """One ``direction`` module for each task, guided by the other; with :class:`Adaptation`, this is MuLA.
 
     ``to_pose`` alone is LA-Pose, ``to_parsing`` alone LA-Parsing; ``detach`` passes no gradient to the other task.
     """

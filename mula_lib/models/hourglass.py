@@ -9,7 +9,7 @@ PAPER_WIDTH = 256
 
 
 class Residual(nn.Module):
-    """body(x) + shortcut(x), closed or not: (B, in_channels, H, W) -> (B, out_channels, H, W)."""
+    """body(x) + shortcut(x), then ``close`` if given: (B, in_channels, H, W) -> (B, out_channels, H, W)."""
 
     def __init__(self, body: nn.Module, shortcut: nn.Module | None = None, close: nn.Module | None = None) -> None:
         super().__init__()
@@ -69,7 +69,7 @@ class Stem(nn.Sequential):
 class Hourglass(nn.Module):
     """One hourglass: nine groups of ``units`` residuals, four down, one at the bottom, four up; same size out.
 
-    Maps of any size pass: pooling rounds an odd side up, and upsampling goes to the size of the skip connection, which
+    Maps of any size work: pooling rounds an odd side up, and upsampling goes to the size of the skip connection, which
     at the paper's 64² is exactly a doubling.
     """
 

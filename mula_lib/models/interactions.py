@@ -1,4 +1,4 @@
-"""What else can happen between the two branches at a stage: Table 1's rivals of MuLA, and others.
+"""Other interactions of the two branches at a stage: MuLA's rivals in Table 1, and more.
 
 An interaction is a module ``(r_parsing, r_pose) -> (refined_parsing, refined_pose)``: (B, C, H, W) tensors in,
 (B, ``out_channels``, H, W) out. To add one, write the class, name it in ``INTERACTIONS``, and add a row to

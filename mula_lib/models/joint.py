@@ -64,12 +64,12 @@ class Branch(nn.Module):
 class JointModel(Network):
     """MuLA and every other row of Tables 1, 2, 5 and 6.
 
-    ``model(images)`` takes RGB images of 0..255, uint8 or float, with H and W multiples of ``config.stride``, and
+    ``model(images)`` takes RGB images in 0..255, uint8 or float, with H and W multiples of ``config.stride``, and
     returns T :class:`StageOutput`; the last one is the prediction, all are supervised (Eq. 4). The model itself
     converts the pixels to the convention it was trained with.
 
-    With ``recompute_stages``, training keeps only the features between stages and computes the inside of each stage
-    again for its gradient: the same gradients, for a third more time and about a T-th of the memory.
+    With ``recompute_stages``, training keeps only the features between stages and recomputes the inside of each stage
+    for its gradient: the same gradients, for a third more time and about a T-th of the memory.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -129,7 +129,7 @@ class JointModel(Network):
 
 @contextmanager
 def _frozen_statistics(model: nn.Module) -> Iterator[None]:
-    """Keep batch normalization from counting a batch a second time when a stage is computed again."""
+    """Keep batch normalization from counting a batch twice when a stage is recomputed."""
     norms = [each for each in model.modules() if isinstance(each, nn.modules.batchnorm._NormBase)]
     before = [(norm.momentum, norm.num_batches_tracked.clone()) for norm in norms]
     for norm in norms:

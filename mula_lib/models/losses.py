@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 
 class Targets:
-    """What a batch of training samples says, for a loss to compare with.
+    """The ground truth of a batch of training samples, for a loss to compare with.
 
     Args:
         batch: the samples of :class:`~mula_lib.data.samples.TrainingSamples`, collated.
         pose_weight: the paper's β.
-        parsing_weight: of the cross entropy, where the batch is a part of a larger one.
+        parsing_weight: weight of the cross entropy, where the batch is part of a larger one.
         sigma_floor: cells; see :func:`~mula_lib.data.targets.heatmap_sigma`.
     """
 
@@ -38,9 +38,9 @@ class Targets:
         self._heatmaps: dict[tuple[int, int], Tensor | CrowdTargets] = {}
 
     def pose_targets(self, maps: Tensor) -> Tensor | CrowdTargets:
-        """What joint ``maps`` (B, N, h, w) are trained towards, at their size: of one person, or of several.
+        """Targets for joint ``maps`` (B, N, h, w), at their size, of one person or several.
 
-        A map beyond the N joints is of the background: 1 - the highest of the others.
+        A map beyond the N joints is the background's: 1 - the highest of the others.
         """
         grid, crop = (maps.shape[-2], maps.shape[-1]), self.images.shape[-1]
         if grid not in self._heatmaps:

@@ -1,4 +1,4 @@
-"""What all networks have in common: their configuration, outputs and initialization, and how they are built."""
+"""What all networks share: configuration, outputs, initialization and construction."""
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -53,8 +53,8 @@ class ModelConfig:
     image: ImageConvention = field(default_factory=ImageConvention)
     offsets: bool = False  # several people: the pose branch also regresses each joint's offset to its centroid
     rival: str | None = None  # a compared system on this trunk instead of the joint model: a name in ``SYSTEMS``
-    crop: int | None = None  # of a compared system: side of its crops, to which its authors' cells are scaled
-    anatomy: str = "LIP"  # of a compared system: whose joints, parts and limbs (:func:`mula_lib.anatomy.find_anatomy`)
+    crop: int | None = None  # for a compared system: side of its crops, to which its authors' cells are scaled
+    anatomy: str = "LIP"  # for a compared system: whose joints, parts and limbs (:func:`mula_lib.anatomy.find_anatomy`)
     # The structure of the authors' released code where it differs from the paper: R, not R̄, and F go on to the next
     # stage, the pose branch has a last map for the background, and bilinear upsampling aligns the corners.
     released: bool = False
@@ -112,7 +112,7 @@ CLASSIFIER_STD = 0.01
 
 
 class Network(nn.Module):
-    """``network(images)`` takes RGB images of 0..255, uint8 or float, (B, 3, H, W), and returns its stages' outputs.
+    """``network(images)`` takes RGB images in 0..255, uint8 or float, (B, 3, H, W), and returns its stages' outputs.
 
     The last output is the prediction. All are supervised (Eq. 4), unless a subclass has a :meth:`loss` of its own. A
     subclass builds its modules and calls :meth:`initialize`.
@@ -140,7 +140,7 @@ class Network(nn.Module):
             nn.init.normal_(classifier.weight, std=CLASSIFIER_STD / classifier.kernel_size[0])
 
     def parameter_groups(self) -> list[dict]:
-        """The parameters for an optimizer, in groups with one ``rate``: a factor on the learning rate.
+        """Parameter groups for an optimizer, each with a ``rate``: a factor on the learning rate.
 
         A module sets the factor of its own parameters by an attribute ``learning_rate_factor``.
         """
@@ -160,7 +160,7 @@ def _kaiming(module: nn.Module) -> None:
 
 def network_of(config: ModelConfig) -> Network:
     """The network that ``config`` describes; a ConfigError lists the known systems."""
-    from mula_lib.models.joint import JointModel  # they are networks, and so import this module
+    from mula_lib.models.joint import JointModel  # late, because they import this module
     from mula_lib.models.rivals import SYSTEMS
 
     if config.rival is None:
@@ -171,7 +171,7 @@ def network_of(config: ModelConfig) -> Network:
 
 
 def build_model(config: ModelConfig, seed: int) -> Network:
-    """A freshly initialized network; its weights depend on ``seed`` only, and no generator outside is touched."""
+    """A freshly initialized network; its weights depend on ``seed`` only, and global random state is untouched."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return network_of(config)

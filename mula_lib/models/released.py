@@ -21,7 +21,7 @@ from mula_lib.files import CheckpointError, exit_status
 from mula_lib.models.adaptation import released_adaptation
 from mula_lib.models.network import RELEASED, ModelConfig, Network, network_of
 
-PREFIX = re.compile(r"(module\.)?(front_end_net\.)?")  # of nn.DataParallel and the module that made the network
+PREFIX = re.compile(r"(module\.)?(front_end_net\.)?")  # added by nn.DataParallel and the module that built the network
 
 # The channels of their joint maps, by LIP's names; the 17th is the background.
 JOINTS = (
@@ -68,8 +68,8 @@ NAMES = {
     backbone: tuple((re.compile(ours.replace("T", "pose|parsing")), theirs) for ours, theirs in rules)
     for backbone, rules in (("hourglass", _STEM + _STAGES), ("vgg", _VGG))
 }
-# What their networks have and never use: shortcuts of residuals that keep their channels, the VGG's norms, the second
-# names of a hourglass's classifiers, and counters that a later PyTorch saved.
+# Unused entries of their networks: shortcuts of residuals that keep their channels, the VGG's norms, the second names
+# of an hourglass's classifiers, and counters that a later PyTorch saved.
 DEAD = re.compile(
     r"\w+_encoder\.hg_list\.\d+\.srb\d\.\d+\.conv1x1\..*|(pose|parsing)_(bn\.|classifier\.\d).*|.*\.num_batches_tracked"
 )
@@ -147,7 +147,7 @@ def convert_file(source: Path, target: Path) -> Network:
 
 
 class _Skipped:
-    """Stands for objects in a checkpoint that are not needed; takes any arguments and state, and keeps none."""
+    """A stand-in for objects in a checkpoint that are not needed; takes any arguments and state, and keeps none."""
 
     def __init__(self, *ignored: object) -> None:
         pass
@@ -165,7 +165,7 @@ def _count(state: Mapping[str, Tensor], pattern: str) -> int:
 
 
 def _reorder_joints(network: Network) -> None:
-    """Bring the joint maps from the authors' order into LIP's, where made and where read; the background stays last."""
+    """Permute the joint maps from the authors' order to LIP's, where written and where read; background stays last."""
     order = torch.tensor([*(JOINTS.index(joint) for joint in LIP.joints), len(JOINTS)])
     with torch.no_grad():
         for classifier in network.pose.classifier:

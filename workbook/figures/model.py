@@ -1,4 +1,4 @@
-"""Inside the network: confidence maps, predicted kernels, what each stage says, offsets and candidates of people."""
+"""Inside the network: confidence maps, predicted kernels, each stage's output, offsets and candidates of people."""
 
 from collections.abc import Sequence
 
@@ -20,7 +20,7 @@ OUTLINE = [withStroke(linewidth=2.2, foreground="black")]
 
 def draw_map(axes: Axes, values: np.ndarray, backdrop: np.ndarray | None = None) -> AxesImage:
     """A confidence map (h, w) from 0 to 1, over a grey (H, W, 3) image of the same extent if there is one."""
-    inside, extent = np.clip(np.nan_to_num(values), 0, 1), (0, 1, 1, 0)  # a network that diverged may say anything
+    inside, extent = np.clip(np.nan_to_num(values), 0, 1), (0, 1, 1, 0)  # a diverged network may predict anything
     if backdrop is not None:
         axes.imshow(backdrop.mean(axis=2), cmap="gray", extent=extent)
     bare(axes)
@@ -55,9 +55,9 @@ def map_grid(
 def kernel_rows(
     rows: Sequence[tuple[Picture | str, np.ndarray]], channels: Sequence[int], anatomy: Anatomy, *, split: int
 ) -> Figure:
-    """Kernels (C, h, h), a row each beside a picture or a name; of the C only ``channels`` are drawn.
+    """Kernels (C, h, h), one row each beside a picture or a name; only ``channels`` of the C are drawn.
 
-    Rows from ``split`` on, which are differences and so far smaller, have a color scale of their own.
+    Rows from ``split`` on are differences, far smaller, and have a color scale of their own.
     """
     values = np.stack([kernels[list(channels)] for _, kernels in rows])  # (rows, channels, h, h)
     size = (1.05 * len(channels) + 2.4, 1.12 * len(rows) + 0.35)
@@ -139,7 +139,7 @@ def embeddings(
     images: Sequence[np.ndarray], found: Sequence[Candidates], people: Sequence[Sequence[Sequence[int]]],
     *, titles: Sequence[str] = (),
 ) -> Figure:  # fmt: skip
-    """Candidates (dots) and where their offsets take them (crosses), a color a person, grey what was left over.
+    """Candidates (dots) and where their offsets take them (crosses), one color per person, leftovers in grey.
 
     ``found`` has the candidates of each image, ``people`` for each image the indices of every person's candidates.
     """

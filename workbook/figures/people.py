@@ -17,8 +17,8 @@ from mula_lib.anatomy import IGNORE, Anatomy
 from workbook.figures.style import BLUE, GREEN, ORANGE, PURPLE, RED, SKY, YELLOW, bare, in_house_style, label_grid
 
 MASK_STRENGTH = 0.7  # share of the part's color in the blend
-IGNORED_GREY = 90  # of mask pixels that no loss or metric looks at
-PEOPLE = (ORANGE, SKY, YELLOW, GREEN, PURPLE, RED, BLUE)  # one after the other
+IGNORED_GREY = 90  # of mask pixels that losses and metrics ignore
+PEOPLE = (ORANGE, SKY, YELLOW, GREEN, PURPLE, RED, BLUE)  # in turn
 SIDES = {"left": (ORANGE, "o"), "right": (SKY, "s")}  # color and marker
 MIDDLE = ("white", "D")
 SMALLEST = 0.002  # share of the image's pixels below which a region is not outlined
@@ -61,7 +61,7 @@ def draw_joints(
 ) -> None:  # fmt: skip
     """Skeleton and joints (N, 2): left orange circles, right blue squares, middle white diamonds; occluded ones hollow.
 
-    With a color for the ``person`` everything has that color. Those that a network is ``unsure`` of have no limbs.
+    A color for the ``person`` overrides these. Joints that a network is ``unsure`` of are drawn without limbs.
     """
     limbs = joints if unsure is None else np.where(unsure[:, None], np.nan, joints)
     outline = [withStroke(linewidth=3.0, foreground="black")]
@@ -143,7 +143,7 @@ class Change(NamedTuple):
 def corrections(
     changes: Sequence[Change], anatomy: Anatomy, *, column_titles: Sequence[str], row_titles: Sequence[str]
 ) -> Figure:
-    """A row an image: photo, truth, before, after; what the second network changed is outlined in its picture."""
+    """One row per image: photo, truth, before, after; the second network's changes are outlined in its picture."""
     rows = [[Picture(each.truth.image), each.truth, each.before, each.after] for each in changes]
     figure = picture_grid(rows, anatomy, row_titles=row_titles, column_titles=column_titles, panel=2.0, legend=False)
     for axes, change in zip(figure.axes[3::4], changes, strict=True):

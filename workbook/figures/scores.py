@@ -1,4 +1,4 @@
-"""Charts: what a data set holds, training curves, our scores beside the paper's, and the intervals of all claims."""
+"""Charts: what is in a data set, training curves, our scores beside the paper's, and the intervals of all claims."""
 
 from collections.abc import Mapping, Sequence
 
@@ -22,7 +22,7 @@ EDGE = {"edgecolor": "#333333", "linewidth": 0.6}
 
 @in_house_style
 def part_frequencies(in_images: np.ndarray, of_pixels: np.ndarray, anatomy: Anatomy) -> Figure:
-    """Two bars a part: (P,) percent of the images that show it, and of all annotated pixels (logarithmic)."""
+    """Two bars per part: (P,) percent of the images that show it, and of all annotated pixels (logarithmic)."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 5), sharey=True, layout="constrained")
     names = [part.replace("_", " ") for part in anatomy.parts]
     palette = [tuple(color) for color in np.array(anatomy.palette) / 255]
@@ -36,7 +36,7 @@ def part_frequencies(in_images: np.ndarray, of_pixels: np.ndarray, anatomy: Anat
 
 @in_house_style
 def joint_states(visible: np.ndarray, occluded: np.ndarray, missing: np.ndarray, anatomy: Anatomy) -> Figure:
-    """One stacked bar a joint; each argument is (N,) percent of the people, and the three add up to 100."""
+    """One stacked bar per joint; each argument is (N,) percent of the people, and the three add up to 100."""
     figure, axes = plt.subplots(figsize=(8, 4.6), layout="constrained")
     names = [joint.replace("_", " ") for joint in anatomy.joints]
     axes.barh(names, visible, color=BLUE, label="visible (v = 0)", **EDGE)
@@ -50,7 +50,7 @@ def joint_states(visible: np.ndarray, occluded: np.ndarray, missing: np.ndarray,
 
 @in_house_style
 def training_curves(logs: Mapping[str, Sequence[Mapping[str, float]]], label: str) -> Figure:
-    """Loss and watched scores after each epoch, a line a run: ``logs`` has the lines of each one's ``log.jsonl``."""
+    """Loss and watched scores after each epoch, a curve per run: ``logs`` has the lines of each run's ``log.jsonl``."""
     table = pd.DataFrame([{"run": name, **line} for name, log in logs.items() for line in log])
     watched = [key for key in CURVES if key in table and table[key].notna().any()]
     table = table.astype(dict.fromkeys(watched, float)).melt(["run", "epoch"], watched)
@@ -70,7 +70,7 @@ def training_curves(logs: Mapping[str, Sequence[Mapping[str, float]]], label: st
 
 @in_house_style
 def gradient_shares(shares: pd.DataFrame) -> Figure:
-    """The other task's gradient as a share of the own one over training, a panel an encoder: ``measured_shares``."""
+    """The other task's gradient over an encoder's own during training, one panel per encoder: ``measured_shares``."""
     grid = sns.relplot(
         shares[shares["share"] > 0], x="update", y="share", col="which", hue="kernels", style="kernels", kind="line",
         markers=True, dashes=False, palette=LINES[: shares["kernels"].nunique()], height=3.6, aspect=1.2,
@@ -84,10 +84,10 @@ def gradient_shares(shares: pd.DataFrame) -> Figure:
 
 @in_house_style
 def paper_beside_ours(table: pd.DataFrame, label: str, *, paper_data: str = "LIP val", baseline: str = "") -> Figure:
-    """Scores (left) and differences to the baseline row (right), a row of panels a metric.
+    """Scores (left) and differences from the baseline row (right), one row of panels per metric.
 
-    ``table`` is one of ``results.build_table``; ``label`` says what our bars are of, ``paper_data`` what the paper's;
-    differences are to ``baseline``, by default the first row.
+    ``table`` is one of ``results.build_table``; ``label`` names the source of our bars, ``paper_data`` of the paper's;
+    differences are from ``baseline``, by default the first row.
     """
     metrics, methods = (list(dict.fromkeys(table[name])) for name in ("metric", "method"))
     figure, grid = plt.subplots(
@@ -123,10 +123,10 @@ def _bars(axes: Axes, paper: pd.Series, ours: pd.Series, spread: pd.Series | Non
 
 @in_house_style
 def scores_by_stages(table: pd.DataFrame, stages: Mapping[str, int], control: str, label: str) -> Figure:
-    """Score against the number of adapted stages, a panel a metric, the paper's line beside ours.
+    """Score against the number of adapted stages, one panel per metric, the paper's line beside ours.
 
     ``stages`` has the number for each method of ``table``; ``control``, a row without adaptation, is a diamond at its
-    number of stages. ``label`` says what our line is of.
+    number of stages. ``label`` names the source of our line.
     """
     metrics, line = list(dict.fromkeys(table["metric"])), [method for method in stages if method != control]
     figure, grid = plt.subplots(1, len(metrics), figsize=(10.5, 4.0), squeeze=False, layout="constrained")
@@ -146,9 +146,9 @@ def scores_by_stages(table: pd.DataFrame, stages: Mapping[str, int], control: st
 def claim_intervals(effects: pd.DataFrame, claims: pd.DataFrame, label: str) -> Figure:
     """Every claim's difference in points with its 95 % interval, pose (left) and parsing (right), and the paper's.
 
-    To the right of zero a claim holds. Of several comparisons of a claim each panel shows the one whose interval
+    To the right of zero a claim holds. For a claim with several comparisons, each panel shows the one whose interval
     reaches furthest to the left. Dots are seeds. Claims that are not a difference from zero in points are left out.
-    ``effects`` are of ``claims.measure``, ``claims`` of ``claims.judge``; ``label`` says what our intervals are of.
+    ``effects`` are of ``claims.measure``, ``claims`` of ``claims.judge``; ``label`` names their source.
     """
     effects = effects[effects["effect"].map(lambda effect: not effect.limit)].sort_values("low", kind="stable")
     claims = claims[claims["id"].isin(effects["id"])].reset_index(drop=True)

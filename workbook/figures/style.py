@@ -1,4 +1,4 @@
-"""How figures look, in colors that stay apart for every kind of vision; how they get onto the page and the disk."""
+"""The look of figures, in colors that stay apart for every kind of vision; how they are shown and saved."""
 
 import functools
 import inspect
@@ -87,7 +87,7 @@ def png_bytes(figure: Figure, *, dpi: int = DPI, whole: bool = False) -> bytes:
 
 
 def save_all(folder: Path, results: Mapping[str, Figure | pd.DataFrame | None], also: Sequence[str] = ()) -> None:
-    """Write the figures and tables that are not None under their names; print these files, and those ``also`` there."""
+    """Write the figures and tables that are not None under their names; print their paths, and those of ``also``."""
     for name, result in results.items():
         if isinstance(result, Figure):
             write_bytes(folder / name, png_bytes(result))

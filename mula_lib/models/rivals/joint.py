@@ -143,7 +143,7 @@ class PoseGuidedRefinement(JointModel):
         return [*before, first, first._replace(parsing=refined)]
 
     def loss(self, outputs: list[StageOutput], truth: Targets) -> Tensor:
-        """Eq. 4, in which the joints, which are predicted once, count once."""
+        """Eq. 4, with the joints counted once, because they are predicted once."""
         return supervise([*outputs[:-1], StageOutput(outputs[-1].parsing, None)], truth)
 
 

@@ -18,7 +18,7 @@ from mula_lib.models.vgg import CONVS_PER_BLOCK, VGG16Encoder, block_channels, b
 class FCN8s(Network):
     """FCN-8s (Long et al. 2015): 1×1 scores of pool 3, pool 4 and conv 7, upsampled and added from coarse to fine.
 
-    conv 6 has 7×7 weights, as VGG's first fully connected layer has once it is a convolution, but ``width`` channels.
+    conv 6 is 7×7, like VGG's first fully connected layer as a convolution, but has ``width`` channels.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -50,7 +50,7 @@ class FCN8s(Network):
 class SegNet(Network):
     """SegNet (Badrinarayanan et al. 2017): the decoder puts each value back where the encoder's pooling found it.
 
-    The decoder has the encoder's convolutions in reverse, and its logits are of the image's own size.
+    The decoder has the encoder's convolutions in reverse, and its logits have the image's own size.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -91,7 +91,7 @@ CONV5_DILATION = 2
 class DeepLabV2(Network):
     """DeepLabV2 (Chen et al. 2016): a dilated fifth block and four summed branches: 3×3 at a rate, 1×1, 1×1 scores.
 
-    At crops of other sizes the rates are in proportion: beyond the map's edge a rate sees only padding.
+    At other crops the rates scale in proportion: beyond the map's edge a rate sees only padding.
     """
 
     def __init__(self, config: ModelConfig) -> None:

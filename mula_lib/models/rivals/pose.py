@@ -12,7 +12,7 @@ from mula_lib.models.network import ModelConfig, Network, StageOutput
 from mula_lib.models.vgg import conv_relu
 
 GENERATOR_WEIGHT = 1e-4  # λ of L_fake in the generator's loss
-BALANCE = 0.5  # γ: what L_fake is to be of L_real
+BALANCE = 0.5  # γ: the target ratio of L_fake to L_real
 STEP = 1e-3  # λ_k
 
 
@@ -75,7 +75,7 @@ class AdversarialHourglass(Network):
 
 
 def _scale_gradient(value: Tensor, scale: float | Tensor) -> Tensor:
-    """The value itself, whose gradient is multiplied by ``scale``."""
+    """The value itself, with its gradient multiplied by ``scale``."""
     value = value.view_as(value)
     value.register_hook(lambda upstream: upstream * scale)
     return value
