@@ -14,7 +14,7 @@ from conftest import REPOSITORY
 
 from mula_lib.anatomy import PASCAL
 from mula_lib.data import pascal
-from mula_lib.data.check import check_tree, main
+from mula_lib.data.check import check_tree, main, require_sound
 from mula_lib.data.images import load_mask
 from mula_lib.data.pascal import OTHER_LOOKUP, OTHER_PARTS, read_people
 from rendered_people.crowd_tree import people_mat
@@ -153,10 +153,12 @@ def change_masks(root: Path, change) -> None:
     ],
     ids=["shifted down", "shifted up", "0 and 1", "0 and 255", "as they are"],
 )
-def test_masks_that_are_shifted_or_of_people_instead_of_parts_are_warned_of(people, run, change, what):
+def test_masks_that_are_shifted_or_of_people_instead_of_parts_are_warned_of(people, run, change, what, capsys):
     change_masks(people, change)
     status, output = run(people)
     assert (status, findings(output, "warning")) == (0, [f"{what} (1)"] if what else [])
+    require_sound(people, people.parent / "stamp")  # as before a run
+    assert capsys.readouterr().out == output
 
 
 def test_ids_without_a_mat_are_a_warning_and_their_files_are_not_needed(crowds, run):
@@ -210,6 +212,9 @@ def test_what_is_no_tree_is_refused_in_one_line(complaint):
 
 def test_it_runs_as_a_module_on_a_terminal_that_knows_ascii_only(people):
     shrink_mask(people / LIP_MASK)
+    tiff = cv2.imencode(".tif", np.zeros((9, 9, 3), np.uint8))[1].tobytes()
+    bands = tiff.replace(b"\x15\1\3\0\1\0\0\0\3", b"\x15\1\3\0\1\0\0\0\x09")  # more than Pillow reads: it logs so
+    (people / LIP_IMAGE).with_name("val_000004.jpg").write_bytes(bands)
     command = [sys.executable, "-m", "mula_lib.data.check", str(people), "--split", "val"]
     environment = {"PYTHONIOENCODING": "ascii", "PYTHONPATH": str(REPOSITORY)}
     done = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY, env=environment, check=False)

@@ -141,7 +141,8 @@ def test_a_folder_is_done_but_for_its_broken_files_which_are_named(tmp_path, cap
     photos.mkdir()
     for name in ("a.JPG", "a.png", "grüße.webp"):
         cv2.imwrite(str(photos / name), load_image(PERSON)[..., ::-1])
-    shutil.copy(PERSON, photos / "camera.jfif")
+    shutil.copy(PERSON, photos / "caf\udce9.jfif")  # not UTF-8
+    (photos / "more").mkdir()
     (photos / "broken.jpg").write_bytes(PERSON.read_bytes()[:20])
     (photos / "dead.jpg").symlink_to("nowhere")
     for name in ("notes.txt", "phone.HEIC"):
@@ -149,10 +150,10 @@ def test_a_folder_is_done_but_for_its_broken_files_which_are_named(tmp_path, cap
     assert main([str(photos), str(photos / "a.png"), "--out", str(tmp_path / "out")]) == 2
     done = sorted(path.name for path in (tmp_path / "out").glob("*_parts.png"))
     path = str(photos).replace("/", "_")
-    assert done == [f"{path}_a.JPG_parts.png", f"{path}_a.png_parts.png", "camera_parts.png", "grüße_parts.png"]
+    assert done == [f"{path}_a.JPG_parts.png", f"{path}_a.png_parts.png", "caf\udce9_parts.png", "grüße_parts.png"]
     printed, complaint = capsys.readouterr()
-    assert f"passed over: {photos / 'notes.txt'} (not a photograph)" in printed
-    assert f"passed over: {photos / 'phone.HEIC'} (HEIC; save it as JPEG)" in printed
+    for name, reason in (("notes.txt", "not an ext"), ("phone.HEIC", "HEIC; save it as JPEG)"), ("more", "a folder;")):
+        assert f"passed over: {photos / name} ({reason}" in printed
     for name, fault in (("broken", "decoded"), ("dead", "opened")):
         assert f"error: {photos / name}.jpg: the image cannot be {fault} (" in complaint
 

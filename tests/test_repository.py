@@ -42,10 +42,10 @@ def test_what_the_page_names_is_where_it_says(pattern):
     assert [name for name in names if not (REPOSITORY / name).exists()] == []
 
 
-def test_the_results_are_those_of_the_demos_tables_with_every_row(tmp_path):
+def test_the_results_are_those_of_the_tables_with_every_row(tmp_path):
     page = tmp_path / "README.md"
-    page.write_text(re.sub(r"(?s)(results: begin -->).*(<!-- results: end)", r"\1\nold\n\2", README))
-    TOOL["update"](page, REPOSITORY / "results" / "demo")
+    page.write_text(re.sub(r"(?s)(: begin -->).*?(<!-- \w+: end)", r"\1\nold\n\2", README))
+    TOOL["update"](page, REPOSITORY / "results")
     assert page.read_text() == README
     for row in (row for row in ROWS if row.table != OF_CLAIMS):
         assert f"\n| {row.name} |" in README

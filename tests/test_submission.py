@@ -120,9 +120,12 @@ def test_missing_extra_and_broken_files_are_a_line_that_names_them(submitted, tm
     assert re.search(said, complaint(score(["--gt", str(TREE), "--pred", str(copied)])))
 
 
-def test_nothing_in_common_is_an_error(submitted, complaint):
+def test_nothing_in_common_is_an_error_and_any_terminal_shows_the_help(submitted, complaint, capsys):
     truth, predicted = str(submitted / PARTS), str(submitted / KEYPOINTS)
     assert "nothing to score" in complaint(score(["--gt", truth, "--pred", predicted]))
+    with pytest.raises(SystemExit):
+        score(["--help"])
+    assert capsys.readouterr().out.isascii()
 
 
 def test_a_written_joint_is_a_whole_pixel_and_an_unfound_one_a_miss(tmp_path):

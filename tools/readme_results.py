@@ -1,13 +1,11 @@
-"""Writes the README's table of results from ``results/demo``: ``python tools/readme_results.py``."""
+"""Writes the README's tables from ``results/study`` and ``results/demo``: ``python tools/readme_results.py``."""
 
 import re
-import sys
 from pathlib import Path
 
 import pandas as pd
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-BEGIN, END = "<!-- results: begin -->\n", "<!-- results: end -->\n"
 # Which tables stand together, and the metrics that a reader looks for first.
 PARTS = (
     ("Tables 1 and 2: MuLA and its ablations", (1, 2), ("PCK", "mIoU")),
@@ -17,10 +15,15 @@ PARTS = (
 
 
 def summary(folder: Path) -> str:
-    """Markdown: the paper's numbers beside ours for every row, from ``table<n>.csv``."""
+    """Markdown: the paper's numbers beside ours, from ``table<n>.csv``; of the study, only the rows that are trained."""
     text = ""
     for title, numbers, metrics in PARTS:
-        lines = pd.concat([pd.read_csv(folder / f"table{number}.csv") for number in numbers])
+        paths = [path for number in numbers if (path := folder / f"table{number}.csv").is_file()]
+        if not paths:
+            continue
+        lines = pd.concat(map(pd.read_csv, paths))
+        if folder.name == "study":
+            lines = lines[lines["source"] == "ran"]
         heads = "".join(f" {metric}, paper | ours |" for metric in metrics)
         of = f"{lines['profile'].iloc[0]} profile, {lines['dataset'].iloc[0]} data"
         text += f"**{title}** (ours: {of})\n\n| |{heads}\n|---|{'---:|---:|' * len(metrics)}\n"
@@ -37,11 +40,15 @@ def _cells(rows: pd.DataFrame, metric: str) -> str:
     return f" {paper} | {ours} ± {std} |".replace(" ± nan", "").replace("nan", "–")
 
 
-def update(readme: Path, folder: Path) -> None:
-    """Put the summary of ``folder`` between the marks in ``readme``."""
-    page, text = readme.read_text(encoding="utf-8"), summary(folder)
-    readme.write_text(re.sub(f"(?s){BEGIN}.*{END}", lambda _: f"{BEGIN}\n{text}{END}", page), encoding="utf-8")
+def update(readme: Path, results: Path) -> None:
+    """Put the summary of each folder of ``results`` between its marks in ``readme``."""
+    page = readme.read_text(encoding="utf-8")
+    for name in ("study", "demo"):
+        begin, end = (f"<!-- {name}: {which} -->\n" for which in ("begin", "end"))
+        text = f"{begin}\n{summary(results / name)}{end}"
+        page = re.sub(f"(?s){begin}.*{end}", lambda _, text=text: text, page)
+    readme.write_text(page, encoding="utf-8")
 
 
 if __name__ == "__main__":
-    update(REPOSITORY / "README.md", Path(sys.argv[1]) if sys.argv[1:] else REPOSITORY / "results" / "demo")
+    update(REPOSITORY / "README.md", REPOSITORY / "results")
