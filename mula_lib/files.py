@@ -61,7 +61,7 @@ def atomic_path(path: Path, *, durable: bool = True) -> Iterator[Path]:
                 os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        fix = "make room, or its folder writable, and run the same command again"
+        fix = "free disk space or make its folder writable, and run the same command again"
         raise StorageError(f"{path} cannot be written: {error.strerror or error}; {fix}") from error
     finally:
         with contextlib.suppress(OSError):
@@ -88,8 +88,8 @@ def write_bytes(path: Path, content: bytes | memoryview, *, durable: bool = True
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write ``text`` as UTF-8, atomically."""
-    write_bytes(path, text.encode())
+    """Write ``text`` as UTF-8, atomically; what is none, of a file's name say, as an escape."""
+    write_bytes(path, text.encode(errors="backslashreplace"))
 
 
 def write_json(path: Path, value: object) -> None:
@@ -125,8 +125,8 @@ def locked(path: Path, what: str, *, wait: bool = True) -> Iterator[None]:
         lock.acquire(blocking=False)
     except filelock.Timeout:
         if not wait:
-            raise BusyError(f"another process is at work on {what}; run this again when it has ended") from None
-        print(f"another process is at work on {what}; waiting for it to end", file=sys.stderr, flush=True)
+            raise BusyError(f"another process is working on {what}; run this again when it is done") from None
+        print(f"another process is working on {what}; waiting for it to end", file=sys.stderr, flush=True)
         lock.acquire()
     try:
         yield

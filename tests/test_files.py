@@ -48,7 +48,7 @@ def test_whatever_operation_fails_the_old_file_stays_and_nothing_is_left_over(wr
         patched.setattr(os, operation, full)
         with pytest.raises(StorageError) as caught:
             write(path, {"new": 1})
-    assert str(caught.value).startswith(f"{path} cannot be written: No space left on device; make room, or its")
+    assert str(caught.value).startswith(f"{path} cannot be written: No space left on device; free disk space or")
     assert [(each.name, each.read_text()) for each in tmp_path.iterdir()] == [("file.txt", "old")]
     write(path, {"new": 1})
     assert path.read_bytes() != b"old"
@@ -117,11 +117,11 @@ def holder(path) -> subprocess.Popen:
 def test_a_lock_that_is_held_is_refused_in_a_line_or_waited_for_after_one(tmp_path):
     with locked(tmp_path / "new" / "lock", "the thing"):
         waiting = holder(tmp_path / "new" / "lock")
-        assert waiting.stderr.readline() == "another process is at work on the thing; waiting for it to end\n"
+        assert waiting.stderr.readline() == "another process is working on the thing; waiting for it to end\n"
         assert waiting.poll() is None
     assert waiting.stdout.readline() == "locked\n"
     with (
-        pytest.raises(BusyError, match="another process is at work on the tables; run this again"),
+        pytest.raises(BusyError, match="another process is working on the tables; run this again"),
         locked(tmp_path / "new" / "lock", "the tables", wait=False),
     ):
         pytest.fail("two hold it")

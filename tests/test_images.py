@@ -148,7 +148,7 @@ def test_every_other_format_that_pillow_knows_is_read(file, form):
         (b"", "an empty file; copy it again"),
         (bytes(900), "an empty file; copy it again"),
         (b"\0\0\0\x18ftypheic" + bytes(range(99)), "HEIC; save it as JPEG"),
-        (b"<!DOCTYPE html>" * 9, "of no known image format; save it as PNG or JPEG"),
+        (b"<!DOCTYPE html>" * 9, "unknown image format; save it as PNG or JPEG"),
     ],
     ids=["nothing", "zeros", "HEIC", "a web page"],
 )

@@ -167,7 +167,7 @@ def test_an_id_file_that_is_none_is_named(tmp_path, content, said):
         (lambda root: write_tree(root / "a/b"), "here, but {root}/a/b/TrainVal_images/val_id.txt; give {root}/a/b"),
         (lambda root: (root / "TrainVal_images.zip").touch(), "no val_id.txt here; unzip TrainVal_images.zip first"),
         (lambda root: (root / "lip" / "jsons").mkdir(parents=True), "/lip: the layout of the MuLA authors' code; copy"),
-        (lambda root: root.rmdir(), "no such folder, or a link to nowhere"),
+        (lambda root: root.rmdir(), "no such folder, or a broken link"),
         (lambda root: None, "no val_id.txt here or in the unzipped folders; is this a LIP tree?"),
     ],
     ids=["one folder too high", "zips", "the authors' layout", "no folder", "nothing"],
@@ -192,5 +192,5 @@ def test_a_piece_that_was_not_unzipped_or_is_a_link_to_nowhere_is_named(tmp_path
         if link.exists():
             link.rename(tmp_path.with_name(f"{piece} moved"))
         link.symlink_to("nowhere")
-        with pytest.raises(DataError, match=f"{link}: .*a link to nowhere"):
+        with pytest.raises(DataError, match=f"{link}: .*a broken link"):
             read_split(tmp_path, "val")

@@ -20,6 +20,7 @@ from workbook.experiments import SMOKE, find_experiment
 from workbook.photo import coco, main
 from workbook.predictor import LONGEST, Confidence, load_predictor, shipped_weights, windows
 
+SHIPPED = shipped_weights("HG-1s-1u-MuLA")
 PERSON = REPOSITORY / "tests/fixture/people/TrainVal_images/val_images/val_000000.jpg"
 CROWD = REPOSITORY / "tests/fixture/crowds/JPEGImages/val_000000.jpg"
 
@@ -100,7 +101,8 @@ def test_a_joint_where_there_is_none_is_wrong_and_a_picture_of_nobody_too():
 def test_of_a_picture_without_anybody_it_is_said_that_nothing_was_recognized(tmp_path, capsys):
     cv2.imwrite(str(tmp_path / "grey.png"), np.full((80, 60, 3), 120, np.uint8))
     assert main([str(tmp_path / "grey.png"), "--out", str(tmp_path / "out")]) == 0
-    assert "grey.png: nothing recognized" in capsys.readouterr().out
+    assert "grey.png: nobody recognized" in capsys.readouterr().out
+    assert json.loads((tmp_path / "out" / "grey_keypoints.json").read_text())["annotations"][0]["num_keypoints"] == 0
 
 
 def test_joints_that_were_not_found_are_zeros_in_cocos_form():
@@ -126,8 +128,7 @@ def test_a_joint_beyond_the_photo_is_not_found(predictor, monkeypatch):
 
 def test_a_large_photo_gets_the_answers_of_a_small_one_at_its_own_size(predictor):
     photo = load_image(PERSON)
-    share = LONGEST / max(photo.shape[:2])
-    size_wh = [round(side * share) for side in photo.shape[1::-1]]
+    size_wh = [round(side * LONGEST / max(photo.shape)) for side in photo.shape[1::-1]]
     small = cv2.resize(photo, size_wh, interpolation=cv2.INTER_LINEAR)
     large = np.repeat(np.repeat(small, 3, axis=0), 3, axis=1)
     found, expected = predictor(large), predictor(small)
@@ -138,11 +139,10 @@ def test_a_large_photo_gets_the_answers_of_a_small_one_at_its_own_size(predictor
 
 def test_a_folder_is_done_but_for_its_broken_files_which_are_named(tmp_path, capsys):
     photos = tmp_path / "photos and more"
-    photos.mkdir()
+    (photos / "more").mkdir(parents=True)
     for name in ("a.JPG", "a.png", "grüße.webp"):
         cv2.imwrite(str(photos / name), load_image(PERSON)[..., ::-1])
     shutil.copy(PERSON, photos / "caf\udce9.jfif")  # not UTF-8
-    (photos / "more").mkdir()
     (photos / "broken.jpg").write_bytes(PERSON.read_bytes()[:20])
     (photos / "dead.jpg").symlink_to("nowhere")
     for name in ("notes.txt", "phone.HEIC"):
@@ -153,7 +153,7 @@ def test_a_folder_is_done_but_for_its_broken_files_which_are_named(tmp_path, cap
     assert done == [f"{path}_a.JPG_parts.png", f"{path}_a.png_parts.png", "caf\udce9_parts.png", "grüße_parts.png"]
     printed, complaint = capsys.readouterr()
     for name, reason in (("notes.txt", "not an ext"), ("phone.HEIC", "HEIC; save it as JPEG)"), ("more", "a folder;")):
-        assert f"passed over: {photos / name} ({reason}" in printed
+        assert f"skipped: {photos / name} ({reason}" in printed
     for name, fault in (("broken", "decoded"), ("dead", "opened")):
         assert f"error: {photos / name}.jpg: the image cannot be {fault} (" in complaint
 
@@ -171,6 +171,7 @@ def parsing_only(folder):
         (lambda folder: [str(folder / "absent.jpg")], "the image cannot be opened (No such file or directory)"),
         (lambda folder: [str(PERSON), "--weights", str(PERSON)], "not a weights file of this project"),
         (lambda folder: [str(PERSON), "--weights", str(parsing_only(folder))], "SegNet has one of the two tasks only"),
+        (lambda to: [str(PERSON), "--crowd", "--weights", shutil.copy(SHIPPED, f"{to}/a b")], "tools.confidence '/"),
     ],
 )
 def test_a_mistake_is_one_line_that_names_the_file(tmp_path, complaint, make, message):

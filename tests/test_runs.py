@@ -181,7 +181,7 @@ def test_two_processes_that_want_the_same_row_train_it_once(make_run, tmp_path, 
     (tmp_path / "both").mkdir()
     found = {result for _, result in in_processes(do_beside_another, [(make_run(), tmp_path / "both")] * 2, 2)}
     assert len(found) == 1  # a second test would have taken another time
-    waiting = "another process is at work on HG-1s-1u-MuLA (fixture), seed 0; waiting for it to end"
+    waiting = "another process is working on HG-1s-1u-MuLA (fixture), seed 0; waiting for it to end"
     assert capfd.readouterr().err.count(waiting) == 1
 
 

@@ -15,7 +15,7 @@ PARTS = (
 
 
 def summary(folder: Path) -> str:
-    """Markdown: the paper's numbers beside ours, from ``table<n>.csv``; of the study, only the rows that are trained."""
+    """Markdown: the paper's numbers beside ours, from ``table<n>.csv``; for the study, trained rows only."""
     text = ""
     for title, numbers, metrics in PARTS:
         paths = [path for number in numbers if (path := folder / f"table{number}.csv").is_file()]

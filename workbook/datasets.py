@@ -86,7 +86,7 @@ def open_source(name: str, *, path: Path | str | None = None) -> Source:
     root = Path(path or FIXTURES["people" if name == "fixture" else "crowds"]).expanduser()
     if not root.is_dir():
         of_checkout = "; set MULA_HOME to a checkout of the repository" if name.endswith("fixture") else ""
-        raise DataError(f"{root}: no such folder; data set {name!r} is read from there{of_checkout}")
+        raise DataError(f"{root}: no such folder, or a broken link, for data set {name!r}{of_checkout}")
     reader, anatomy = (lip, LIP) if name in SINGLE else (pascal, PASCAL)
     val = reader.read_split(root, "val")
     train = None if rendered else reader.read_split(root, "train")

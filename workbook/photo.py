@@ -28,6 +28,7 @@ from workbook.runs import device
 
 CLEAREST = 512  # an overlay's longer edge at least: lines on fewer pixels hide what they are drawn on
 DPI = 100
+HEIC = (".heic", ".heif", ".hif", ".heics")
 
 
 def find_photos(paths: Sequence[Path]) -> list[Path]:
@@ -39,8 +40,9 @@ def find_photos(paths: Sequence[Path]) -> list[Path]:
             if each.suffix.lower() in SUFFIXES and not each.is_dir():
                 found.append(each)
             else:
-                reason = "HEIC; save it as JPEG" if each.suffix.lower() in (".heic", ".heif") else "not a photograph"
-                print(f"passed over: {each} ({reason})")
+                reason = "HEIC; save it as JPEG" if each.suffix.lower() in HEIC else "not an extension that is read"
+                reason = "a folder; name it too" if each.is_dir() else reason
+                print(f"skipped: {each} ({reason})")
     return list(dict.fromkeys(found))
 
 
@@ -94,7 +96,8 @@ def write_answers(photo: Path, out: Path, name: str, predictor: Predictor) -> tu
     """
     image = load_image(photo, upright=True)
     found = predictor(image)
-    unsure = predictor.confidence.unsure(found)
+    recognized = predictor.confidence.recognized(found)
+    unsure = predictor.confidence.unsure(found) | (not recognized)
     paths = [out / f"{name}_{kind}" for kind in ("overlay.png", "parts.png", "keypoints.json")]
     write_bytes(paths[0], png_bytes(overlay(image, found, predictor.anatomy, unsure), dpi=DPI, whole=True))
     with atomic_path(paths[1]) as temporary:
@@ -102,8 +105,8 @@ def write_answers(photo: Path, out: Path, name: str, predictor: Predictor) -> tu
         mask.putpalette([value for colour in predictor.anatomy.palette for value in colour])
         mask.save(temporary, "PNG")
     write_json(paths[2], coco(photo, (image.shape[1], image.shape[0]), found, predictor.anatomy, unsure))
-    if not predictor.confidence.recognized(found):
-        return paths, "nothing recognized, do not trust what is drawn" if found.joints.size else "nobody found"
+    if not recognized:
+        return paths, "nobody recognized; do not trust the overlay" if found.joints.size else "nobody found"
     people = f"{len(found.joints)} people, " if found.joints.ndim == 3 else ""
     return paths, f"{people}{(~unsure).sum()} of {unsure.size} joints"
 
@@ -114,9 +117,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("photos", nargs="+", type=user_path, metavar="PHOTO", help="image files, or folders of them")
     parser.add_argument("--out", type=user_path, required=True, metavar="DIR", help="folder to write to")
     parser.add_argument("--crowd", action="store_true", help="look for several people")
-    parser.add_argument("--weights", type=user_path, metavar="FILE", help="another network than the committed one")
+    parser.add_argument("--weights", type=user_path, metavar="FILE", help="weights to use, not the committed ones")
     options = parser.parse_args(arguments)
-    return exit_status(lambda: _answer(options), kept=f"what was written to {options.out} is whole")
+    return exit_status(lambda: _answer(options), kept=f"files already written to {options.out} are complete")
 
 
 def _answer(options: argparse.Namespace) -> int:

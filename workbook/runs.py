@@ -207,7 +207,7 @@ class Run:
         While another process works on the same run, this one waits.
 
         Raises :class:`CheckpointError` if a file of the run is damaged or its folder holds another configuration, and
-        :class:`BusyError` if another process is at work on it and this is one of several that train it together.
+        :class:`BusyError` if another process is working on it and this is one of several that train it together.
         """
 
         def enough() -> bool:

@@ -1,4 +1,4 @@
-"""Scores files in LIP's submission format, whoever made them: ``python -m workbook.scoring --gt PATH… --pred PATH…``.
+"""Scores files in LIP's submission format, whoever made them: ``python -m workbook.scoring --gt PATH --pred PATH``.
 
 Each PATH is a CSV of joints, a folder of part PNGs, or a folder that holds both: a LIP tree for the truth, and what
 ``python -m workbook.submission`` writes for the predictions. What both sides have is scored, joints by PCKh, parts by

@@ -83,7 +83,7 @@ def check_tree(root: str | Path, splits: Sequence[str] = ()) -> Report:
 
 
 def require_sound(root: str | Path, stamp: Path) -> None:
-    """Check all of the tree at ``root`` unless ``stamp`` says that it was; write ``stamp`` if it is sound.
+    """Check all of the tree at ``root`` unless ``stamp`` says that it was; print the report, write ``stamp`` if sound.
 
     Raises :class:`DataError` with the whole report if it is not.
     """
@@ -92,6 +92,7 @@ def require_sound(root: str | Path, stamp: Path) -> None:
     report = check_tree(root)
     if not report.sound:
         raise DataError(f"{root}: fix what is named here and run again\n{report}")
+    print(report)  # its warnings
     write_text(stamp, f"{Path(root).resolve()}\n{report}\n")
 
 

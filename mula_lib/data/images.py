@@ -7,6 +7,7 @@ a JPEG three times as fast; Pillow reads what OpenCV cannot.
 import contextlib
 import ctypes
 import io
+import logging
 import os
 import sys
 import threading
@@ -25,13 +26,18 @@ from mula_lib.files import DataError
 # Extensions that are looked for in folders.
 SUFFIXES = (
     ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".bmp", ".dib", ".webp", ".tif", ".tiff", ".gif", ".avif",
-    ".jp2", ".ppm", ".pgm", ".pbm",
+    ".apng", ".jp2", ".jpf", ".jpx", ".j2k", ".ppm", ".pgm", ".pbm", ".pnm", ".tga",
 )  # fmt: skip
 _JPEG, _PNG, _TIFF = b"\xff\xd8", b"\x89PNG\r\n\x1a\n", (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _SCAN, _PROGRESSIVE, _END = b"\xff\xda", b"\xff\xc2", b"\xff\xd9"  # a JPEG's markers
+_RESTARTS = range(0xD0, 0xD8)  # second bytes of markers
 _GREY, _PALETTE = 0, 3  # a PNG's color types
 
-cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # its lines would not name the file
+# Decoders' own lines would not name the file.
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+logging.getLogger("PIL").addHandler(logging.NullHandler())
+
+_one_thread = threading.Lock()  # at a time may change how Python warns
 
 
 class _Unreadable(Exception):
@@ -76,7 +82,7 @@ def _opencv(content: bytes, flags: int) -> np.ndarray | None:
 
 def _pillow(content: bytes, upright: bool) -> np.ndarray:
     try:
-        with warnings.catch_warnings():
+        with _one_thread, warnings.catch_warnings():
             warnings.simplefilter("ignore")
             picture = Image.open(io.BytesIO(content))
             return np.array((ImageOps.exif_transpose(picture) if upright else picture).convert("RGB"))
@@ -92,20 +98,23 @@ def _reason(content: bytes) -> str:
     known = (_JPEG, _PNG, b"BM", b"RIFF", b"GIF", b"P4", b"P5", b"P6", *_TIFF)
     if content.startswith(known) or content[4:11] in (b"ftypavi", b"jP  \r\n\x87"):
         return "the file is cut off or damaged; unzip or download it again"
-    return "of no known image format; save it as PNG or JPEG"
+    return "unknown image format; save it as PNG or JPEG"
 
 
 def _with_end(content: bytes) -> bytes:
     """A JPEG that does not end with its end marker: as it is if something follows it, else with a marker added.
 
-    All pixels are there if the image is the same whatever follows; raises :class:`_Unreadable` otherwise.
+    All pixels are there if the image is the same whatever follows, be it the restart marker that a decoder waits for;
+    raises :class:`_Unreadable` otherwise.
     """
     if content.rfind(_END) > content.rfind(_SCAN):
         return content
-    content = content.rstrip(b"\0") + b"\0"
-    candidates = [content + filling * 500 + _END for filling in (b"\0", b"\x55")]
-    first, second = (_opencv(each, cv2.IMREAD_COLOR) for each in candidates)
-    if first is None or second is None or (first != second).any() or _PROGRESSIVE in content:
+    content = content.rstrip(b"\0") + b"\0" * content.endswith((b"\0", b"\xff"))  # a zero may be of the pixels
+    candidates = [content + bytes(500) + _END]
+    candidates += [content + bytes([*[0xAA] * 250, 0xFF, marker, *[0xAA] * 250]) + _END for marker in _RESTARTS]
+    images = (_opencv(each, cv2.IMREAD_COLOR) for each in candidates)
+    first = next(images)
+    if first is None or _PROGRESSIVE in content or any(each is None or (each != first).any() for each in images):
         raise _Unreadable("the file is cut off; unzip or download it again")
     return candidates[0]
 

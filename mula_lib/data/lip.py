@@ -85,7 +85,7 @@ def find_layout(root: str | Path, split: str) -> Layout | None:
 
 
 def _first(root: Path, archives: tuple[str, ...], *names: str) -> Path | None:
-    """The first of ``names``, be it a dead link, in ``root`` itself or in an archive's folder, nested once or twice."""
+    """The first of ``names``, even broken, in ``root`` itself or in an archive's folder, nested once or twice."""
     folders = [root] + [folder for archive in archives for folder in (root / archive, root / archive / archive)]
     paths = (folder / name for folder in folders for name in names)
     return next((path for path in paths if path.exists() or path.is_symlink()), None)
@@ -94,16 +94,23 @@ def _first(root: Path, archives: tuple[str, ...], *names: str) -> Path | None:
 def missing_tree(root: str | Path, split: str) -> str:
     """Why there is no ``split`` of LIP at ``root``, and what to do, in one line."""
     root, lists = Path(root).expanduser(), f"{split}_id.txt"
-    zips = sorted(path.name for path in root.glob("*.zip"))
-    for inside in (*root.glob(f"*/{lists}"), *root.glob(f"*/*/{lists}")):
-        return f"{root}: no {lists} here, but {inside}; give {root / inside.relative_to(root).parts[0]}"
+    zips, folders = sorted(path.name for path in root.glob("*.zip")), (root, *root.glob("*/"), *root.glob("*/*/"))
+    for inside in folders:
+        if layout := find_layout(inside, split):
+            return f"{root}: no {lists} here, but {layout.ids}; give {inside}"
     if zips:
         return f"{root}: no {lists} here; unzip {', '.join(zips[:4])} first"
-    if (root / "jsons").exists():
-        return f"{root}: the layout of the MuLA authors' code; copy LIP's {lists} and lip_{split}_set.csv there"
-    if dead := [path for path in (root, *root.glob("*")) if not path.exists()]:
-        return f"{dead[0]}: no such folder, or a link to nowhere"
+    for inside in folders:
+        if (inside / "jsons").exists():
+            return f"{inside}: the layout of the MuLA authors' code; copy LIP's {lists} and lip_{split}_set.csv there"
+    if dead := _dead_link(root):
+        return f"{dead}: no such folder, or a broken link"
     return f"{root}: no {lists} here or in the unzipped folders; is this a LIP tree?"
+
+
+def _dead_link(root: Path) -> Path | None:
+    """What does not exist of ``root`` and what lies directly in it, if anything."""
+    return next((path for path in (root, *root.glob("*")) if not path.exists()), None)
 
 
 def read_split(root: str | Path, split: str) -> LipSplit:
@@ -112,13 +119,14 @@ def read_split(root: str | Path, split: str) -> LipSplit:
     The test split's annotations are withheld by the authors: without them its masks are None and its joints nan. Raises
     :class:`DataError` if a folder, the id file or the CSV is missing or malformed, or an id has no row in the CSV.
     """
-    layout = find_layout(root, split)
+    root, layout = Path(root).expanduser(), find_layout(root, split)
     if layout is None:
         raise DataError(missing_tree(root, split))
     annotations = {"parsing_annotations": layout.masks, "pose_annotations": layout.poses} if split != "test" else {}
     for piece, path in {"images": layout.images, **annotations}.items():
         if path is None or not path.exists():
-            fault = f"{path}: a link to nowhere" if path else f"{root}: no {piece} of {split}"
+            dead = path or _dead_link(root)
+            fault = f"{dead}: a broken link" if dead else f"{root}: no {piece} of {split}"
             raise DataError(f"{fault}; unzip their archive there")
 
     names = read_ids(layout.ids)
@@ -130,7 +138,7 @@ def read_split(root: str | Path, split: str) -> LipSplit:
             raise DataError(f"{layout.poses}: no row for {name}.jpg, which {layout.ids} lists; unzip both again")
         image, pose = images.get(name) or layout.images / f"{name}.jpg", poses[name]
         records.append(LipRecord(name, image, masks.get(name), pose[:, :2].astype(np.float32), pose[:, 2] == OCCLUDED))
-    return LipSplit(Path(root), split, tuple(records))
+    return LipSplit(root, split, tuple(records))
 
 
 def read_ids(path: str | Path) -> list[str]:
@@ -170,12 +178,15 @@ def read_pose_csv(path: str | Path) -> dict[str, np.ndarray]:
 def read_rows(path: str | Path, columns: int, what: str) -> dict[str, np.ndarray]:
     """Read a CSV of ``stem.jpg`` and numbers, with or without a header, into ``{stem: (columns - 1,) float64}``.
 
-    Cells may be quoted; an empty one, or R's NA, is nan. ``what`` says in an error what the columns hold. Raises
-    :class:`DataError`, naming the file and line, for a file that cannot be read, a row with another number of
-    columns, a cell that is no number, or a second row for one image.
+    Cells may be quoted and lie between commas, semicolons or tabs; an empty one, or R's NA, is nan. ``what`` says in an
+    error what the columns hold. Raises :class:`DataError`, naming the file and line, for a file that cannot be read, a
+    row with another number of columns, a cell that is no number, or a second row for one image.
     """
     rows: dict[str, list[float]] = {}
-    for file_name, *cells in filter(None, reader := csv.reader(_read_lines(path))):
+    lines = _read_lines(path)
+    delimiter = max(",;\t", key="".join(lines[:1]).count)
+    reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True)
+    for file_name, *cells in filter(None, reader):
         where = f"{path}, line {reader.line_num}"
         if len(cells) + 1 != columns:
             raise DataError(f"{where}: {len(cells) + 1} columns instead of {columns} ({what})")
@@ -185,6 +196,8 @@ def read_rows(path: str | Path, columns: int, what: str) -> dict[str, np.ndarray
             if not rows and not any(cell[:1].isdigit() for cell in cells):
                 continue  # a header
             raise DataError(f"{where}: {str(error)[:80]}; write nan if it is missing") from None
+        if not rows and numbers == [*range(1, columns)]:
+            continue  # a header that pandas made up
         name = _IMAGE_SUFFIX.sub("", file_name.strip())
         if name in rows:
             raise DataError(f"{where}: {name} already has a row; remove one")

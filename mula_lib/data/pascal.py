@@ -94,7 +94,7 @@ def read_split(root: str | Path, split: str) -> PascalSplit:
         raise DataError(missing_tree(root, split))
     for name, folder in zip(FOLDERS, (layout.images, layout.masks, layout.poses), strict=True):
         if folder is None:
-            raise DataError(f"{layout.ids.parent / name}: no such folder, or a link to nowhere; copy it there")
+            raise DataError(f"{layout.ids.parent / name}: no such folder, or a broken link; copy it there")
     names, images, masks = read_ids(layout.ids), images_in(layout.images), images_in(layout.masks)
     records, skipped = [], []
     for name in names:
