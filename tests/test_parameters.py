@@ -84,3 +84,12 @@ def test_a_real_data_set_is_named_by_a_path_or_its_variable(monkeypatch, source)
     monkeypatch.setenv("HOME", str(source.root.parent))
     monkeypatch.setenv("MULA_LIP", f"~/{source.root.name}")
     assert open_source("lip").root == source.root
+
+
+def test_a_tree_with_other_masks_or_joints_is_another_data_set(source, tmp_path):
+    tree = shutil.copytree(source.root, tmp_path / "LIP")
+    (tree / "people.json").unlink()
+    before = open_source("lip", path=tree)
+    assert open_source("lip", path=tree).fingerprint == before.fingerprint
+    shutil.copy(before.val.records[0].mask, before.val.records[1].mask)
+    assert open_source("lip", path=tree).fingerprint != before.fingerprint

@@ -93,8 +93,11 @@ def open_source(name: str, *, path: Path | str | None = None) -> Source:
     if (root / RECIPE_FILE).is_file():
         fingerprint = _rendered_by(root)["fingerprint"]
     else:
-        annotated = b"".join(each.name.encode() + each.joints.tobytes() for each in (*train.records, *val.records))
-        fingerprint = hashlib.sha256(annotated).hexdigest()
+        digest = hashlib.sha256()
+        for each in (*train.records, *val.records):
+            size = each.mask.stat().st_size if each.mask else 0  # other masks have other sizes
+            digest.update(f"{each.name} {size} ".encode() + each.joints.tobytes())
+        fingerprint = digest.hexdigest()
     return Source(name, root, anatomy, val, fingerprint[:16], train)
 
 
