@@ -12,7 +12,8 @@ from mula_lib.anatomy import LIP
 from mula_lib.evaluation import evaluate, load_evaluation
 from mula_lib.models.losses import Targets
 from mula_lib.models.network import build_model
-from workbook import gradients, inspection
+from tools import gradients
+from workbook import inspection
 from workbook.experiments import SMOKE, find_experiment
 from workbook.inspection import (
     KERNELS,
