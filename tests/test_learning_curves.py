@@ -3,17 +3,18 @@
 import pandas as pd
 
 import tools.learning_curves as module
-from tools.learning_curves import budget_run, main
+from tools.learning_curves import budget_run, first_pictures, main
+from workbook.experiments import SMOKE
 from workbook.runs import Run
 
 
 def test_a_budget_changes_epochs_and_pictures_and_nothing_else(source):
     for name in ("VGG16-FCN", "HG-0s-1u-MuLA"):
-        usual = budget_run(name, "smoke", 2)
+        usual = budget_run(name, SMOKE, source, 2)
         plain = Run(usual.experiment, usual.profile, source)
         assert usual.fingerprint == plain.fingerprint
         assert usual.folder != plain.folder
-        longer, fewer = budget_run(name, "smoke", 5), budget_run(name, "smoke", 2, pictures=7)
+        longer, fewer = (budget_run(name, SMOKE, *of) for of in ((source, 5), (first_pictures(source, 7), 2)))
         assert longer.training_spec["recipe"] == plain.training_spec["recipe"] | {"epochs": 5}
         assert [record.name for record in fewer.source.train] == [record.name for record in source.train][:7]
         assert len({each.fingerprint for each in (usual, longer, fewer)}) == 3

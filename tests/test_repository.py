@@ -1,7 +1,6 @@
 """What the README promises: its example runs, what it names is there; and what is installed."""
 
 import re
-import runpy
 
 import pytest
 from conftest import REPOSITORY
@@ -10,10 +9,10 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from mula_lib.models.interactions import INTERACTIONS
+from tools import readme_results
 from workbook.tables import OF_CLAIMS, ROWS
 
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
-TOOL = runpy.run_path(str(REPOSITORY / "tools" / "readme_results.py"))
 
 
 def test_an_interaction_of_ones_own_runs_as_written(tmp_path, monkeypatch, capsys):
@@ -45,7 +44,7 @@ def test_what_the_page_names_is_where_it_says(pattern):
 def test_the_results_are_those_of_the_tables_with_every_row(tmp_path):
     page = tmp_path / "README.md"
     page.write_text(re.sub(r"(?s)(: begin -->).*?(<!-- \w+: end)", r"\1\nold\n\2", README))
-    TOOL["update"](page, REPOSITORY / "results")
+    readme_results.update(page, REPOSITORY / "results")
     assert page.read_text() == README
     for row in (row for row in ROWS if row.table != OF_CLAIMS):
         assert f"\n| {row.name} |" in README

@@ -1,7 +1,7 @@
 """Scores against budget: does MuLA's gain grow or shrink as training approaches the paper's?
 
-``python -m tools.learning_curves`` trains MuLA and its baselines for fewer and more epochs, and with fewer pictures for
-as many updates, and adds what is finished to ``results/<profile>/learning_curves.csv``. Runs are resumable.
+``python -m tools.learning_curves`` trains MuLA and its baselines for fewer and more epochs, or with fewer pictures, and
+adds what is finished to ``results/<profile>/learning_curves.csv``. Runs are resumable.
 """
 
 import argparse
@@ -12,8 +12,8 @@ from dataclasses import replace
 import pandas as pd
 
 from mula_lib.files import exit_status, usable_cores, write_text
-from workbook.datasets import open_source
-from workbook.experiments import find_experiment, find_profile
+from workbook.datasets import Source, open_source
+from workbook.experiments import Profile, find_experiment, find_profile
 from workbook.jobs import do_all
 from workbook.runs import RUNS, Run, results_folder
 
@@ -21,17 +21,19 @@ NETWORKS = ("VGG16-FCN", "VGG16-FCN-MuLA", "HG-0s-1u-MuLA", "HG-1s-1u-MuLA")  # 
 EPOCHS = (12, 24, 40, 80)
 
 
-def budget_run(name: str, profile: str, epochs: int, pictures: int | None = None, seed: int = 0) -> Run:
-    """The run of one network for ``epochs`` epochs of the first ``pictures`` training images, by default of all."""
-    size = find_profile(profile)
-    source = open_source(size.dataset)
-    if pictures is not None and pictures != len(source.train):
-        few = replace(source.train, records=source.train.records[:pictures])
-        source = replace(source, other_train=few, fingerprint=f"{source.fingerprint}, the first {pictures}")
-    vgg = size.vgg | {"recipe": size.vgg.get("recipe", {}) | {"epochs": epochs}}
-    size = replace(size, recipe=replace(size.recipe, epochs=epochs), vgg=vgg)
-    base = RUNS / "learning-curves" / f"{epochs}-epochs-{pictures or 'all'}"
-    return Run(find_experiment(name), size, source, seed, base)
+def first_pictures(source: Source, count: int | None) -> Source:
+    """``source`` with only the first ``count`` of its training images; None: all of them."""
+    if count is None or count == len(source.train):
+        return source
+    few = replace(source.train, records=source.train.records[:count])
+    return replace(source, other_train=few, fingerprint=f"{source.fingerprint}, the first {count}")
+
+
+def budget_run(name: str, profile: Profile, source: Source, epochs: int) -> Run:
+    """The run of one network for ``epochs`` epochs; ``source`` is that of :func:`first_pictures`."""
+    profile = replace(profile, recipe=replace(profile.recipe, epochs=epochs))
+    base = RUNS / "learning-curves" / f"{epochs}-epochs-{len(source.train)}"
+    return Run(find_experiment(name), profile, source, base=base)
 
 
 def curve_table(runs: Sequence[Run]) -> pd.DataFrame:
@@ -64,11 +66,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _measure(options: argparse.Namespace) -> None:
-    runs = [budget_run(name, options.profile, epochs, options.pictures) for name in options.only
-            for epochs in options.epochs]  # fmt: skip
+    profile = find_profile(options.profile)
+    source = first_pictures(open_source(profile.dataset), options.pictures)
+    runs = [budget_run(name, profile, source, epochs) for name in options.only for epochs in options.epochs]
     do_all(runs, options.jobs)
-    table = curve_table(runs)
-    path = results_folder(find_profile(options.profile), runs[0].source) / "learning_curves.csv"
+    table, path = curve_table(runs), results_folder(profile, source) / "learning_curves.csv"
     if path.is_file():
         table = pd.concat([pd.read_csv(path), table], ignore_index=True)
     table = table.drop_duplicates(["method", "seed", "epochs", "pictures"], keep="last")

@@ -127,7 +127,7 @@ GPU_192 = replace(GPU, name="gpu-192", crop=192)  # fits 24 GiB
 
 
 def rehearsal(profile: Profile) -> Profile:
-    """``profile`` made so small that all of it runs in minutes: to find failures in minutes, not days."""
+    """``profile`` made so small that minutes show what would fail after days."""
     tiny = {"people-256": "fixture", "crowds-256": "crowd-fixture"}
     crowds = {**profile.crowds, "dataset": tiny.get(profile.crowds["dataset"], profile.crowds["dataset"])}
     return replace(
