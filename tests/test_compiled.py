@@ -6,6 +6,7 @@ import subprocess
 import sys
 from importlib.util import find_spec
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -114,6 +115,13 @@ class TestDynamicDepthwise:
         ways = (values_and_gradients(function, *given) for function in (dynamic_depthwise, depthwise.reference))
         for found, wanted in zip(*ways, strict=True):
             assert relative_error(found, wanted) < TOLERANCE
+
+    def test_loops_are_compiled_once_and_read_from_disk_after_that(self):
+        arrays = [np.ones((1, side, side, 8), np.float32) for side in (4, 3, 4)]
+        for _ in range(2):
+            loop = depthwise._loops.__wrapped__(3)[0]  # as another process makes it
+            loop(*arrays)
+        assert loop.stats.cache_hits, "a closure over anything but numbers is not found again"
 
     def test_double_precision_is_left_to_the_reference(self):
         features, kernels = random(2, 6, 9, 9, dtype=torch.float64), random(2, 6, 3, 3, dtype=torch.float64)

@@ -125,23 +125,7 @@ def _loops(size: int):
     """
     border = size // 2
 
-    @compiled
-    def convolve(row, kernel, result):
-        for x in range(len(result)):
-            for c in range(result.shape[1]):
-                total = result[x, c]
-                for j in range(size):
-                    total += kernel[j, c] * row[x + j, c]
-                result[x, c] = total
-
-    @compiled
-    def correlate(row, slope, result):
-        for x in range(len(slope)):
-            for c in range(slope.shape[1]):
-                for j in range(size):
-                    result[j, c] += slope[x, c] * row[x + j, c]
-
-    def on_every_row(share: Callable, to_kernels: bool) -> Callable:
+    def on_every_row(to_kernels: bool) -> Callable:
         @compiled
         def loop(features, others, results):
             count, height, width, channels = features.shape
@@ -153,10 +137,20 @@ def _loops(size: int):
                     for i in range(max(y + border + 1 - height, 0), min(y + border + 1, size)):
                         reached = y + border - i
                         if to_kernels:
-                            share(row, others[n, reached], results[n, i])
+                            slope, result = others[n, reached], results[n, i]
+                            for x in range(width):
+                                for c in range(channels):
+                                    for j in range(size):
+                                        result[j, c] += slope[x, c] * row[x + j, c]
                         else:
-                            share(row, others[n, i], results[n, reached])
+                            kernel, result = others[n, i], results[n, reached]
+                            for x in range(width):
+                                for c in range(channels):
+                                    total = result[x, c]
+                                    for j in range(size):
+                                        total += kernel[j, c] * row[x + j, c]
+                                    result[x, c] = total
 
         return loop
 
-    return on_every_row(convolve, False), on_every_row(correlate, True)
+    return on_every_row(False), on_every_row(True)
