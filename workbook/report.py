@@ -41,6 +41,7 @@ def write_report(folder: Path) -> Path:
                 pictures.append({"caption": caption, "size": picture.size, "png": png})
         with pd.option_context("display.max_colwidth", None):
             html = {of: frame.rename_axis(index=None).to_html(border=0, na_rep="–") for of, frame in frames.items()}
+            html = {of: re.sub(r"\n *", "", table) for of, table in html.items()}  # not a line for each cell
         sections.append({"id": id_, "title": title, "tables": html, "figures": pictures})
 
     if (judged := folder / "claims.csv").is_file():
