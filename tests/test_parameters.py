@@ -46,10 +46,6 @@ def test_the_training_split_is_rendered_when_it_is_asked_for_and_not_before(monk
     assert asked == [(datasets.RENDERED["people"], ("val",))]
     assert len(people.train) == len(people.train) == 24
     assert [splits for _, splits in asked] == [("val",), ("train",)]
-    recipe = tree / "people.json"
-    assert open_source("people").examples.split == "train"
-    recipe.write_text(recipe.read_text().replace('"complete": true', '"complete": {"train": false, "val": true}'))
-    assert open_source("people").examples.split == "val"
 
 
 def test_a_library_that_is_installed_elsewhere_says_what_it_lacks_and_how_to_name_it(tmp_path):

@@ -51,12 +51,6 @@ class Source:
         ensure_people(RENDERED[self.name], self.root.parent, splits=("train",))
         return (pascal if self.anatomy.crowds else lip).read_split(self.root, "train")
 
-    @property
-    def examples(self) -> LipSplit | PascalSplit:
-        """Pictures to show: the training split, or the validation split while the other one is not rendered."""
-        complete = self.other_train is not None or _rendered_by(self.root)["complete"]
-        return self.train if complete is True or complete["train"] else self.val
-
     def __str__(self) -> str:
         skipped = len(getattr(self.val, "skipped", ()))
         without = f" ({skipped} ids without annotations skipped)" if skipped else ""
@@ -91,7 +85,9 @@ def open_source(name: str, *, path: Path | str | None = None) -> Source:
     val = reader.read_split(root, "val")
     train = None if rendered else reader.read_split(root, "train")
     if (root / RECIPE_FILE).is_file():
-        fingerprint = _rendered_by(root)["fingerprint"]
+        fix = "delete the folder and render it again"
+        recipe = read_json(root / RECIPE_FILE, "the recipe of rendered people", ("fingerprint", "complete"), fix=fix)
+        fingerprint = recipe["fingerprint"]
     else:
         digest = hashlib.sha256()
         for each in (*train.records, *val.records):
@@ -99,11 +95,6 @@ def open_source(name: str, *, path: Path | str | None = None) -> Source:
             digest.update(f"{each.name} {size} ".encode() + each.joints.tobytes())
         fingerprint = digest.hexdigest()
     return Source(name, root, anatomy, val, fingerprint[:16], train)
-
-
-def _rendered_by(root: Path) -> dict:
-    fix = "delete the folder and render it again"
-    return read_json(root / RECIPE_FILE, "the recipe of rendered people", ("fingerprint", "complete"), fix=fix)
 
 
 def of_one_person(source: Source) -> Source:
