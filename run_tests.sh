@@ -14,4 +14,6 @@ rm -rf "$MULA_RUNS" results/smoke
 python -m workbook.cli smoke
 
 echo "== unit tests, and notebooks against their stored outputs"
-exec python -m pytest --nbval-lax --nbval-current-env tests notebooks "$@"
+# files side by side, each process with one thread: more threads than cores would wait for each other
+export OMP_NUM_THREADS=1
+exec python -m pytest -n logical --maxprocesses 4 --dist loadfile --nbval-lax --nbval-current-env tests notebooks "$@"
