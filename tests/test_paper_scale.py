@@ -95,7 +95,7 @@ def checkout(tmp_path_factory):
     """A copy of what a run needs, so that runs and results are its own."""
     root = tmp_path_factory.mktemp("checkout")
     for package in ("mula_lib", "workbook", "rendered_people", "notebooks", "results/demo"):
-        shutil.copytree(REPOSITORY / package, root / package, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(REPOSITORY / package, root / package, ignore=shutil.ignore_patterns("__pycache__", ".*"))
     shutil.copy(REPOSITORY / "run_all.sh", root)
     return root
 
