@@ -25,7 +25,7 @@ def summary(folder: Path) -> str:
         if folder.name == "study":
             lines = lines[lines["source"] == "ran"]
         heads = "".join(f" {metric}, paper | ours |" for metric in metrics)
-        of = f"{lines['profile'].iloc[0]} profile, {lines['dataset'].iloc[0]} data"
+        of = f"{lines['profile'].iloc[0]} profile, {lines['dataset'].iloc[0]} data; in brackets: against the baseline"
         text += f"**{title}** (ours: {of})\n\n| |{heads}\n|---|{'---:|---:|' * len(metrics)}\n"
         for method, rows in lines.groupby("method", sort=False):
             text += f"| {method} |{''.join(_cells(rows, metric) for metric in metrics)}\n"
@@ -34,10 +34,14 @@ def summary(folder: Path) -> str:
 
 
 def _cells(rows: pd.DataFrame, metric: str) -> str:
-    """The paper's number and ours ± spread; for a row in two tables, ours is the same in both."""
-    found = rows.loc[rows["metric"] == metric, ["paper", "ours", "std"]].astype(float)
-    paper, ours, std = (f"{value:.1f}" for value in found.max())  # nan where there is none
-    return f" {paper} | {ours} ± {std} |".replace(" ± nan", "").replace("nan", "–")
+    """The paper's number and ours ± spread, each with its difference from the row's baseline."""
+    columns = ["paper", "paper_delta_vs_baseline", "ours", "std", "delta_vs_baseline"]
+    found = rows.loc[rows["metric"] == metric, columns].astype(float).max()  # nan where there is none
+    paper, ours = (f"{value:.1f}" for value in found[["paper", "ours"]])
+    spread, *gains = found[["std", "paper_delta_vs_baseline", "delta_vs_baseline"]]
+    gained = [f" ({gain:+.1f})" if gain and pd.notna(gain) else "" for gain in gains]
+    ours += f" ± {spread:.1f}" if pd.notna(spread) else ""
+    return f" {paper}{gained[0]} | {ours}{gained[1]} |".replace("nan", "–").replace("-", "−")
 
 
 def update(readme: Path, results: Path) -> None:

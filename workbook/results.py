@@ -77,20 +77,22 @@ def build_table(
 ) -> pd.DataFrame:
     """One line per method and metric, with :data:`COLUMNS`, in percent.
 
-    ``ours`` is the mean over the finished seeds and ``std`` their sample standard deviation (empty below two seeds).
+    ``ours`` is the mean over the finished seeds and ``std`` their sample standard deviation (empty below two seeds);
+    ``delta_vs_baseline`` is the mean difference over the seeds that the row and its baseline share. Costs are those of
+    the first finished seed, because others may have run on other hardware.
     A row without a finished run keeps the paper's number alone and says ``source = quoted``. A metric that the paper
     does not report has a line for rows that can be run, without the paper's number. ``note`` says what a row is, which
     training ended early or failed, and how to get a row that is missing.
     """
-    runs, lines = table_runs(table, profile, source, seeds) if runs is None else runs, []
+    runs, lines, ours = table_runs(table, profile, source, seeds) if runs is None else runs, [], {}
     for row in table_rows(table):
         done = [run for run in runs[row.name] if run.metrics is not None]
         noted = done or runs[row.name]  # with some seeds done, a missing one needs no note
         notes = [row.note, *(f"seed {run.seed}: {run.note}" for run in noted if run.note)]
         first = done[0].metrics if done else {}
-        speeds = {name: [run.metrics[name] for run in done] for name in ("train_seconds", "images_per_second")}
         for metric in METRICS[table] if row.experiment else row.paper:
             scores = [run.scores[metric] for run in done]
+            ours[row.name, metric] = pd.Series(scores, [run.seed for run in done], dtype=float)
             facts = {
                 "method": row.name,
                 "metric": metric,
@@ -99,9 +101,7 @@ def build_table(
                 "std": round(float(np.std(scores, ddof=1)), 2) if len(done) > 1 else None,
                 "seeds": " ".join(str(run.seed) for run in done),
                 "source": "ran" if done else "quoted",
-                "params": first.get("params"),
-                "gflops": first.get("gflops"),
-                **{name: round(float(np.mean(values)), 1) if done else None for name, values in speeds.items()},
+                **{name: first.get(name) for name in ("params", "gflops", "train_seconds", "images_per_second")},
                 "dataset": source.name,
                 "profile": profile.name,
                 "note": "; ".join(filter(None, notes)),
@@ -109,9 +109,11 @@ def build_table(
             }
             lines.append(facts)
     frame = pd.DataFrame(lines, columns=[*COLUMNS, "baseline"]).astype({"ours": float, "paper": float})
-    numbers = frame.set_index(["method", "metric"])[["ours", "paper"]]
-    differences = numbers - numbers.loc[list(zip(frame["baseline"], frame["metric"], strict=True))].to_numpy()
-    frame[["delta_vs_baseline", "paper_delta_vs_baseline"]] = differences.round(2).to_numpy()
+    baselines = list(zip(frame["baseline"], frame["metric"], strict=True))
+    paired = zip(zip(frame["method"], frame["metric"], strict=True), baselines, strict=True)
+    frame["delta_vs_baseline"] = [round((ours[row] - ours[baseline]).mean(), 2) for row, baseline in paired]
+    paper = frame.set_index(["method", "metric"])["paper"]
+    frame["paper_delta_vs_baseline"] = (paper - paper.loc[baselines].to_numpy()).round(2).to_numpy()
     return frame[list(COLUMNS)]
 
 
