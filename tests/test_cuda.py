@@ -26,7 +26,8 @@ def network(row="HG-2s-1u-MuLA", anatomy=LIP):
     return build_model(find_experiment(row).model_config(SMOKE, anatomy), 0)
 
 
-@pytest.mark.parametrize("row", ["HG-2s-1u-MuLA", "VGG16-FCN-MuLA"])
+# Not two stages: rounding grows from layer to layer, and there already one or two CPU threads differ by 3 % in the norm.
+@pytest.mark.parametrize("row", ["HG-1s-1u-MuLA", "VGG16-FCN-MuLA"])
 def test_a_step_has_the_loss_and_gradient_of_the_cpu(samples, row, monkeypatch):
     for setting in (torch.backends.cuda.matmul, torch.backends.cudnn):
         monkeypatch.setattr(setting, "allow_tf32", False)
