@@ -26,7 +26,7 @@ def network(row="HG-2s-1u-MuLA", anatomy=LIP):
     return build_model(find_experiment(row).model_config(SMOKE, anatomy), 0)
 
 
-# Not two stages: rounding grows from layer to layer, and there already one or two CPU threads differ by 3 % in the norm.
+# One stage: rounding grows from layer to layer, and with two the norms of one and of two CPU threads differ by 3 %.
 @pytest.mark.parametrize("row", ["HG-1s-1u-MuLA", "VGG16-FCN-MuLA"])
 def test_a_step_has_the_loss_and_gradient_of_the_cpu(samples, row, monkeypatch):
     for setting in (torch.backends.cuda.matmul, torch.backends.cudnn):
