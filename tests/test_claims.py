@@ -142,6 +142,16 @@ def test_without_counts_or_seeds_nothing_is_decided_and_the_reason_is_given(give
     assert verdicts(study(seeds=()))["verdict"].eq("undecided").all()
 
 
+def test_one_comparison_refutes_a_claim_whatever_is_missing_of_the_others():
+    full = study(**{MULA: 0.4})
+    table = verdicts(lambda name, seed: full(name, seed) if name != f"{FCN}-LA-Parsing" or seed == 0 else None)
+    assert table.loc["C08", "verdict"] == "not supported"
+    assert f"{MULA} − {FCN}-LA-Pose (seeds: 3" in table.loc["C08", "meaning"]
+    table = verdicts(lambda name, seed: full(name, seed) if name != f"{FCN}-LA-Parsing" else None)
+    assert table.loc["C08", "verdict"] == "not supported"
+    assert table.loc["C07", "verdict"] == "undecided"
+
+
 def test_a_claim_hangs_on_its_weakest_effect():
     lines = claims.measure(study(**{MULA: 0.9, f"{FCN}-LA-Parsing": 0.85}))
     lines = lines[lines["id"] == "C08"]

@@ -38,6 +38,7 @@ def fake_run(source, tiny_profile, tmp_path, monkeypatch):
         costs = {"params": 1000, "gflops": 0.5, "train_seconds": 10.0 + seed, "images_per_second": 20.0}
         scores = {"PCK": pck, "mIoU": miou}
         metrics = {"testing_fingerprint": run.testing_fingerprint, "weights": "anywhere", "scores": scores, **costs}
+        metrics["trained_on"] = "a laptop"
         path = run.shipped_counts.with_suffix(".json") if shipped else run.folder / "metrics.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(metrics))
@@ -82,13 +83,16 @@ def test_a_result_of_another_protocol_is_not_shown(source, tiny_profile, fake_ru
 
 
 def test_a_table_is_written_with_its_provenance(source, tiny_profile, fake_run):
+    fake_run("HG-2×1u", 0, 50.0, 20.0)
+    fake_run("HG-2×1u", 3, 50.0, 20.0, shipped=True)
     written = write_table(2, tiny_profile, source)
     folder = results_folder(tiny_profile, source)
     read = read_table(folder / "table2.csv")
     assert list(read.method) == list(written.method)
     provenance = json.loads((folder / "table2.provenance.json").read_text())
     assert provenance["data_fingerprint"] == source.fingerprint
-    assert provenance["seeds"] == [0]
+    assert provenance["seeds"] == [0, 3]
+    assert provenance["trained_on"] == ["a laptop"]
     assert provenance["packages"]["torch"]
     assert {"git_commit", "machine", "python", "profile", "dataset"} <= provenance.keys()
 

@@ -26,6 +26,7 @@ def summary(folder: Path) -> str:
             lines = lines[lines["source"] == "ran"]
         heads = "".join(f" {metric}, paper | ours |" for metric in metrics)
         of = f"{lines['profile'].iloc[0]} profile, {lines['dataset'].iloc[0]} data; in brackets: against the baseline"
+        of += " of the same seeds" if lines["std"].notna().any() else ""
         text += f"**{title}** (ours: {of})\n\n| |{heads}\n|---|{'---:|---:|' * len(metrics)}\n"
         for method, rows in lines.groupby("method", sort=False):
             text += f"| {method} |{''.join(_cells(rows, metric) for metric in metrics)}\n"

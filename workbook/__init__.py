@@ -18,7 +18,7 @@ _WHERE = {
     ),
     "workbook.predictor": ("load_predictor", "shipped_weights"),
     "workbook.results": (
-        "do_table", "find_seeds", "measured_shares", "run_label", "searched_rates", "side_by_side",
+        "do_table", "find_seeds", "measured_shares", "run_label", "searched_rates", "seeds_of", "side_by_side",
         "systems_side_by_side", "write_table",
     ),
     "workbook.costs": ("forward_gflops", "parameter_count"),

@@ -153,19 +153,21 @@ def measure(counts: Counts, seeds: Sequence[int] = (0, 1, 2)) -> pd.DataFrame:
 
 
 def verdict(lines: pd.DataFrame) -> str:
-    """The verdict on the effects of one claim: ``supported``, ``not supported`` or ``undecided``."""
-    if lines["ours"].isna().any() or lines["seeds"].min() < ENOUGH_SEEDS:
-        return "undecided"
-    if (lines["worse"] > 0).all():
-        return "supported"
-    return "not supported" if (lines["better"] < 0).any() else "undecided"
+    """The verdict on the effects of one claim: ``supported``, ``not supported`` or ``undecided``.
+
+    One effect on the wrong side refutes a claim, whatever is missing of the others.
+    """
+    tested = lines[lines["seeds"] >= ENOUGH_SEEDS]
+    if (tested["better"] < 0).any():
+        return "not supported"
+    return "supported" if len(tested) == len(lines) and (tested["worse"] > 0).all() else "undecided"
 
 
 def judge(effects: pd.DataFrame, measured: Mapping[str, tuple]) -> pd.DataFrame:
     """The claims in :data:`COLUMNS`, and ``meaning``: what each verdict does and does not say.
 
     ``effects`` come from :func:`measure`, ``measured`` from :func:`measured_claims`. The numbers belong to the effect
-    that decides a claim: the one that refutes it, or else the one whose interval reaches furthest to the wrong side.
+    that decides a claim: one that refutes it, or else one of too few seeds, or else the closest call.
     """
     rows = []
     for claim in CLAIMS:
@@ -178,9 +180,11 @@ def judge(effects: pd.DataFrame, measured: Mapping[str, tuple]) -> pd.DataFrame:
             ours, low, high, n, found = measured[claim["id"]]
             meaning = "Of untrained networks of this profile's size, on this machine."
         elif not known.empty:
-            line = known.assign(open=known["better"] >= 0).sort_values(["open", "worse"]).iloc[0]
-            ours, low, high, n, found = (*line[["ours", "low", "high", "n"]], verdict(lines))
-            meaning = meaning if missing else _meaning(found, line)
+            tested = known["seeds"] >= ENOUGH_SEEDS
+            order = known.assign(open=(known["better"] >= 0) | ~tested, tested=tested)
+            line, found = order.sort_values(["open", "tested", "worse"]).iloc[0], verdict(lines)
+            ours, low, high, n = line[["ours", "low", "high", "n"]]
+            meaning = meaning if missing and found == "undecided" else _meaning(found, line)
         numbers = (round(value, 2) for value in (ours, low, high))
         rows.append((claim["id"], claim["text"], claim["evidence"], *numbers, n, found, meaning))
     return pd.DataFrame(rows, columns=[*COLUMNS, "meaning"])
@@ -250,7 +254,7 @@ def findings(table: pd.DataFrame, method: str) -> str:
     spread = ran["std"].astype(float).max()
     return " ".join([
         f"{method} and its baseline differ by {gains('delta_vs_baseline')}{f' (paper: {quoted})' if quoted else ''}.",
-        f"The best rows are {', '.join(f'{name} ({metric})' for metric, name in best.itertuples(index=False))}.",
+        f"Best in {'; in '.join(f'{metric}: {name}' for metric, name in best.itertuples(index=False))}.",
         "One seed each: a row's place may be chance."
         if np.isnan(spread)
         else f"Seeds differ by up to {spread:.1f} points (one standard deviation); 09_claims has the intervals.",

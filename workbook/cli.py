@@ -17,9 +17,9 @@ from workbook.datasets import REPOSITORY, VARIABLES, Source, open_source
 from workbook.experiments import PROFILES, Experiment, Profile, find_experiment, find_profile
 from workbook.jobs import core_rows, do_all, execute_notebooks, to_train
 from workbook.report import write_report
-from workbook.results import Runs, run_label, ship, side_by_side, systems_side_by_side, table_runs, write_table
+from workbook.results import Runs, run_label, seeds_of, ship, shown, table_runs, write_table
 from workbook.runs import RUNS, Run, results_folder
-from workbook.tables import COMPARED_TABLES, CROWD_TABLES, OF_CLAIMS, TABLES, table_experiments
+from workbook.tables import CROWD_TABLES, OF_CLAIMS, TABLES, table_experiments
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -115,9 +115,8 @@ def _run(options: argparse.Namespace) -> None:
         for size, source, its in halves:
             for table, runs in its.items():
                 if table != OF_CLAIMS:
-                    written = write_table(table, size, source, seeds, runs)
-                    shown = systems_side_by_side(written) if table in COMPARED_TABLES else side_by_side(written)
-                    print(f"\nTable {table} ({run_label(size, source, seeds)})\n{shown.to_string()}")
+                    text = shown(table, write_table(table, size, source, seeds, runs)).to_string()
+                    print(f"\nTable {table} ({run_label(size, source, seeds_of(runs) or seeds)})\n{text}")
         if not options.no_notebooks:
             restricted = tables if options.only or options.tables else ()
             execute_notebooks(profile, [half.source for half in halves], seeds, restricted, jobs)

@@ -11,8 +11,8 @@ from PIL import Image
 from mula_lib.files import DataError, write_text
 from workbook.datasets import VARIABLES
 from workbook.figures.style import CAPTION
-from workbook.results import read_table, side_by_side, systems_side_by_side
-from workbook.tables import COMPARED_TABLES, CONTEXT, TABLES, table_rows
+from workbook.results import read_table, shown
+from workbook.tables import CONTEXT, TABLES, table_rows
 
 TITLES = ("what happens between two VGG16 networks", "stages of hourglass networks", "pose, compared systems",
           "parsing, compared systems", "pose of several people", "parsing of several people")  # fmt: skip
@@ -48,11 +48,11 @@ def write_report(folder: Path) -> Path:
         caption = "Points and 95 % intervals, by a paired bootstrap over seeds and pictures (C17: times; C18, C19: %)."
         add("claims", "Claims", {caption: read_table(judged).set_index("id")}, "claims")
     for number, table in tables.items():
-        shown = systems_side_by_side(table) if number in COMPARED_TABLES else side_by_side(table)
+        view = shown(number, table)
         notes = table.drop_duplicates("method").set_index("method")["note"].astype(object).fillna("")
         if any(notes):
-            shown["", "note"] = notes
-        frames = {f"Percentages; Δ in points to the row {table_rows(number)[0].baseline}.": shown}
+            view["", "note"] = notes
+        frames = {f"Percentages; Δ in points to the row {table_rows(number)[0].baseline}.": view}
         if number == 4:
             context = pd.Series(CONTEXT, name="mIoU on LIP val").to_frame()
             frames["As published, with pre-training and larger inputs: context, not targets."] = context

@@ -16,7 +16,7 @@ from workbook.datasets import CROWDS, REPOSITORY, Source
 from workbook.experiments import Profile
 from workbook.jobs import to_train
 from workbook.runs import RESULTS, Run, results_folder
-from workbook.tables import METRICS, table_rows
+from workbook.tables import COMPARED_TABLES, METRICS, table_rows
 
 COLUMNS = (
     "method", "metric", "paper", "ours", "std", "seeds", "delta_vs_baseline", "paper_delta_vs_baseline", "source",
@@ -56,6 +56,11 @@ def table_runs(table: int, profile: Profile, source: Source, seeds: Sequence[int
             runs = [Run(row.experiment, profile, source, seed) for seed in sorted(every)]
         found[row.name] = [run for run in runs if run.seed in seeds or run.metrics is not None]
     return found
+
+
+def seeds_of(runs: Runs) -> list[int]:
+    """The seeds of the finished ones of ``runs``, each once."""
+    return sorted({run.seed for each in runs.values() for run in each if run.metrics is not None})
 
 
 def do_table(table: int, profile: Profile, source: Source, seeds: Sequence[int] = (0,), *, train: bool = False) -> Runs:
@@ -121,10 +126,11 @@ def write_table(
     table: int, profile: Profile, source: Source, seeds: Sequence[int] = (0,), runs: Runs | None = None
 ) -> pd.DataFrame:
     """Build a table and write ``table<n>.csv`` and its ``.provenance.json``, atomically; returns the table."""
+    runs = table_runs(table, profile, source, seeds) if runs is None else runs
     frame = build_table(table, profile, source, seeds, runs)
     path = results_folder(profile, source) / f"table{table}.csv"
     write_text(path, frame.to_csv(index=False))
-    write_json(path.with_suffix(".provenance.json"), provenance(profile, source, seeds))
+    write_json(path.with_suffix(".provenance.json"), provenance(profile, source, runs))
     return frame
 
 
@@ -133,8 +139,9 @@ def read_table(path: Path) -> pd.DataFrame:
     return pd.read_csv(path, keep_default_na=False, na_values=[""], dtype={"seeds": str})
 
 
-def provenance(profile: Profile, source: Source, seeds: Sequence[int]) -> dict:
-    """What made a result: code, packages, machine, seeds and data."""
+def provenance(profile: Profile, source: Source, runs: Runs) -> dict:
+    """What made a table: the code, packages and machine that wrote it; the data; where its networks were trained."""
+    trained_on = {run.metrics.get("trained_on") for each in runs.values() for run in each if run.metrics is not None}
     machine = {"system": platform.system(), "processor": platform.machine(), "threads": torch.get_num_threads()}
     if torch.cuda.is_available():
         machine |= {"gpu": torch.cuda.get_device_name(), "tf32": "in training, and in convolutions of tests"}
@@ -144,7 +151,8 @@ def provenance(profile: Profile, source: Source, seeds: Sequence[int]) -> dict:
         "dataset": source.name,
         "data_fingerprint": source.fingerprint,
         "val_images": len(source.val),
-        "seeds": list(seeds),
+        "seeds": seeds_of(runs),
+        "trained_on": sorted(filter(None, trained_on)),
         "bf16": profile.recipe.bf16,
         "python": platform.python_version(),
         "packages": {each.name: each.version for each in map(importlib.metadata.distribution, PACKAGES)},
@@ -199,6 +207,11 @@ def searched_rates(names: Sequence[str], profile: str = "demo") -> pd.DataFrame:
     scores = trials.pivot(index="method", columns="rate", values="mean").add_prefix("rate × ")
     chosen = trials[trials["chosen"]].set_index("method")["rate"].rename("chosen")
     return scores.join(chosen).loc[[name for name in names if name in scores.index]]
+
+
+def shown(number: int, table: pd.DataFrame) -> pd.DataFrame:
+    """Table ``number`` to read, in the form that suits it."""
+    return systems_side_by_side(table) if number in COMPARED_TABLES else side_by_side(table)
 
 
 def side_by_side(table: pd.DataFrame) -> pd.DataFrame:
