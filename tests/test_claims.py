@@ -194,10 +194,10 @@ def test_the_papers_differences_are_those_of_its_tables():
 
 def test_kept_counts_are_found_by_their_names(tmp_path):
     (tmp_path / "counts").mkdir()
-    one_person(0).save(tmp_path / "counts" / "hg-2x1u-seed-1.npz")
+    one_person(0).save(tmp_path / "counts" / "hg-2x1u-its-own-kernels-seed-1.npz")
     crowd(0).save(tmp_path / "counts" / "hg-2x1u-crowds-seed-0.npz")
     counts = claims.study_counts(tmp_path, None, None)
-    np.testing.assert_array_equal(counts("HG-2×1u", 1).hits, one_person(0).hits)
+    np.testing.assert_array_equal(counts("HG-2×1u (its own kernels)", 1).hits, one_person(0).hits)
     assert isinstance(counts("HG-2×1u crowds", 0), CrowdEvaluation)
     assert counts("VGG16-FCN-MuLA (another image's kernels)", 0) is None
 
@@ -234,9 +234,9 @@ def test_what_changed_on_an_image_is_what_its_counts_say(make_run, source, monke
     recipe = replace(make_run().recipe, epochs=1)
     before, after = (make_run(name, recipe=recipe).do() for name in ("VGG16-FCN", "VGG16-FCN-MuLA"))
     name = before.evaluation().names[0]
-    (change,) = changes(source, [name], before, after)
+    ((corrected, lost),) = changes([name], before, after)
     hits = [run.evaluation().hits[0] for run in (before, after)]
-    assert change.corrected.tolist() == [(a, b) == (0, 1) for a, b in zip(*hits, strict=True)]
-    assert not (change.corrected & change.lost).any()
+    assert corrected.tolist() == [(a, b) == (0, 1) for a, b in zip(*hits, strict=True)]
+    assert not (corrected & lost).any()
     gains = image_gains([after], [before], ["mIoU"])
     assert list(gains.index) == list(before.evaluation().names)

@@ -168,9 +168,9 @@ def test_regions_and_joints_that_change_are_marked_in_two_ways():
     assert lost.sum() == 100 == lost[25:35, 25:35].sum()
     joints, image = np.full((JOINTS, 2), 10.0), np.zeros((40, 40, 3), np.uint8)
     number = np.arange(JOINTS)
-    pictures = (figures.Picture(image, mask, joints) for mask in (truth, before, after))
-    change = figures.Change(*pictures, number < 2, number == 5)
-    marked = figures.corrections([change], LIP, column_titles=list("abcd"), row_titles=["one"]).axes[3]
+    row = [figures.Picture(image), *(figures.Picture(image, mask, joints) for mask in (truth, before, after))]
+    changed = [(number < 2, number == 5)]
+    marked = figures.corrections([row], changed, LIP, column_titles=list("abcd"), row_titles=["one"]).axes[3]
     assert [str(circle.get_linestyle()) == "-" for circle in marked.patches] == [True, True, False]
     outlines = [line for line in marked.lines if len(line.get_xdata()) > 8]
     assert [(line.get_xdata().min(), line.get_linestyle()) for line in outlines] == [(5, "-"), (25, "--")]

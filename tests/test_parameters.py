@@ -11,7 +11,7 @@ from conftest import REPOSITORY
 
 from mula_lib.files import ConfigError, DataError
 from workbook import datasets
-from workbook.datasets import of_crowds, of_one_person, open_source
+from workbook.datasets import open_source
 from workbook.results import find_seeds
 
 
@@ -23,12 +23,12 @@ def test_seeds_are_a_list_of_different_whole_numbers(seeds):
 
 
 def test_a_notebook_gets_images_of_its_own_kind(source, crowds):
-    assert of_one_person(source) is source
-    assert of_crowds(crowds) is crowds
+    assert open_source("fixture", crowds=False).fingerprint == source.fingerprint
+    assert open_source("crowd-fixture", crowds=True).fingerprint == crowds.fingerprint
     with pytest.raises(ConfigError, match=r"dataset='crowd-fixture': .* of one person: fixture, people, "):
-        of_one_person(crowds)
+        open_source("crowd-fixture", crowds=False)
     with pytest.raises(ConfigError, match=r"dataset='fixture': .* of several people: crowd-fixture, crowds, "):
-        of_crowds(source)
+        open_source("fixture", crowds=True)
 
 
 def test_the_training_split_is_rendered_when_it_is_asked_for_and_not_before(monkeypatch, source, tmp_path):

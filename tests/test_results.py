@@ -46,18 +46,22 @@ def fake_run(source, tiny_profile, tmp_path, monkeypatch):
     return put
 
 
+def built(table, profile, source, seeds=(0,)):
+    return build_table(table, profile, source, table_runs(table, profile, source, seeds))
+
+
 def row(table, method, metric):
     return table[(table.method == method) & (table.metric == metric)].iloc[0]
 
 
 def test_rows_that_were_not_run_quote_the_paper_and_say_how_to_get_ours(source, tiny_profile, fake_run):
     fake_run("VGG16-FCN", 0, 50.0, 20.0)
-    quoted = row(build_table(1, tiny_profile, source), "VGG16-FCN-MuLA", "PCK")
+    quoted = row(built(1, tiny_profile, source), "VGG16-FCN-MuLA", "PCK")
     assert (quoted.source, quoted.paper, quoted.seeds) == ("quoted", 76.0, "")
     assert quoted.paper_delta_vs_baseline == pytest.approx(6.9)
     assert pd.isna([quoted.ours, quoted["std"], quoted.delta_vs_baseline, quoted.params, quoted.train_seconds]).all()
     assert quoted.note == 'seed 0: not trained yet: ./run_all.sh tiny --only "VGG16-FCN-MuLA"'
-    assert pd.isna(row(build_table(1, tiny_profile, source), "VGG16-FCN", "PCK")["std"])  # of one seed
+    assert pd.isna(row(built(1, tiny_profile, source), "VGG16-FCN", "PCK")["std"])  # of one seed
 
 
 def test_scores_are_means_over_seeds_with_their_deviation_and_distance_to_the_baseline(source, tiny_profile, fake_run):
@@ -65,21 +69,21 @@ def test_scores_are_means_over_seeds_with_their_deviation_and_distance_to_the_ba
     for seed, (base, mula) in enumerate([(50.0, 53.0), (52.0, 56.0), (54.0, 59.0)]):
         fake_run("VGG16-FCN", seed, base, 20.0, shipped=seed > 0)
         fake_run("VGG16-FCN-MuLA", seed, mula, 22.0, shipped=seed > 0)
-    table = build_table(1, tiny_profile, source)
+    table = built(1, tiny_profile, source)
     mula = row(table, "VGG16-FCN-MuLA", "PCK")
     assert (mula.ours, mula.delta_vs_baseline, mula.train_seconds) == (56.0, 4.0, 10.0)  # the first seed's costs
     assert mula["std"] == pytest.approx(np.std([53, 56, 59], ddof=1))
     assert (mula.seeds, mula.source, mula.note) == ("0 1 2", "ran", "")
-    assert build_table(1, tiny_profile, source, (1, 2)).seeds.iloc[0] == "0 1 2"[2:]
+    assert built(1, tiny_profile, source, (1, 2)).seeds.iloc[0] == "0 1 2"[2:]
     assert len(table_runs(1, tiny_profile, source, (0, 3))["VGG16-FCN"]) == 4  # the fourth is asked for, and not there
     fake_run("VGG16-FCN-Add", 2, 55.0, 20.0)  # compared with the baseline of its own seed
-    assert row(build_table(1, tiny_profile, source, (2,)), "VGG16-FCN-Add", "PCK").delta_vs_baseline == 1.0
+    assert row(built(1, tiny_profile, source, (2,)), "VGG16-FCN-Add", "PCK").delta_vs_baseline == 1.0
 
 
 def test_a_result_of_another_protocol_is_not_shown(source, tiny_profile, fake_run):
     fake_run("VGG16-FCN", 0, 50.0, 20.0)
     other = replace(tiny_profile, testing=replace(tiny_profile.testing, scales=(1.0,)))
-    assert row(build_table(1, other, source), "VGG16-FCN", "PCK").source == "quoted"
+    assert row(built(1, other, source), "VGG16-FCN", "PCK").source == "quoted"
 
 
 def test_a_table_is_written_with_its_provenance(source, tiny_profile, fake_run):
@@ -134,7 +138,7 @@ def test_the_smoke_run_filled_every_row():
 def test_what_is_annotated_nowhere_is_nan_in_the_table_and_neither_0_nor_100(source, tiny_profile, fake_run):
     for name in ("VGG16-FCN", "VGG16-FCN-MuLA"):
         fake_run(name, 0, None, 20.0)
-    table = build_table(1, tiny_profile, source)
+    table = built(1, tiny_profile, source)
     found = row(table, "VGG16-FCN-MuLA", "PCK")
     assert found.source == "ran"
     assert pd.isna([found.ours, found.delta_vs_baseline]).all()

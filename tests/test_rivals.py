@@ -14,13 +14,12 @@ from mula_lib.files import ConfigError
 from mula_lib.models.adaptation import AdaptationConfig
 from mula_lib.models.interactions import AttentionAdapter
 from mula_lib.models.losses import Targets
-from mula_lib.models.network import ModelConfig, StageOutput, build_model, network_of
+from mula_lib.models.network import ModelConfig, StageOutput, build_model, network_of, parameter_count
 from mula_lib.models.rivals import SYSTEMS
 from mula_lib.models.rivals import joint as pose_guided
 from mula_lib.models.rivals.joint import draw_skeletons
 from mula_lib.models.rivals.parsing import SCALES, scaled_rates
 from mula_lib.training import Job, fit
-from workbook.costs import parameter_count
 from workbook.experiments import DEMO, EXPERIMENTS, SMOKE, Recipe, find_experiment
 
 RIVALS = [experiment for experiment in EXPERIMENTS if experiment.system]

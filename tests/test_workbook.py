@@ -17,7 +17,7 @@ from workbook import cli
 from workbook import jobs as notebooks
 from workbook.datasets import FIXTURES
 from workbook.experiments import DEMO, EXPERIMENTS, GPU, SMOKE, find_experiment, find_profile
-from workbook.jobs import in_processes
+from workbook.jobs import do_all, in_processes
 from workbook.results import table_runs
 from workbook.tables import OF_CLAIMS, table_experiments
 
@@ -60,8 +60,8 @@ def chosen(*arguments):
 
 def test_the_tables_asked_for_decide_what_is_run():
     (single, crowds), runs = chosen("smoke", "--tables", "2", "6")
-    assert (list(single.tables), list(crowds.tables)) == ([2], [6])
-    assert [run.experiment.name for run in runs if run.source is crowds.source] == [
+    assert (list(single[2]), list(crowds[2])) == ([2], [6])
+    assert [run.experiment.name for run in runs if run.source is crowds[1]] == [
         experiment.name for experiment in table_experiments(6)
     ]
     of_one, of_several = (run for run in runs if run.experiment.name == "HG-2×1u")
@@ -73,7 +73,7 @@ def test_the_tables_asked_for_decide_what_is_run():
 def test_rows_are_asked_for_by_name_or_by_the_table():
     def asked(*names):
         halves, runs = chosen("smoke", "--only", *names)
-        return [tuple(half.tables) for half in halves], {run.experiment.name for run in runs}
+        return [tuple(tables) for _, _, tables in halves], {run.experiment.name for run in runs}
 
     assert asked("table2") == ([(2,)], {experiment.name for experiment in table_experiments(2)})
     assert asked("VGG16-FCN-Self") == ([(1,)], {"VGG16-FCN-Self"})
@@ -103,7 +103,7 @@ def test_the_demo_trains_nothing_where_weights_are_committed(monkeypatch, tmp_pa
     monkeypatch.setattr(runs_module.Run.__init__, "__defaults__", (0, tmp_path))
 
     def names(*how):
-        half = cli.Half(DEMO, source, {1: table_runs(1, DEMO, source)})
+        half = DEMO, source, {1: table_runs(1, DEMO, source)}
         return [run.experiment.name for run in cli._chosen([half], (0,), *how)]
 
     assert names([], False) == ["VGG16-FCN", "VGG16-FCN-MuLA"]
@@ -117,11 +117,21 @@ def test_the_demo_trains_nothing_where_weights_are_committed(monkeypatch, tmp_pa
     assert names([], False) == ["VGG16-FCN", "VGG16-FCN-MuLA"]
 
 
+def test_a_core_row_that_other_tables_call_by_another_name_is_trained(monkeypatch, tmp_path, source):
+    monkeypatch.setattr(runs_module.Run.__init__, "__defaults__", (0, tmp_path))
+    half = GPU, source, {table: table_runs(table, GPU, source) for table in (1, 2, 3, 4)}
+    assert {run.first.name for run in cli._chosen([half], (0,), [], False)} == set(GPU.core)
+
+
+def test_nothing_to_do_is_no_error():
+    assert do_all([], jobs=2) == []
+
+
 def test_a_half_without_its_data_is_left_out_and_named(capsys, monkeypatch):
     for variable in ("MULA_LIP", "MULA_PASCAL"):
         monkeypatch.delenv(variable, raising=False)
-    (half,), _ = chosen("paper-rehearsal", "--lip", str(FIXTURES["people"]))
-    assert half.source.anatomy is LIP
+    ((_, opened, _),), _ = chosen("paper-rehearsal", "--lip", str(FIXTURES["people"]))
+    assert opened.anatomy is LIP
     assert "Tables 5 and 6 left out: no path to pascal; give --pascal PATH" in capsys.readouterr().out
     with pytest.raises(ConfigError, match="no data to work with"):
         chosen("paper-released-rehearsal", "--pascal", str(FIXTURES["crowds"]))
@@ -163,7 +173,7 @@ def test_a_notebook_with_several_people_an_image_gets_such_data(execute, source,
 def test_only_notebooks_of_the_asked_tables_are_executed(execute):
     assert execute("print(1)", name="03_table1_vgg", tables=(1, 6)) == "1\n"
     assert execute("print(1)", name="04_table2_hourglass", tables=(1, 6)) is None
-    assert notebooks._tables_of(REPOSITORY / "notebooks/04_table2_hourglass_ablation.ipynb") == {2}
+    assert execute("print(1)", name="04_table2_hourglass", tables=(2,)) == "1\n"
 
 
 @pytest.mark.parametrize(

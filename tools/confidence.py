@@ -17,7 +17,7 @@ from mula_lib.files import write_json
 from mula_lib.inference import Prediction
 from mula_lib.metrics.pose import pckh_hits
 from workbook.datasets import open_source
-from workbook.predictor import Confidence, Predictor, boxes_of, load_predictor, overlaps
+from workbook.predictor import Confidence, Predictor, boxes_of, load_predictor
 
 DATASET, CROWDS = "people-photo", "crowds"  # some of their pictures show nobody
 CROWD_PICTURES = 40  # of training, which this network has not seen; it is measured on those of validation
@@ -63,6 +63,13 @@ def choose_person(predictor: Predictor, records: Sequence[PascalRecord]) -> tupl
             free = np.delete(free, fits.argmax(), axis=0) if right[-1] else free
             scores.append(heights.mean())
     return best_threshold(np.array(scores), np.array(right), sum(len(record.boxes) for record in records))
+
+
+def overlaps(box: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+    """(Q,) intersection over union of a box (4,) with each of (Q, 4)."""
+    sides = np.minimum(box[2:], boxes[:, 2:]) - np.maximum(box[:2], boxes[:, :2])
+    both = sides.clip(0).prod(axis=1)
+    return both / ((box[2:] - box[:2]).prod() + (boxes[:, 2:] - boxes[:, :2]).prod(axis=1) - both)
 
 
 def main() -> None:

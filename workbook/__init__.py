@@ -7,8 +7,9 @@ import importlib
 from collections.abc import Callable
 
 _WHERE = {
+    "mula_lib.models.network": ("forward_gflops", "parameter_count"),
     "workbook.claims": ("findings", "judge", "measure", "measured_claims", "study_counts"),
-    "workbook.datasets": ("of_crowds", "of_one_person", "open_source"),
+    "workbook.datasets": ("open_source",),
     "workbook.experiments": ("find_experiment", "find_profile"),
     "workbook.inspection": (
         "as_batch", "changes", "crowd_joint_targets", "exchanged_kernels", "fully_annotated", "image_gains",
@@ -18,10 +19,9 @@ _WHERE = {
     ),
     "workbook.predictor": ("load_predictor", "shipped_weights"),
     "workbook.results": (
-        "do_table", "find_seeds", "measured_shares", "run_label", "searched_rates", "seeds_of", "side_by_side",
+        "do_table", "find_seeds", "run_label", "searched_rates", "seeds_of", "side_by_side",
         "systems_side_by_side", "write_table",
     ),
-    "workbook.costs": ("forward_gflops", "parameter_count"),
     "workbook.runs": ("Run", "results_folder"),
     "workbook.tables": ("CONTEXT", "table_experiments", "table_rows"),
 }  # fmt: skip

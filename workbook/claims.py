@@ -17,9 +17,10 @@ import numpy as np
 import pandas as pd
 import torch
 
-from mula_lib.anatomy import LIP
-from mula_lib.evaluation import CrowdEvaluation, Evaluation
+from mula_lib.anatomy import LIP, PASCAL
+from mula_lib.evaluation import CrowdEvaluation, Evaluation, load_evaluation
 from mula_lib.files import ConfigError, DataError
+from mula_lib.metrics.parsing import ratio
 from mula_lib.metrics.pose import NOT_IN_AVERAGE
 from mula_lib.models.network import build_model
 from workbook.datasets import Source
@@ -77,17 +78,12 @@ def resampled(found: Evaluation | CrowdEvaluation, metric: str, weights: np.ndar
         return _mean_average_precision(found, weights)
     if metric == "PCK":
         hits = found.hits[:, [LIP.joint(name) for name in LIP.joints if name not in NOT_IN_AVERAGE]]
-        return 100 * _ratio(weights @ np.nansum(hits, axis=1), weights @ (~np.isnan(hits)).sum(axis=1))
+        return 100 * ratio(weights @ np.nansum(hits, axis=1), weights @ (~np.isnan(hits)).sum(axis=1))
     right = weights @ np.diagonal(found.confusions, axis1=1, axis2=2)  # (D, P)
     true, predicted = (weights @ found.confusions.sum(axis=axis) for axis in (2, 1))
     if metric == "PixelAcc":
-        return 100 * _ratio(right.sum(axis=1), true.sum(axis=1))
-    return 100 * np.nanmean(_ratio(right, true if metric == "MeanAcc" else true + predicted - right), axis=1)
-
-
-def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    """part / whole, nan where the whole is zero."""
-    return np.divide(part, whole, out=np.full(np.shape(part), np.nan), where=whole > 0)
+        return 100 * ratio(right.sum(axis=1), true.sum(axis=1))
+    return 100 * np.nanmean(ratio(right, true if metric == "MeanAcc" else true + predicted - right), axis=1)
 
 
 def _mean_average_precision(found: CrowdEvaluation, weights: np.ndarray) -> np.ndarray:
@@ -104,8 +100,8 @@ def _mean_average_precision(found: CrowdEvaluation, weights: np.ndarray) -> np.n
         last = np.append(np.diff(score[order]) != 0, True)[: len(order)]  # equal scores are one point of the curve
         drawn = weights[:, image[order]]
         hits, all_ = (np.cumsum(each, axis=1)[:, last] for each in (drawn * right[order], drawn))
-        precision = np.maximum.accumulate(np.nan_to_num(_ratio(hits, all_))[:, ::-1], axis=1)[:, ::-1]
-        areas.append(_ratio((np.diff(hits, axis=1, prepend=0) * precision).sum(axis=1), annotated[:, number]))
+        precision = np.maximum.accumulate(np.nan_to_num(ratio(hits, all_))[:, ::-1], axis=1)[:, ::-1]
+        areas.append(ratio((np.diff(hits, axis=1, prepend=0) * precision).sum(axis=1), annotated[:, number]))
     return 100 * np.nanmean(areas, axis=0)
 
 
@@ -114,7 +110,7 @@ def better_on_both(first: Evaluation, second: Evaluation, weights: np.ndarray) -
     alone = np.eye(len(first.names))
     gains = [resampled(first, metric, alone) - resampled(second, metric, alone) for metric in ("PCK", "mIoU")]
     known = ~np.isnan(gains).any(axis=0)
-    return 100 * _ratio(weights @ ((np.minimum(*gains) > 0) & known), weights @ known)
+    return 100 * ratio(weights @ ((np.minimum(*gains) > 0) & known), weights @ known)
 
 
 def measure(counts: Counts, seeds: Sequence[int] = (0, 1, 2)) -> pd.DataFrame:
@@ -224,17 +220,15 @@ def measured_claims(profile: Profile, rounds: int = 20) -> dict[str, tuple[float
 
 
 def study_counts(folder: Path, profile: Profile, source: Source) -> Counts:
-    """The counts stored in ``folder/counts/<slug>[-crowds]-seed-<n>.npz``, or else those of finished runs."""
+    """The counts of finished runs; those of several people and of exchanged kernels lie in ``folder/counts``."""
 
     def counts(name: str, seed: int) -> Evaluation | CrowdEvaluation | None:
-        path = folder / "counts" / f"{Experiment(name, '', (), '').slug}-seed-{seed}.npz"
-        if path.is_file():
-            return (CrowdEvaluation if name.endswith(CROWDS) else Evaluation).load(path)
         try:
             run = Run(find_experiment(name), profile, source, seed)
-        except ConfigError:  # no experiment of this study, or one of several people
-            return None
-        return None if run.metrics is None else run.evaluation()
+            return None if run.metrics is None else run.evaluation()
+        except ConfigError:  # no row of one person
+            path = folder / "counts" / f"{Experiment(name, '', (), '').slug}-seed-{seed}.npz"
+            return load_evaluation(path, PASCAL if name.endswith(CROWDS) else LIP) if path.is_file() else None
 
     return counts
 

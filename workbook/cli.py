@@ -5,7 +5,6 @@ import os
 import sys
 import time
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import torch
 
@@ -15,7 +14,7 @@ from mula_lib.data.check import require_sound
 from mula_lib.files import ConfigError, MulaError, exit_status, locked, require_writable, usable_cores
 from workbook.datasets import REPOSITORY, VARIABLES, Source, open_source
 from workbook.experiments import PROFILES, Experiment, Profile, find_experiment, find_profile
-from workbook.jobs import core_rows, do_all, execute_notebooks, to_train
+from workbook.jobs import do_all, execute_notebooks, to_do
 from workbook.report import write_report
 from workbook.results import Runs, run_label, seeds_of, ship, shown, table_runs, write_table
 from workbook.runs import RUNS, Run, results_folder
@@ -57,12 +56,8 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-class Half(NamedTuple):
-    """One half of the paper, with one person per image or several: its profile, its data, and its tables' runs."""
-
-    profile: Profile
-    source: Source
-    tables: dict[int, Runs]
+# One half of the paper, with one person per image or several: its profile, its data, and its tables' runs.
+Half = tuple[Profile, Source, dict[int, Runs]]
 
 
 def _run(options: argparse.Namespace) -> None:
@@ -73,8 +68,9 @@ def _run(options: argparse.Namespace) -> None:
         for table in tables:
             size, anatomy = (profile.for_crowds(), PASCAL) if table in CROWD_TABLES else (profile, LIP)
             for row in table_experiments(table):
-                if row in only if only else not size.core or row.name in size.core:
-                    names[row.first_alike(size, anatomy).name] = None
+                name = row.first_alike(size, anatomy).name
+                if row in only if only else not size.core or name in size.core:
+                    names[name] = None
         return print(*names, sep="\n")
     gpus = 0 if options.cpu else torch.cuda.device_count()
     if profile.needs_gpu and not gpus and not options.cpu:
@@ -93,9 +89,9 @@ def _run(options: argparse.Namespace) -> None:
         processes.wait()
     if only and not chosen:
         raise ConfigError(f"none of the requested rows is in a requested table: {', '.join(map(str, tables))}")
-    folders = sorted({results_folder(half.profile, half.source) for half in halves})
+    folders = sorted({results_folder(size, source) for size, source, _ in halves})
     if first:
-        data = "; ".join(str(half.source) for half in halves)
+        data = "; ".join(str(source) for _, source, _ in halves)
         print(f"MuLA workbook, profile {profile.name}: {len(chosen)} runs; data: {data}", flush=True)
         others = {run.folder for _, _, its in halves for rows in its.values() for runs in rows.values()
                   for run in runs if run.metrics is not None} - {run.folder for run in chosen}  # fmt: skip
@@ -119,9 +115,10 @@ def _run(options: argparse.Namespace) -> None:
                     print(f"\nTable {table} ({run_label(size, source, seeds_of(runs) or seeds)})\n{text}")
         if not options.no_notebooks:
             restricted = tables if options.only or options.tables else ()
-            execute_notebooks(profile, [half.source for half in halves], seeds, restricted, jobs)
+            execute_notebooks(profile, [source for _, source, _ in halves], seeds, restricted, jobs)
             for folder in folders:
-                print(f"report: {write_report(folder)}")
+                if list(folder.glob("table*.csv")):  # there is none of a row that is in no table
+                    print(f"report: {write_report(folder)}")
     print(f"\ndone in {time.perf_counter() - started:.0f} s; results: {', '.join(map(str, folders))}")
     if failed:
         raise MulaError("; ".join(f"{run}, {run.note}" for run in failed))
@@ -161,7 +158,7 @@ def _halves(profile: Profile, tables: Sequence[int], seeds: Sequence[int], optio
             source = open_source(name, path=path)
             if name in VARIABLES and processes.rank() == 0:
                 require_sound(source.root, RUNS / "checked" / f"{name}-{source.fingerprint}.txt")
-            halves.append(Half(size, source, {table: table_runs(table, size, source, seeds) for table in its}))
+            halves.append((size, source, {table: table_runs(table, size, source, seeds) for table in its}))
     if not halves:
         raise ConfigError("no data to work with: give --lip PATH, --pascal PATH or both")
     return halves
@@ -173,9 +170,8 @@ def _chosen(halves: Sequence[Half], seeds: Sequence[int], only: Sequence[Experim
     for size, source, tables in halves:
         every = (run for rows in tables.values() for its in rows.values() for run in its if run.seed in seeds)
         runs = list({run.folder: run for run in every}.values())
-        wanted, core = {row.first_alike(size, source.anatomy) for row in only}, core_rows(runs)
-        asked = to_train(runs) + [run for run in runs if run.trained and (run in core or run.metrics is None)]
-        chosen += [run for run in runs if (run.first in wanted if only else retrain or run in asked)]
+        wanted = {row.first_alike(size, source.anatomy) for row in only}
+        chosen += [run for run in runs if run.first in wanted] if only else runs if retrain else to_do(runs)
     return chosen
 
 

@@ -11,7 +11,7 @@ from mula_lib.data import lip, pascal
 from mula_lib.data.lip import LipSplit
 from mula_lib.data.pascal import PascalSplit
 from mula_lib.files import ConfigError, DataError, read_json
-from rendered_people import CrowdConfig, PeopleConfig, PhotoConfig, ensure_people
+from rendered_people.dataset import RECIPE_FILE, CrowdConfig, PeopleConfig, PhotoConfig, ensure_people
 
 _CHECKOUT = Path(__file__).resolve().parents[1]
 # The checkout; for a library that is installed elsewhere, the one that MULA_HOME names, or the current folder.
@@ -29,7 +29,6 @@ RENDERED = {
 VARIABLES = {"lip": "MULA_LIP", "pascal": "MULA_PASCAL"}  # environment variables with the paths of the real data sets
 SINGLE = ("fixture", "people", "people-256", "people-photo", "lip")  # fixtures are in the repository
 CROWDS = ("crowd-fixture", "crowds", "crowds-256", "pascal")
-RECIPE_FILE = "people.json"
 
 
 @dataclass(frozen=True)
@@ -62,15 +61,19 @@ def user_path(text: str) -> Path:
     return Path(os.path.expanduser(text))
 
 
-def open_source(name: str, *, path: Path | str | None = None) -> Source:
+def open_source(name: str, *, path: Path | str | None = None, crowds: bool | None = None) -> Source:
     """Open a data set by name: one of :data:`SINGLE`, or of :data:`CROWDS` with several people an image.
 
     Of the rendered ones what is to be tested on is rendered on first use, which takes minutes. ``path`` is the folder
     it lies in; for the real ones MULA_LIP and MULA_PASCAL (extended PASCAL-Person-Part) are looked at too. Raises
-    :class:`ConfigError` for an unknown name and :class:`DataError` for a tree that is missing or broken.
+    :class:`ConfigError` for an unknown name, and where ``crowds`` asks for several people an image, or for one, and
+    ``name`` shows the other; and :class:`DataError` for a tree that is missing or broken.
     """
     if name not in SINGLE + CROWDS:
         raise ConfigError(f"unknown data set {name!r:.80}; known: {', '.join(SINGLE + CROWDS)}")
+    if crowds not in (None, name in CROWDS):
+        fitting = f"several people: {', '.join(CROWDS)}" if crowds else f"one person: {', '.join(SINGLE)}"
+        raise ConfigError(f"dataset={name!r}: this needs images of {fitting}")
     path = path or os.environ.get(VARIABLES.get(name, ""))
     rendered = name in RENDERED and not path
     if name in VARIABLES and not path:
@@ -95,17 +98,3 @@ def open_source(name: str, *, path: Path | str | None = None) -> Source:
             digest.update(f"{each.name} {size} ".encode() + each.joints.tobytes())
         fingerprint = digest.hexdigest()
     return Source(name, root, anatomy, val, fingerprint[:16], train)
-
-
-def of_one_person(source: Source) -> Source:
-    """``source`` itself, whose images show one person each; ConfigError where they show several."""
-    if source.anatomy.crowds:
-        raise ConfigError(f"dataset={source.name!r}: this needs images of one person: {', '.join(SINGLE)}")
-    return source
-
-
-def of_crowds(source: Source) -> Source:
-    """``source`` itself, whose images show several people; ConfigError where they show one."""
-    if not source.anatomy.crowds:
-        raise ConfigError(f"dataset={source.name!r}: this needs images of several people: {', '.join(CROWDS)}")
-    return source

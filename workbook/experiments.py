@@ -14,9 +14,8 @@ from mula_lib.anatomy import Anatomy
 from mula_lib.data.augment import Augmentation
 from mula_lib.files import ConfigError
 from mula_lib.inference import Testing
-from mula_lib.models import network as convention
 from mula_lib.models.adaptation import AdaptationConfig, released_adaptation
-from mula_lib.models.network import ImageConvention, ModelConfig
+from mula_lib.models.network import RELEASED, ImageConvention, ModelConfig
 from mula_lib.training import PAPER_DROPS, PAPER_EPOCHS, Recipe
 
 
@@ -194,7 +193,7 @@ class Experiment:
             rival=self.system,
             crop=profile.crop if self.system else None,
             anatomy=anatomy.name,
-            image=convention.RELEASED if released else ImageConvention(),
+            image=RELEASED if released else ImageConvention(),
             released=released,
         )
 

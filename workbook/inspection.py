@@ -29,15 +29,13 @@ from mula_lib.models.joint import JointModel
 from mula_lib.models.losses import Targets
 from mula_lib.models.network import Network, hooked
 from workbook.datasets import Source
-from workbook.figures.people import Change, Picture
+from workbook.figures.people import Picture
 from workbook.runs import Run, results_folder
 
 # One view of each image, so that "the image before" is another image and not the same one at another scale.
 ONE_VIEW = Testing(scales=(1.0,), mirror=False)
 MOST = 500  # images
 KERNELS = ("its own", "another image's", "mean", "zero")
-
-Exchange = Callable[[nn.Module, Tensor], Tensor]  # adapter and its kernels (B, C, h, h) -> those used instead
 
 
 def truth_picture(record: LipRecord | PascalRecord, anatomy: Anatomy, *, title: str = "") -> Picture:
@@ -178,13 +176,11 @@ def prediction_rows(source: Source, names: Sequence[str], runs: Sequence[Run]) -
     return rows
 
 
-def changes(source: Source, names: Sequence[str], before: Run, after: Run) -> list[Change]:
-    """What ``after`` predicts differently from ``before`` on the validation images ``names``, of one person each."""
-    counts, found = [run.evaluation() for run in (before, after)], []
-    for name, (_, *pictures) in zip(names, prediction_rows(source, names, [before, after]), strict=True):
-        was, now = (each.hits[each.names.index(name)] for each in counts)
-        found.append(Change(*pictures, corrected=(was == 0) & (now == 1), lost=(was == 1) & (now == 0)))
-    return found
+def changes(names: Sequence[str], before: Run, after: Run) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Of each image in ``names``, of one person: (N,) bool, joints that only ``after`` hits, or only ``before``."""
+    counts = [run.evaluation() for run in (before, after)]
+    pairs = [[each.hits[each.names.index(name)] for each in counts] for name in names]
+    return [((was == 0) & (now == 1), (was == 1) & (now == 0)) for was, now in pairs]
 
 
 def _apart(picture: Picture) -> list[Picture]:
@@ -197,13 +193,9 @@ def adapters_of(model: nn.Module) -> list[ParameterAdapter]:
     return [module for module in model.modules() if isinstance(module, ParameterAdapter)]
 
 
-def exchanged_kernels(model: nn.Module, exchange: Exchange) -> AbstractContextManager[None]:
+def exchanged_kernels(model: nn.Module, exchange: Callable[..., Tensor]) -> AbstractContextManager[None]:
     """Within this context every adapter's kernels go through ``exchange``."""
-
-    def hook(adapter: nn.Module, given: object, kernels: Tensor) -> Tensor:
-        return exchange(adapter, kernels)
-
-    return hooked((adapter, hook) for adapter in adapters_of(model))
+    return hooked((adapter, lambda own, _, kernels: exchange(own, kernels)) for adapter in adapters_of(model))
 
 
 class ImageBefore(dict[nn.Module, Tensor]):
@@ -222,7 +214,7 @@ def write_kernel_diagnostics(runs: Sequence[Run]) -> pd.DataFrame:
     from the run's own kernels. The mean is over these images; their annotations are not used. The counts with its own
     and another image's kernels are kept beside those of runs, because a claim rests on them.
     """
-    tables, folder = {}, results_folder(runs[0].profile, runs[0].source)
+    tables, folder = [], results_folder(runs[0].profile, runs[0].source)
     for run in runs:
         model, crop, scores, anatomy = run.model(), run.profile.crop, {}, run.source.anatomy
         few = replace(run.source.val, records=run.source.val.records[:MOST])
@@ -245,8 +237,10 @@ def write_kernel_diagnostics(runs: Sequence[Run]) -> pd.DataFrame:
         table = pd.DataFrame(scores.values(), pd.Index(KERNELS, name="kernels"))[[anatomy.pose_metric, "mIoU"]]
         table = table.join((table - table.loc[KERNELS[0]]).add_suffix(" Δ")).round(2)
         facts = {"seed": run.seed, "images": len(few), "dataset": run.source.name, "profile": run.profile.name}
-        tables[run.experiment.name] = table.assign(**facts)
-    whole = pd.concat(tables, names=["method"]).reset_index()
+        table = table.assign(**facts).reset_index()
+        table.insert(0, "method", run.experiment.name)
+        tables.append(table)
+    whole = pd.concat(tables, ignore_index=True)
     write_text(folder / "kernel_diagnostics.csv", whole.to_csv(index=False))
     return whole
 

@@ -30,15 +30,11 @@ EXECUTED = RUNS / "notebooks"
 TIMEOUT = 6 * 3600  # seconds a cell may take; nothing is trained in it
 
 
-def core_rows(runs: Sequence[Run]) -> list[Run]:
-    """The core rows among ``runs``; every row of a profile that names none is one."""
-    return [run for run in runs if not run.profile.core or run.experiment.name in run.profile.core]
-
-
-def to_train(runs: Sequence[Run]) -> list[Run]:
-    """The rows to train when none is requested: the core rows, unless weights of any of them are committed."""
-    core = core_rows(runs)
-    return [] if any(run.shipped for run in core) else [run for run in core if not run.trained]
+def to_do(runs: Sequence[Run]) -> list[Run]:
+    """When no row is requested: core rows (untrained ones only if weights of none are committed), and untested ones."""
+    core = [run for run in runs if not run.profile.core or run.first.name in run.profile.core]
+    new = [] if any(run.shipped for run in core) else core
+    return [run for run in runs if (run.trained or run in new) and (run.metrics is None or run in core)]
 
 
 def do_all(runs: Sequence[Run], jobs: int = 1, **how: bool | int) -> list[Run]:
@@ -49,7 +45,7 @@ def do_all(runs: Sequence[Run], jobs: int = 1, **how: bool | int) -> list[Run]:
     """
     # what is to be trained first, and of that what has the most stages
     ordered = sorted(runs, key=lambda run: (run.trained, -len(run.experiment.interactions)))
-    if jobs == 1 or len(runs) == 1:
+    if jobs == 1 or len(runs) <= 1:
         found = ((index, _attempt(run, how)) for index, run in enumerate(ordered))
     else:
         found = in_processes(_attempt, [(run, how) for run in ordered], min(jobs, len(runs)))
@@ -136,7 +132,7 @@ def execute_notebooks(
     several = next(([each.name, paths[each.name]] for each in sources if each.anatomy.crowds), [])
     chosen = []
     for notebook in sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb")):
-        its = _tables_of(notebook)
+        its = set(map(int, re.findall(r"_(?:tables?)?(\d)(?=_|$)", notebook.stem)))  # 07_tables5_6_pascal -> 5, 6
         crowds = bool(its & set(CROWD_TABLES))
         source = next((each for each in sources if each.anatomy.crowds == crowds), None)
         if source is None or (tables and not its & set(tables)):
@@ -144,20 +140,10 @@ def execute_notebooks(
         given = {"profile": profile.name, "dataset": source.name, "data_path": paths[source.name], "seeds": list(seeds)}
         given |= {"crowds": several} if "crowds" in papermill.inspect_notebook(str(notebook)) else {}
         chosen.append((notebook, EXECUTED / profile.name / notebook.name, given | {"train": False}))
-    failed = []
-    with tqdm(total=len(chosen), desc="notebooks", unit="notebook") as bar:
-        for index, error in in_processes(_execute, chosen, min(jobs, len(chosen)) or 1):
-            bar.update()
-            bar.set_postfix_str(chosen[index][0].stem)
-            failed += [error] if error else []
+    done = in_processes(_execute, chosen, min(jobs, len(chosen)) or 1)
+    failed = [error for _, error in tqdm(done, total=len(chosen), desc="notebooks", unit="notebook") if error]
     if failed:
         raise MulaError("\n".join(sorted(failed)))
-
-
-def _tables_of(notebook: Path) -> set[int]:
-    """``07_tables5_6_pascal`` -> 5, 6."""
-    found = re.search(r"tables?([\d_]*\d)", notebook.stem)
-    return set(map(int, found[1].split("_"))) if found else set()
 
 
 def _execute(notebook: Path, output: Path, given: dict[str, object], attempts: int = 3) -> str | None:

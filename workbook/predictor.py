@@ -102,13 +102,6 @@ def boxes_of(joints: np.ndarray, size_wh: tuple[int, int]) -> np.ndarray:
     return np.rint(box.clip(0, [*size_wh, *size_wh])).astype(int)
 
 
-def overlaps(box: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-    """(Q,) intersection over union of a box (4,) with each of (Q, 4)."""
-    sides = np.minimum(box[2:], boxes[:, 2:]) - np.maximum(box[:2], boxes[:, :2])
-    both = sides.clip(0).prod(axis=1)
-    return both / ((box[2:] - box[:2]).prod() + (boxes[:, 2:] - boxes[:, :2]).prod(axis=1) - both)
-
-
 def find_people(predictor: Predictor, photo: np.ndarray) -> np.ndarray:
     """(Q, 4) int boxes of the people in an (H, W, 3) uint8 photo, the most certain first."""
     height, width = photo.shape[:2]

@@ -14,7 +14,7 @@ from mula_lib.checkpoint import read_facts, save_weights
 from mula_lib.files import ConfigError, write_bytes, write_json, write_text
 from workbook.datasets import CROWDS, REPOSITORY, Source
 from workbook.experiments import Profile
-from workbook.jobs import to_train
+from workbook.jobs import to_do
 from workbook.runs import RESULTS, Run, results_folder
 from workbook.tables import COMPARED_TABLES, METRICS, table_rows
 
@@ -70,16 +70,14 @@ def do_table(table: int, profile: Profile, source: Source, seeds: Sequence[int] 
     """
     runs = table_runs(table, profile, source, seeds)
     every = [run for each in runs.values() for run in each]
-    core = to_train(every) if train else []
+    new = [run for run in to_do(every) if not run.trained] if train else []
     for run in every:
-        if run.do(train=run in core).metrics is None:
+        if run.do(train=run in new).metrics is None:
             print(f"{run.experiment.name}, seed {run.seed}: {run.note}")
     return {name: [run for run in each if run.metrics is not None] for name, each in runs.items()}
 
 
-def build_table(
-    table: int, profile: Profile, source: Source, seeds: Sequence[int] = (0,), runs: Runs | None = None
-) -> pd.DataFrame:
+def build_table(table: int, profile: Profile, source: Source, runs: Runs) -> pd.DataFrame:
     """One line per method and metric, with :data:`COLUMNS`, in percent.
 
     ``ours`` is the mean over the finished seeds and ``std`` their sample standard deviation (empty below two seeds);
@@ -89,7 +87,7 @@ def build_table(
     does not report has a line for rows that can be run, without the paper's number. ``note`` says what a row is, which
     training ended early or failed, and how to get a row that is missing.
     """
-    runs, lines, ours = table_runs(table, profile, source, seeds) if runs is None else runs, [], {}
+    lines, ours = [], {}
     for row in table_rows(table):
         done = [run for run in runs[row.name] if run.metrics is not None]
         noted = done or runs[row.name]  # with some seeds done, a missing one needs no note
@@ -127,7 +125,7 @@ def write_table(
 ) -> pd.DataFrame:
     """Build a table and write ``table<n>.csv`` and its ``.provenance.json``, atomically; returns the table."""
     runs = table_runs(table, profile, source, seeds) if runs is None else runs
-    frame = build_table(table, profile, source, seeds, runs)
+    frame = build_table(table, profile, source, runs)
     path = results_folder(profile, source) / f"table{table}.csv"
     write_text(path, frame.to_csv(index=False))
     write_json(path.with_suffix(".provenance.json"), provenance(profile, source, runs))
@@ -186,18 +184,6 @@ def ship(run: Run) -> None:
 
 
 # Tables to display
-
-
-def measured_shares(profile: str = "study") -> pd.DataFrame:
-    """One row per measurement: the other task's gradient in an encoder, as a share of the encoder's own."""
-    table = pd.read_csv(RESULTS / profile / "gradients.csv")
-    shares = {
-        "parsing's gradient in pose's encoder": table["parsing_in_pose"] / table["pose_in_pose"],
-        "pose's gradient in parsing's encoder": table["pose_in_parsing"] / table["parsing_in_parsing"],
-    }
-    sizes = table["kernel_size"].map("{0}×{0}".format) + table["beta"].map(", β {:g}".format)
-    table = pd.DataFrame({"kernels": sizes, "update": table["update"], **shares})
-    return table.melt(["kernels", "update"], var_name="which", value_name="share")
 
 
 def searched_rates(names: Sequence[str], profile: str = "demo") -> pd.DataFrame:

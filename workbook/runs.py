@@ -33,10 +33,9 @@ from mula_lib.data.targets import SIGMA_FLOOR
 from mula_lib.evaluation import CrowdEvaluation, Evaluation, evaluate, load_evaluation
 from mula_lib.files import LOCK, CheckpointError, locked, read_json, remove_partials, write_json
 from mula_lib.inference import Testing
-from mula_lib.models.network import ModelConfig, Network, build_model
+from mula_lib.models.network import ModelConfig, Network, build_model, forward_gflops, parameter_count
 from mula_lib.training import Job, Recipe, fit
-from workbook.costs import forward_gflops, parameter_count
-from workbook.datasets import REPOSITORY, Source
+from workbook.datasets import REPOSITORY, VARIABLES, Source
 from workbook.experiments import Experiment, Profile
 
 RUNS = Path(os.environ.get("MULA_RUNS") or REPOSITORY / "runs")  # tests have their own
@@ -182,8 +181,9 @@ class Run:
             return self.metrics.get("trouble") or ""
         if (failure := self.folder / "failed.txt").is_file():
             return f"failed: {failure.read_text(encoding='utf-8')}"
-        seeds = f" --seeds {self.seed + 1}" if self.seed else ""
-        command = f'./run_all.sh {self.profile.name} --only "{self.experiment.name}"{seeds}'
+        options = f" --{self.source.name} {self.source.root}" if self.source.name in VARIABLES else ""
+        options += f" --seeds {self.seed + 1}" if self.seed else ""
+        command = f'./run_all.sh {self.profile.name} --only "{self.experiment.name}"{options}'
         return f"not {'tested' if self.trained else 'trained'} yet: {command}"
 
     def model(self) -> Network:

@@ -17,12 +17,12 @@ from tqdm.auto import tqdm
 
 from mula_lib.anatomy import LIP
 from mula_lib.data.images import load_mask
-from mula_lib.data.lip import SPLITS, find_layout, read_ids, read_pose_csv
+from mula_lib.data.lip import JOINTS, SPLITS, find_layout, read_ids, read_pose_csv, read_rows
 from mula_lib.files import DataError, exit_status, write_text
 from mula_lib.metrics.parsing import class_iou, confusion_matrix, parsing_scores
 from mula_lib.metrics.pose import pckh, pckh_hits
 from workbook.datasets import user_path
-from workbook.submission import KEYPOINTS, PARTS, read_predictions
+from workbook.submission import KEYPOINTS, PARTS
 
 
 def find_side(paths: Sequence[Path], split: str) -> dict[str, Path | Sequence[str]]:
@@ -34,7 +34,9 @@ def find_side(paths: Sequence[Path], split: str) -> dict[str, Path | Sequence[st
     for path in paths:
         if path.is_file():
             given = {"joints": path}
-        elif layout := find_layout(path, split):  # raises where there is no such folder
+        elif not path.is_dir():
+            raise DataError(f"{path}: no such file or folder")
+        elif layout := find_layout(path, split):
             given = {"joints": layout.poses, "masks": layout.masks, "names": read_ids(layout.ids)}
         else:
             masks = path / PARTS if (path / PARTS).is_dir() else path
@@ -54,11 +56,13 @@ def _masks_in(folder: Path) -> tuple[str, ...]:
 
 def score_joints(truth: Path, predicted: Path, names: Sequence[str] | None = None) -> pd.Series:
     """The columns of the paper's pose tables, %, in its order; PCK is its "Avg."."""
-    true, found = read_pose_csv(truth), read_predictions(predicted)
+    true = read_pose_csv(truth)
+    found = read_rows(predicted, 1 + 2 * JOINTS, f"image, then x,y of {JOINTS} joints")
     names = names or tuple(true)
     _require_same("row", names, found, predicted)
     _require_same("row", names, [name for name in names if name in true], truth)
-    hits = pckh_hits(np.stack([found[name] for name in names]), np.stack([true[name][:, :2] for name in names]), LIP)
+    said = np.stack([found[name].reshape(JOINTS, 2) for name in names])
+    hits = pckh_hits(said, np.stack([true[name][:, :2] for name in names]), LIP)
     return pd.Series(pckh(hits, LIP))[[*(column for column, _ in LIP.columns), "U.Body", "PCK"]]
 
 

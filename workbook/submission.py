@@ -18,24 +18,14 @@ from tqdm.auto import tqdm
 
 from mula_lib.anatomy import LIP
 from mula_lib.data.images import load_image
-from mula_lib.data.lip import JOINTS, SPLITS, read_rows, read_split
+from mula_lib.data.lip import SPLITS, read_split
 from mula_lib.files import DataError, exit_status, write_bytes, write_text
 from mula_lib.inference import predict
 from workbook.datasets import user_path
 from workbook.predictor import load_predictor
 from workbook.runs import device
 
-COLUMNS = 1 + 2 * JOINTS
 KEYPOINTS, PARTS = "pred_keypoints.csv", "parts"
-
-
-def read_predictions(path: str | Path) -> dict[str, np.ndarray]:
-    """Read predicted joints into ``{stem: (16, 2) float64}``, image pixels; ``nan`` is a joint that was not found.
-
-    Raises :class:`DataError` as :func:`mula_lib.data.lip.read_rows` does.
-    """
-    rows = read_rows(path, COLUMNS, f"image, then x,y of {JOINTS} joints")
-    return {name: row.reshape(JOINTS, 2) for name, row in rows.items()}
 
 
 def write_predictions(path: Path, predicted: Mapping[str, np.ndarray]) -> None:

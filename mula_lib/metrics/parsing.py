@@ -27,7 +27,7 @@ def confusion_matrix(prediction: np.ndarray, truth: np.ndarray, classes: int) ->
 def class_iou(confusion: np.ndarray) -> np.ndarray:
     """(classes,) intersection over union of each class, in percent; nan for one neither annotated nor predicted."""
     hits = np.diagonal(confusion)
-    return 100.0 * _ratio(hits, confusion.sum(axis=1) + confusion.sum(axis=0) - hits)
+    return 100.0 * ratio(hits, confusion.sum(axis=1) + confusion.sum(axis=0) - hits)
 
 
 def parsing_scores(confusion: np.ndarray) -> dict[str, float]:
@@ -39,13 +39,13 @@ def parsing_scores(confusion: np.ndarray) -> dict[str, float]:
     """
     hits = np.diagonal(confusion)
     return {
-        "PixelAcc": float(100.0 * _ratio(hits.sum(), confusion.sum())),
-        "MeanAcc": mean_of_known(100.0 * _ratio(hits, confusion.sum(axis=1))),
+        "PixelAcc": float(100.0 * ratio(hits.sum(), confusion.sum())),
+        "MeanAcc": mean_of_known(100.0 * ratio(hits, confusion.sum(axis=1))),
         "mIoU": mean_of_known(class_iou(confusion)),
     }
 
 
-def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+def ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
     """part / whole, nan where the whole is zero."""
     whole = np.asarray(whole, dtype=np.float64)
     return np.divide(part, whole, out=np.full(whole.shape, np.nan), where=whole > 0)

@@ -6,7 +6,6 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.image import AxesImage
 from matplotlib.patheffects import withStroke
 
 from mula_lib.anatomy import IGNORE, Anatomy
@@ -18,21 +17,21 @@ LEFT_OVER = "#BBBBBB"
 OUTLINE = [withStroke(linewidth=2.2, foreground="black")]
 
 
-def draw_map(axes: Axes, values: np.ndarray, backdrop: np.ndarray | None = None) -> AxesImage:
+def draw_map(axes: Axes, values: np.ndarray, backdrop: np.ndarray | None = None) -> None:
     """A confidence map (h, w) from 0 to 1, over a grey (H, W, 3) image of the same extent if there is one."""
     inside, extent = np.clip(np.nan_to_num(values), 0, 1), (0, 1, 1, 0)  # a diverged network may predict anything
     if backdrop is not None:
         axes.imshow(backdrop.mean(axis=2), cmap="gray", extent=extent)
     bare(axes)
-    return axes.imshow(
+    axes.imshow(
         inside, cmap="viridis", vmin=0, vmax=1, extent=extent, interpolation="nearest",
         alpha=None if backdrop is None else 0.35 + 0.5 * inside,
     )  # fmt: skip
 
 
-def confidence_bar(figure: Figure, drawn: AxesImage, grid: np.ndarray, aspect: int) -> None:
+def confidence_bar(figure: Figure, grid: np.ndarray, aspect: int) -> None:
     """The color bar of :func:`draw_map`, beside ``grid``."""
-    mappable = plt.cm.ScalarMappable(norm=drawn.norm, cmap="viridis")  # without the map's transparency
+    mappable = plt.cm.ScalarMappable(plt.Normalize(0, 1), "viridis")  # without the map's transparency
     figure.colorbar(mappable, ax=grid, shrink=0.8, aspect=aspect).set_label("confidence")
 
 
@@ -45,9 +44,9 @@ def map_grid(
     size = (2.1 * len(maps[0]) + 0.9, 2.4 * len(maps))
     figure, grid = plt.subplots(len(maps), len(maps[0]), figsize=size, squeeze=False, layout="constrained")
     for axes, values in zip(grid.flat, (each for row in maps for each in row), strict=True):
-        drawn = draw_map(axes, values, backdrop)
+        draw_map(axes, values, backdrop)
     label_grid(grid, row_titles, column_titles)
-    confidence_bar(figure, drawn, grid, aspect=25)
+    confidence_bar(figure, grid, aspect=25)
     return figure
 
 
@@ -96,10 +95,10 @@ def stage_outputs(
     figure, grid = plt.subplots(2, len(columns), figsize=size, squeeze=False, layout="constrained")
     for above, below, (title, mask, values) in zip(*grid, columns, strict=True):
         draw_picture(above, Picture(truth.image, mask, title=title), anatomy)
-        drawn = draw_map(below, values, truth.image)
+        draw_map(below, values, truth.image)
         below.set_title(f"peak {values.max():.2g}", fontsize=9)
     label_grid(grid, ["parts", joint.replace("_", " ")])
-    confidence_bar(figure, drawn, grid[1], aspect=12)
+    confidence_bar(figure, grid[1], aspect=12)
     part_legend(figure, [mask for _, mask, _ in columns], anatomy, columns=2 + 2 * len(columns))
     return figure
 

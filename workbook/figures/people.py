@@ -55,29 +55,12 @@ def blend(image: np.ndarray, mask: np.ndarray, anatomy: Anatomy) -> np.ndarray:
     return np.where((mask > 0)[..., None], tinted, image).astype(np.uint8)
 
 
-def draw_joints(
-    axes: Axes, joints: np.ndarray, anatomy: Anatomy, occluded: np.ndarray, person: str | None = None,
-    unsure: np.ndarray | None = None,
-) -> None:  # fmt: skip
-    """Skeleton and joints (N, 2): left orange circles, right blue squares, middle white diamonds; occluded ones hollow.
-
-    A color for the ``person`` overrides these. Joints that a network is ``unsure`` of are drawn without limbs.
-    """
-    limbs = joints if unsure is None else np.where(unsure[:, None], np.nan, joints)
-    outline = [withStroke(linewidth=3.0, foreground="black")]
-    for a, b in anatomy.limb_indices:
-        axes.plot(*limbs[[a, b]].T, color=person or "white", linewidth=1.5, path_effects=outline, zorder=3)
-    for name, point, hollow in zip(anatomy.joints, joints, occluded, strict=True):
-        color, marker = (person, "o") if person else SIDES.get(name.split("_")[0], MIDDLE)
-        axes.plot(
-            *point, marker=marker, markersize=5, linestyle="none", zorder=4,
-            markerfacecolor="none" if hollow else color, markeredgecolor=color if hollow else "black",
-            markeredgewidth=1.3 if hollow else 0.7, path_effects=outline if hollow else None,
-        )  # fmt: skip
-
-
 def draw_picture(axes: Axes, picture: Picture, anatomy: Anatomy) -> None:
-    """Draw one panel without ticks; what lies outside the photo is cut off."""
+    """Draw one panel without ticks; what lies outside the photo is cut off.
+
+    Joints are left orange circles, right blue squares and middle white diamonds, or of several people circles in a
+    color each; occluded ones are hollow. Those that a network is unsure of are hollow, too, and have no limbs.
+    """
     height, width = picture.image.shape[:2]
     photo = picture.image if picture.mask is None else blend(picture.image, picture.mask, anatomy)
     axes.imshow(photo, interpolation="nearest")
@@ -86,8 +69,18 @@ def draw_picture(axes: Axes, picture: Picture, anatomy: Anatomy) -> None:
         occluded, unsure = (np.broadcast_to(False if each is None else each, people.shape[:2])
                             for each in (picture.occluded, picture.unsure))  # fmt: skip
         colors = cycle(PEOPLE) if picture.joints.ndim == 3 else [None]
-        for joints, hidden, doubted, color in zip(people, occluded, unsure, colors, strict=False):
-            draw_joints(axes, joints, anatomy, hidden | doubted, color, doubted)
+        outline = [withStroke(linewidth=3.0, foreground="black")]
+        for joints, hidden, doubted, person in zip(people, occluded, unsure, colors, strict=False):
+            limbs = np.where(doubted[:, None], np.nan, joints)
+            for a, b in anatomy.limb_indices:
+                axes.plot(*limbs[[a, b]].T, color=person or "white", linewidth=1.5, path_effects=outline, zorder=3)
+            for name, point, hollow in zip(anatomy.joints, joints, hidden | doubted, strict=True):
+                color, marker = (person, "o") if person else SIDES.get(name.split("_")[0], MIDDLE)
+                axes.plot(
+                    *point, marker=marker, markersize=5, linestyle="none", zorder=4,
+                    markerfacecolor="none" if hollow else color, markeredgecolor=color if hollow else "black",
+                    markeredgewidth=1.3 if hollow else 0.7, path_effects=outline if hollow else None,
+                )  # fmt: skip
     axes.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
     bare(axes)
     if picture.title:
@@ -129,30 +122,23 @@ def picture_grid(
     return figure
 
 
-class Change(NamedTuple):
-    """One image: the truth, two predictions, and which joints only one of the two hits."""
-
-    truth: Picture
-    before: Picture
-    after: Picture
-    corrected: np.ndarray  # (N,) bool: only ``after`` hits
-    lost: np.ndarray  # (N,) bool: only ``before`` hits
-
-
 @in_house_style
 def corrections(
-    changes: Sequence[Change], anatomy: Anatomy, *, column_titles: Sequence[str], row_titles: Sequence[str]
-) -> Figure:
-    """One row per image: photo, truth, before, after; the second network's changes are outlined in its picture."""
-    rows = [[Picture(each.truth.image), each.truth, each.before, each.after] for each in changes]
+    rows: Sequence[Sequence[Picture]], joints: Sequence[tuple[np.ndarray, np.ndarray]], anatomy: Anatomy,
+    *, column_titles: Sequence[str], row_titles: Sequence[str],
+) -> Figure:  # fmt: skip
+    """One row per image: photo, truth, before, after; the second network's changes are outlined in its picture.
+
+    ``joints`` says of each row which joints only the second network hits, and which only the first: (N,) bool both.
+    """
     figure = picture_grid(rows, anatomy, row_titles=row_titles, column_titles=column_titles, panel=2.0, legend=False)
-    for axes, change in zip(figure.axes[3::4], changes, strict=True):
-        regions = changed_regions(change.truth.mask, change.before.mask, change.after.mask)
-        reach = 0.045 * max(change.truth.image.shape[:2])
-        for region, joints, style in zip(regions, (change.corrected, change.lost), (CORRECTED, LOST), strict=True):
+    for axes, (_, truth, before, after), changed in zip(figure.axes[3::4], rows, joints, strict=True):
+        regions = changed_regions(truth.mask, before.mask, after.mask)
+        reach = 0.045 * max(truth.image.shape[:2])
+        for region, mine, style in zip(regions, changed, (CORRECTED, LOST), strict=True):
             for outline in _outlines(region):
                 axes.plot(*np.vstack([outline, outline[:1]]).T, **style, zorder=5)
-            for place in change.after.joints[joints]:
+            for place in after.joints[mine]:
                 axes.add_patch(plt.Circle(place, reach, fill=False, **style, zorder=6))
     looks = {"corrected": CORRECTED, "lost": LOST}
     handles = [Line2D([], [], **look, label=f"{name} region or joint") for name, look in looks.items()]

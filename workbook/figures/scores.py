@@ -69,8 +69,14 @@ def training_curves(logs: Mapping[str, Sequence[Mapping[str, float]]], label: st
 
 
 @in_house_style
-def gradient_shares(shares: pd.DataFrame) -> Figure:
-    """The other task's gradient over an encoder's own during training, one panel per encoder: ``measured_shares``."""
+def gradient_shares(table: pd.DataFrame) -> Figure:
+    """The other task's gradient over an encoder's own, one panel per encoder: ``table`` is tools.gradients' file."""
+    sizes = table["kernel_size"].map("{0}×{0}".format) + table["beta"].map(", β {:g}".format)
+    shares = pd.DataFrame({
+        "kernels": sizes, "update": table["update"],
+        "parsing's gradient in pose's encoder": table["parsing_in_pose"] / table["pose_in_pose"],
+        "pose's gradient in parsing's encoder": table["pose_in_parsing"] / table["parsing_in_parsing"],
+    }).melt(["kernels", "update"], var_name="which", value_name="share")  # fmt: skip
     grid = sns.relplot(
         shares[shares["share"] > 0], x="update", y="share", col="which", hue="kernels", style="kernels", kind="line",
         markers=True, dashes=False, palette=LINES[: shares["kernels"].nunique()], height=3.6, aspect=1.2,
