@@ -131,13 +131,15 @@ def image_scores(evaluation: Evaluation | CrowdEvaluation, anatomy: Anatomy, met
 
 
 def image_gains(better: Sequence[Run], baseline: Sequence[Run], metrics: Sequence[str] = ()) -> pd.Series:
-    """Gain of one row over another on each validation image: difference of :func:`image_scores`, mean over seeds.
+    """A row's gain over another on each validation image: difference of :func:`image_scores`, mean over shared seeds.
 
     Indexed by the image's name, in the split's order; images without a score are left out.
     """
+    pairs = [(one, other) for one in better for other in baseline if one.seed == other.seed]
+    pairs = pairs or [(better[0], baseline[0])]
     anatomy = baseline[0].source.anatomy
-    scores = [[image_scores(run.evaluation(), anatomy, metrics) for run in runs] for runs in (better, baseline)]
-    return (sum(scores[0]) / len(better) - sum(scores[1]) / len(baseline)).rename("gain").dropna()
+    scores = [[image_scores(run.evaluation(), anatomy, metrics) for run in pair] for pair in pairs]
+    return (sum(one - other for one, other in scores) / len(pairs)).rename("gain").dropna()
 
 
 def telling_images(gains: pd.Series) -> Mapping[str, str]:
