@@ -154,7 +154,7 @@ def test_solutions_pass_the_checks_that_the_empty_cells_do_not(path):
     settings = {cell.id: cell for cell in notebook.cells}["parameters"]
     settings.source += '\nprofile, dataset, train = "smoke", "fixture", True' + NO_PICTURES
     where = {"metadata": {"path": str(path.parent)}}
-    NotebookClient(notebook, timeout=300, kernel_name="python3", resources=where).execute()
+    NotebookClient(notebook, timeout=300, kernel_name="python3", coalesce_streams=True, resources=where).execute()
     for number, cell in checks.items():
         assert [output["text"] for output in cell.outputs] == ["Right!\n"], number
     assert len(WITH_EXERCISES) >= 4
