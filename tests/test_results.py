@@ -89,7 +89,7 @@ def test_a_result_of_another_protocol_is_not_shown(source, tiny_profile, fake_ru
 def test_a_table_is_written_with_its_provenance(source, tiny_profile, fake_run):
     fake_run("HG-2×1u", 0, 50.0, 20.0)
     fake_run("HG-2×1u", 3, 50.0, 20.0, shipped=True)
-    written = write_table(2, tiny_profile, source)
+    written = write_table(2, tiny_profile, source, table_runs(2, tiny_profile, source))
     folder = results_folder(tiny_profile, source)
     read = read_table(folder / "table2.csv")
     assert list(read.method) == list(written.method)

@@ -147,6 +147,8 @@ def test_what_is_shipped_stands_in_for_the_run(make_run, tmp_path):
         assert ("weights" in clone.metrics) == (seed == 0)
         assert clone.scores["PixelAcc"] == pytest.approx(run.scores["PixelAcc"], abs=0.5)
         assert clone.log() == run.log()
+    with pytest.raises(CheckpointError, match=r"seed-1\.safetensors: not committed.*use seed 0.*--retrain --seeds 2"):
+        clone.model()
     names = sorted(path.name for path in (tmp_path / "results/tiny/counts").iterdir())
     assert names == [f"vgg16-fcn-mula-seed-{seed}.{kind}" for seed in (0, 1) for kind in ("json", "npz")]
     assert [path.name for path in (tmp_path / "weights/tiny").iterdir()] == ["vgg16-fcn-mula-seed-0.safetensors"]

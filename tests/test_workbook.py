@@ -26,6 +26,7 @@ from workbook.tables import OF_CLAIMS, table_experiments
     ("arguments", "words"),
     [
         (["tiny"], ["unknown profile 'tiny'", "smoke", "demo"]),
+        (["smoke", "--jobs", "-1"], ["--seeds and --jobs take whole numbers from 1"]),
         (["smoke", "--only", "VGG17"], ["unknown experiment 'VGG17'", "VGG16-FCN-MuLA"]),
         (["smoke", "--tables", "5", "--only", "VGG16-FCN"], ["none of the requested rows", "5"]),
         (["smoke", "--lip", "/no/such/folder"], ["/no/such/folder", "no such folder"]),

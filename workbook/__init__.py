@@ -19,8 +19,7 @@ _WHERE = {
     ),
     "workbook.predictor": ("load_predictor", "shipped_weights"),
     "workbook.results": (
-        "do_table", "find_seeds", "run_label", "searched_rates", "seeds_of", "side_by_side",
-        "systems_side_by_side", "write_table",
+        "do_table", "find_seeds", "run_label", "searched_rates", "side_by_side", "systems_side_by_side", "table_label",
     ),
     "workbook.runs": ("Run", "results_folder"),
     "workbook.tables": ("CONTEXT", "table_experiments", "table_rows"),

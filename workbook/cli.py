@@ -16,7 +16,7 @@ from workbook.datasets import REPOSITORY, VARIABLES, Source, open_source
 from workbook.experiments import PROFILES, Experiment, Profile, find_experiment, find_profile
 from workbook.jobs import do_all, execute_notebooks, to_do
 from workbook.report import write_report
-from workbook.results import Runs, run_label, seeds_of, ship, shown, table_runs, write_table
+from workbook.results import Runs, ship, shown, table_label, table_runs, write_table
 from workbook.runs import RUNS, Run, results_folder
 from workbook.tables import CROWD_TABLES, OF_CLAIMS, TABLES, table_experiments
 
@@ -61,6 +61,8 @@ Half = tuple[Profile, Source, dict[int, Runs]]
 
 
 def _run(options: argparse.Namespace) -> None:
+    if min(options.seeds, options.jobs or 1) < 1:
+        raise ConfigError("--seeds and --jobs take whole numbers from 1")
     started, first, profile = time.perf_counter(), processes.rank() == 0, find_profile(options.profile)
     only, tables = _asked(options, profile)
     if options.list:
@@ -111,8 +113,8 @@ def _run(options: argparse.Namespace) -> None:
         for size, source, its in halves:
             for table, runs in its.items():
                 if table != OF_CLAIMS:
-                    text = shown(table, write_table(table, size, source, seeds, runs)).to_string()
-                    print(f"\nTable {table} ({run_label(size, source, seeds_of(runs) or seeds)})\n{text}")
+                    frame = write_table(table, size, source, runs)
+                    print(f"\nTable {table} ({table_label(frame)})\n{shown(table, frame).to_string()}")
         if not options.no_notebooks:
             restricted = tables if options.only or options.tables else ()
             execute_notebooks(profile, [source for _, source, _ in halves], seeds, restricted, jobs)

@@ -141,7 +141,10 @@ def execute_notebooks(
         given |= {"crowds": several} if "crowds" in papermill.inspect_notebook(str(notebook)) else {}
         chosen.append((notebook, EXECUTED / profile.name / notebook.name, given | {"train": False}))
     done = in_processes(_execute, chosen, min(jobs, len(chosen)) or 1)
-    failed = [error for _, error in tqdm(done, total=len(chosen), desc="notebooks", unit="notebook") if error]
+    failed, bar = [], tqdm(done, total=len(chosen), unit="notebook")
+    for index, error in bar:
+        bar.set_postfix_str(chosen[index][0].stem)
+        failed += filter(None, [error])
     if failed:
         raise MulaError("\n".join(sorted(failed)))
 

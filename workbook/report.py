@@ -11,7 +11,7 @@ from PIL import Image
 from mula_lib.files import DataError, write_text
 from workbook.datasets import VARIABLES
 from workbook.figures.style import CAPTION
-from workbook.results import read_table, shown
+from workbook.results import read_table, shown, table_label
 from workbook.tables import CONTEXT, TABLES, table_rows
 
 TITLES = ("what happens between two VGG16 networks", "stages of hourglass networks", "pose, compared systems",
@@ -62,14 +62,12 @@ def write_report(folder: Path) -> Path:
         add(f"table{number}", f"Table {number}: {TITLES[number - 1]}", frames, rf"table(\d_)?{number}_")
     add("data-and-model", "Data and model", {}, "")
     lines = pd.concat(tables.values())
-    seeds = sorted({int(seed) for text in lines["seeds"].dropna() for seed in text.split()})
-    label = f"{lines['profile'].iloc[0]} profile; data: {', '.join(dict.fromkeys(lines['dataset']))}; seeds: {seeds}"
     full = set(lines["profile"]) <= {"paper", "paper-released"} and set(lines["dataset"]) <= set(VARIABLES)
     origins: dict[str, list[str]] = {}  # the facts of every provenance file, and the tables that share them
     for path in sorted(folder.glob("*.provenance.json")):
         origins.setdefault(path.read_text(encoding="utf-8"), []).append(path.name.removesuffix(".provenance.json"))
     page = Path(__file__).with_name("report.html.jinja").read_text(encoding="utf-8")
     template = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(page)
-    text = template.render(label=label, full_size=full, sections=sections, origins=origins)
+    text = template.render(label=table_label(lines), full_size=full, sections=sections, origins=origins)
     write_text(folder / "report.html", text)
     return folder / "report.html"

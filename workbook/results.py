@@ -34,9 +34,19 @@ def find_seeds(seeds: object) -> list[int]:
 
 
 def run_label(profile: Profile, source: Source, seeds: Sequence[int]) -> str:
-    """Where our numbers come from, for every figure and table: ``smoke profile, fixture data, seed 0``."""
-    numbers = ", ".join(map(str, seeds))
-    return f"{profile.name} profile, {source.name} data, seed{'s' if len(seeds) > 1 else ''} {numbers}"
+    """Where our numbers come from, for every figure: ``smoke profile, fixture data, seed 0``."""
+    return _label(profile.name, source.name, seeds)
+
+
+def table_label(table: pd.DataFrame) -> str:
+    """The same of the lines of a table, or of several."""
+    seeds = sorted({int(seed) for text in table["seeds"].dropna() for seed in text.split()})
+    return _label(table["profile"].iloc[0], " and ".join(table["dataset"].unique()), seeds)
+
+
+def _label(profile: str, data: str, seeds: Sequence[int]) -> str:
+    numbers = ", ".join(map(str, seeds)) or "none"
+    return f"{profile} profile, {data} data, seed{'s' if len(seeds) > 1 else ''} {numbers}"
 
 
 # From runs to a table
@@ -58,15 +68,12 @@ def table_runs(table: int, profile: Profile, source: Source, seeds: Sequence[int
     return found
 
 
-def seeds_of(runs: Runs) -> list[int]:
-    """The seeds of the finished ones of ``runs``, each once."""
-    return sorted({run.seed for each in runs.values() for run in each if run.metrics is not None})
+def do_table(
+    table: int, profile: Profile, source: Source, seeds: Sequence[int] = (0,), *, train: bool = False
+) -> tuple[pd.DataFrame, Runs]:
+    """Do a table's runs that need no training, and with ``train`` its core rows; then write the table.
 
-
-def do_table(table: int, profile: Profile, source: Source, seeds: Sequence[int] = (0,), *, train: bool = False) -> Runs:
-    """Do a table's runs that need no training, and with ``train`` its core rows; return the finished runs of each row.
-
-    For each missing run, the command that makes it is printed.
+    Returns the table and the finished runs of each row. For each missing run, the command that makes it is printed.
     """
     runs = table_runs(table, profile, source, seeds)
     every = [run for each in runs.values() for run in each]
@@ -74,7 +81,8 @@ def do_table(table: int, profile: Profile, source: Source, seeds: Sequence[int] 
     for run in every:
         if run.do(train=run in new).metrics is None:
             print(f"{run.experiment.name}, seed {run.seed}: {run.note}")
-    return {name: [run for run in each if run.metrics is not None] for name, each in runs.items()}
+    finished = {name: [run for run in each if run.metrics is not None] for name, each in runs.items()}
+    return write_table(table, profile, source, runs), finished
 
 
 def build_table(table: int, profile: Profile, source: Source, runs: Runs) -> pd.DataFrame:
@@ -120,11 +128,8 @@ def build_table(table: int, profile: Profile, source: Source, runs: Runs) -> pd.
     return frame[list(COLUMNS)]
 
 
-def write_table(
-    table: int, profile: Profile, source: Source, seeds: Sequence[int] = (0,), runs: Runs | None = None
-) -> pd.DataFrame:
+def write_table(table: int, profile: Profile, source: Source, runs: Runs) -> pd.DataFrame:
     """Build a table and write ``table<n>.csv`` and its ``.provenance.json``, atomically; returns the table."""
-    runs = table_runs(table, profile, source, seeds) if runs is None else runs
     frame = build_table(table, profile, source, runs)
     path = results_folder(profile, source) / f"table{table}.csv"
     write_text(path, frame.to_csv(index=False))
@@ -139,7 +144,7 @@ def read_table(path: Path) -> pd.DataFrame:
 
 def provenance(profile: Profile, source: Source, runs: Runs) -> dict:
     """What made a table: the code, packages and machine that wrote it; the data; where its networks were trained."""
-    trained_on = {run.metrics.get("trained_on") for each in runs.values() for run in each if run.metrics is not None}
+    finished = [run for each in runs.values() for run in each if run.metrics is not None]
     machine = {"system": platform.system(), "processor": platform.machine(), "threads": torch.get_num_threads()}
     if torch.cuda.is_available():
         machine |= {"gpu": torch.cuda.get_device_name(), "tf32": "in training, and in convolutions of tests"}
@@ -149,8 +154,8 @@ def provenance(profile: Profile, source: Source, runs: Runs) -> dict:
         "dataset": source.name,
         "data_fingerprint": source.fingerprint,
         "val_images": len(source.val),
-        "seeds": seeds_of(runs),
-        "trained_on": sorted(filter(None, trained_on)),
+        "seeds": sorted({run.seed for run in finished}),
+        "trained_on": sorted(filter(None, {run.metrics["trained_on"] for run in finished})),
         "bf16": profile.recipe.bf16,
         "python": platform.python_version(),
         "packages": {each.name: each.version for each in map(importlib.metadata.distribution, PACKAGES)},

@@ -19,6 +19,7 @@ import json
 import math
 import os
 import platform
+import shlex
 import time
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -181,13 +182,19 @@ class Run:
             return self.metrics.get("trouble") or ""
         if (failure := self.folder / "failed.txt").is_file():
             return f"failed: {failure.read_text(encoding='utf-8')}"
-        options = f" --{self.source.name} {self.source.root}" if self.source.name in VARIABLES else ""
+        options = f" --{self.source.name} {shlex.quote(str(self.source.root))}" if self.source.name in VARIABLES else ""
         options += f" --seeds {self.seed + 1}" if self.seed else ""
         command = f'./run_all.sh {self.profile.name} --only "{self.experiment.name}"{options}'
         return f"not {'tested' if self.trained else 'trained'} yet: {command}"
 
     def model(self) -> Network:
-        """The trained network, in evaluation mode, on the GPU where there is one."""
+        """The trained network, in evaluation mode, on the GPU where there is one.
+
+        Raises :class:`CheckpointError` if only its counts are committed.
+        """
+        if not self.weights.is_file():
+            fix = f"use seed 0, or train this one with --retrain --seeds {self.seed + 1}"
+            raise CheckpointError(f"{self.weights}: not committed, unlike its counts; {fix}")
         return load_model(self.weights, self.model_config).to(device())
 
     def evaluation(self) -> Evaluation | CrowdEvaluation:
