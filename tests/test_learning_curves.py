@@ -3,6 +3,7 @@
 import pandas as pd
 
 import tools.learning_curves as module
+from rendered_people.dataset import PeopleConfig
 from tools.learning_curves import budget_run, first_pictures, main
 from workbook.experiments import SMOKE
 from workbook.runs import Run
@@ -18,6 +19,16 @@ def test_a_budget_changes_epochs_and_pictures_and_nothing_else(source):
         assert longer.training_spec["recipe"] == plain.training_spec["recipe"] | {"epochs": 5}
         assert [record.name for record in fewer.source.train] == [record.name for record in source.train][:7]
         assert len({each.fingerprint for each in (usual, longer, fewer)}) == 3
+
+
+def test_pictures_that_a_data_set_lacks_are_rendered(source, monkeypatch):
+    asked = []
+    monkeypatch.setitem(module.RENDERED, "fixture", PeopleConfig())
+    monkeypatch.setattr(module, "ensure_people", lambda *of, splits: asked.append((of, splits)) or source.root)
+    more = first_pictures(source, 30)
+    assert asked == [((PeopleConfig(train=30), source.root.parent), ("train",))]
+    assert more.fingerprint == f"{source.fingerprint}, the first 30"
+    assert [record.name for record in more.train] == [record.name for record in source.train]
 
 
 def test_the_command_adds_what_it_finished_to_what_there_is(tmp_path, monkeypatch):

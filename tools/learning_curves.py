@@ -1,7 +1,7 @@
 """Scores against budget: does MuLA's gain grow or shrink as training approaches the paper's?
 
-``python -m tools.learning_curves`` trains MuLA and its baselines for fewer and more epochs, or with fewer pictures, and
-adds what is finished to ``results/<profile>/learning_curves.csv``. Runs are resumable.
+``python -m tools.learning_curves`` trains MuLA and its baselines for other numbers of epochs and pictures, and adds
+what is finished to ``results/<profile>/learning_curves.csv``. Runs are resumable.
 """
 
 import argparse
@@ -11,8 +11,10 @@ from dataclasses import replace
 
 import pandas as pd
 
+from mula_lib.data.lip import read_split
 from mula_lib.files import exit_status, usable_cores, write_text
-from workbook.datasets import Source, open_source
+from rendered_people.dataset import ensure_people
+from workbook.datasets import RENDERED, Source, open_source
 from workbook.experiments import Profile, find_experiment, find_profile
 from workbook.jobs import do_all
 from workbook.runs import RUNS, Run, results_folder
@@ -22,11 +24,18 @@ EPOCHS = (12, 24, 40, 80)
 
 
 def first_pictures(source: Source, count: int | None) -> Source:
-    """``source`` with only the first ``count`` of its training images; None: all of them."""
+    """``source`` with only the first ``count`` of its training images; None: all of them.
+
+    If it has fewer, more are rendered: the images of a larger rendering begin with those of a smaller one.
+    """
     if count is None or count == len(source.train):
         return source
-    few = replace(source.train, records=source.train.records[:count])
-    return replace(source, other_train=few, fingerprint=f"{source.fingerprint}, the first {count}")
+    train = source.train
+    if count > len(train):
+        larger = replace(RENDERED[source.name], train=count)
+        train = read_split(ensure_people(larger, source.root.parent, splits=("train",)), "train")
+    first = replace(train, records=train.records[:count])
+    return replace(source, other_train=first, fingerprint=f"{source.fingerprint}, the first {count}")
 
 
 def budget_run(name: str, profile: Profile, source: Source, epochs: int) -> Run:
@@ -59,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("profile", nargs="?", default="study", help="default: study")
     parser.add_argument("--only", nargs="+", metavar="ROW", default=NETWORKS, help="these networks")
     parser.add_argument("--epochs", nargs="+", type=int, metavar="N", default=EPOCHS, help="default: 12 24 40 80")
-    parser.add_argument("--pictures", type=int, metavar="N", help="train with the first N pictures (default: all)")
+    parser.add_argument("--pictures", type=int, metavar="N", help="training pictures (default: the data set's)")
     parser.add_argument("--jobs", type=int, default=usable_cores(), metavar="N", help="runs at once (default: cores)")
     options = parser.parse_args(arguments)
     return exit_status(lambda: _measure(options), kept="run the same command again and it resumes")
