@@ -124,6 +124,7 @@ def test_a_known_effect_is_found_and_its_reverse_refuted():
     assert table.loc["C01", "ci95_low"] < table.loc["C01", "ours"] < table.loc["C01", "ci95_high"]
     assert table.loc["C01", "n"] == 3 * PICTURES
     assert "Refuted" in table.loc["C10", "meaning"]
+    assert "To settle it" in table.loc["C10", "meaning"]
 
 
 def test_what_two_equal_systems_differ_in_is_undecided():

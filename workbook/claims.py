@@ -55,7 +55,7 @@ class Effect:
 
 
 CLAIMS = json.loads(Path(__file__).with_name("paper_claims.json").read_text(encoding="utf-8"))
-for _claim in CLAIMS:  # each a row of claims.csv; without effects it is counted or timed: see measured_claims
+for _claim in CLAIMS:  # each a row of claims.csv; without effects it is counted or timed: measured_claims
     _claim["effects"] = [Effect(**effect) for effect in _claim["effects"]]
 
 
@@ -181,6 +181,8 @@ def judge(effects: pd.DataFrame, measured: Mapping[str, tuple]) -> pd.DataFrame:
             line, found = order.sort_values(["open", "tested", "worse"]).iloc[0], verdict(lines)
             ours, low, high, n = line[["ours", "low", "high", "n"]]
             meaning = meaning if missing and found == "undecided" else _meaning(found, line)
+        if found != "supported" and "next" in claim:
+            meaning = f"{meaning} {claim['next']}"
         numbers = (round(value, 2) for value in (ours, low, high))
         rows.append((claim["id"], claim["text"], claim["evidence"], *numbers, n, found, meaning))
     return pd.DataFrame(rows, columns=[*COLUMNS, "meaning"])
