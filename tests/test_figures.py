@@ -139,9 +139,9 @@ def test_bars_are_the_papers_and_our_numbers_and_a_row_that_was_not_run_says_so(
 def test_stage_lines_are_the_numbers_given():
     figure = figures.scores_by_stages(table([10.0, None, 12.0]), {"base": 0, "better": 1, "best": 1}, "best", "smoke")
     paper, paper_control, ours, control = figure.axes[0].lines
-    assert paper.get_ydata().tolist() == [50.0, 51.0]
-    np.testing.assert_array_equal(ours.get_ydata(), [10.0, np.nan])
-    assert [line.get_ydata().tolist() for line in (paper_control, control)] == [[52.0], [12.0]]
+    assert paper.get_ydata().tolist() == [0.0, 1.0]
+    np.testing.assert_array_equal(ours.get_ydata(), [0.0, np.nan])
+    assert [line.get_ydata().tolist() for line in (paper_control, control)] == [[2.0], [2.0]]
 
 
 def test_intervals_of_claims_stand_beside_the_papers_differences():
@@ -153,7 +153,7 @@ def test_intervals_of_claims_stand_beside_the_papers_differences():
     ])  # fmt: skip
     judged = pd.DataFrame({"id": ["C01", "C12"], "claim": ["one", "two"], "verdict": ["supported", "undecided"]})
     pose, parsing = figures.claim_intervals(effects, judged, "smoke").axes
-    assert [list(line.get_xdata()) for line in pose.lines] == [[0.5, 1.5], [0.8, 1.2], [1.0], [6.9], [0, 0]]
+    assert [list(line.get_xdata()) for line in pose.lines] == [[6.9], [0.5, 1.5], [1.0], [0.8, 1.2], [0, 0]]
     assert len(parsing.lines) == 1
     assert [text.get_text() for text in pose.get_yticklabels()] == ["C01  one"]
 
@@ -253,7 +253,7 @@ def test_the_page_fetches_nothing_and_begins_with_the_claims(folder):
 
 def test_paper_and_ours_stand_side_by_side_with_whole_notes(folder):
     text = write_report(folder).read_text()
-    assert "<strong>demo profile; data: people; seeds: [0, 2]</strong>" in text
+    assert "<strong>demo profile, people data, seeds 0, 2</strong>" in text
     assert re.search(r"<td>76.0</td>\s*<td>46.9</td>", text)
     assert html.escape("<unknown> & unpublished, in more than the fifty characters that a cell is cut to") in text
     assert "0123abc" in text

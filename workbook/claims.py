@@ -29,6 +29,7 @@ from workbook.runs import Run
 
 DRAWS = 2000  # resamples of an interval
 ENOUGH_SEEDS = 2  # with one, an interval cannot show how trainings differ
+LEVEL = 0.1  # points: rows closer than this are equally good
 SMALL_OVERHEAD = 25.0  # percent of the baseline's time
 BOTH = "better on both, %"  # in place of a metric: PCK and mIoU of the same picture
 CROWDS = " crowds"  # ends the name of a network for several people
@@ -174,7 +175,9 @@ def judge(effects: pd.DataFrame, measured: Mapping[str, tuple]) -> pd.DataFrame:
         found, meaning = "undecided", f"Not run: {missing or 'no measurement was asked for'}."
         if claim["id"] in measured:
             ours, low, high, n, found = measured[claim["id"]]
-            meaning = "Of untrained networks of this profile's size, on this machine."
+            meaning = (
+                "Of untrained networks of this profile's size, on this machine, timed in turn (not as in the tables)."
+            )
         elif not known.empty:
             tested = known["seeds"] >= ENOUGH_SEEDS
             order = known.assign(open=(known["better"] >= 0) | ~tested, tested=tested)
@@ -245,12 +248,15 @@ def findings(table: pd.DataFrame, method: str) -> str:
     def gains(column: str) -> str:
         return ", ".join(f"{line[column]:+.1f} {line['metric']}" for _, line in row.dropna(subset=[column]).iterrows())
 
-    best = ran.loc[ran.groupby("metric", sort=False)["ours"].idxmax(), ["metric", "method"]]
+    best = {
+        metric: " and ".join(lines.loc[lines["ours"] >= lines["ours"].max() - LEVEL, "method"])
+        for metric, lines in ran.groupby("metric", sort=False)
+    }
     quoted = gains("paper_delta_vs_baseline")
     spread = ran["std"].astype(float).max()
     return " ".join([
         f"{method} and its baseline differ by {gains('delta_vs_baseline')}{f' (paper: {quoted})' if quoted else ''}.",
-        f"Best in {'; in '.join(f'{metric}: {name}' for metric, name in best.itertuples(index=False))}.",
+        f"Best in {'; in '.join(f'{metric}: {name}' for metric, name in best.items())}.",
         "One seed each: a row's place may be chance."
         if np.isnan(spread)
         else f"Seeds differ by up to {spread:.1f} points (one standard deviation); 09_claims has the intervals.",

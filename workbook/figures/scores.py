@@ -13,7 +13,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from mula_lib.anatomy import Anatomy
-from workbook.figures.style import BLUE, DASHES, GREY, LINES, MARKERS, OURS_BAR, PAPER_BAR, VERDICTS, in_house_style
+from workbook.figures.style import BLUE, DASHES, GREY, LINES, OURS_BAR, PAPER_BAR, VERDICTS, in_house_style
 
 CURVES = {"loss": "training loss, logarithmic", "PCK": "PCK, %", "mAP": "mAP, %", "mIoU": "mIoU, %"}
 PAPER_MARK = {"marker": "D", "markerfacecolor": "none", "markeredgecolor": "#222222", "linestyle": "none"}
@@ -54,14 +54,18 @@ def training_curves(logs: Mapping[str, Sequence[Mapping[str, float]]], label: st
     table = pd.DataFrame([{"run": name, **line} for name, log in logs.items() for line in log])
     watched = [key for key in CURVES if key in table and table[key].notna().any()]
     table = table.astype(dict.fromkeys(watched, float)).melt(["run", "epoch"], watched)
-    looks = {"palette": LINES, "markers": MARKERS, "dashes": DASHES}
+    looks = {"palette": LINES, "dashes": DASHES}
     looks = {name: [look[n % len(look)] for n in range(len(logs))] for name, look in looks.items()}
     grid = sns.relplot(
         table, x="epoch", y="value", col="variable", hue="run", style="run", kind="line", height=3.9, linewidth=1.4,
-        markersize=5.5, errorbar=None, facet_kws={"sharey": False}, **looks,
+        errorbar=None, facet_kws={"sharey": False}, **looks,
     )  # fmt: skip
     for key, axes in grid.axes_dict.items():
-        axes.set(ylabel="", title=CURVES[key], yscale="log" if key == "loss" else "linear")
+        axes.set(ylabel="", title=CURVES[key])
+        if key == "loss":
+            axes.set_yscale("log", subs=(2, 3, 5))
+            axes.yaxis.set_major_formatter("{x:g}")
+            axes.yaxis.set_minor_formatter("{x:g}")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid()
     grid.figure.suptitle(label, y=1.03, fontsize=10, color=GREY)
@@ -82,7 +86,7 @@ def gradient_shares(table: pd.DataFrame) -> Figure:
         markers=True, dashes=False, palette=LINES[: shares["kernels"].nunique()], height=3.6, aspect=1.2,
     )  # fmt: skip
     grid.refline(y=1, color="#333333", linestyle="-", linewidth=0.8)
-    grid.set(yscale="log").set_axis_labels(y_var="share of the own gradient").set_titles("{col_name}")
+    grid.set(yscale="log").set_axis_labels(y_var="share of its own gradient").set_titles("{col_name}")
     for axes in grid.axes.flat:
         axes.grid()
     return grid.figure
@@ -120,16 +124,21 @@ def _bars(axes: Axes, paper: pd.Series, ours: pd.Series, spread: pd.Series | Non
     rows = np.arange(len(ours)) + 0.19
     if spread is not None and spread.notna().any():
         axes.errorbar(ours, rows, xerr=spread.astype(float), fmt="none", ecolor="black", capsize=2.5)
-    for row in rows[ours.isna()]:  # at the left edge of the panel, because zero may lie in the middle of it
-        at = axes.get_yaxis_transform()
-        axes.text(0.01, row, "not run", transform=at, va="center", fontsize=8.5, style="italic", color=GREY)
+    for row in rows[ours.isna()]:
+        _not_run(axes, row)
     axes.set(xlabel="", ylabel="")
     axes.grid(axis="x")
 
 
+def _not_run(axes: Axes, row: float) -> None:
+    """Say so at the left edge of the panel, because zero may lie in the middle of it."""
+    look = {"va": "center", "fontsize": 8.5, "style": "italic", "color": GREY}
+    axes.text(0.01, row, "not run", transform=axes.get_yaxis_transform(), **look)
+
+
 @in_house_style
 def scores_by_stages(table: pd.DataFrame, stages: Mapping[str, int], control: str, label: str) -> Figure:
-    """Score against the number of adapted stages, one panel per metric, the paper's line beside ours.
+    """Gain over the baseline against the number of adapted stages, one panel per metric, the paper's beside ours.
 
     ``stages`` has the number for each method of ``table``; ``control``, a row without adaptation, is a diamond at its
     number of stages. ``label`` names the source of our line.
@@ -137,12 +146,18 @@ def scores_by_stages(table: pd.DataFrame, stages: Mapping[str, int], control: st
     metrics, line = list(dict.fromkeys(table["metric"])), [method for method in stages if method != control]
     figure, grid = plt.subplots(1, len(metrics), figsize=(10.5, 4.0), squeeze=False, layout="constrained")
     for axes, metric in zip(grid[0], metrics, strict=True):
-        scores = table[table["metric"] == metric].set_index("method")[["paper", "ours"]].astype(float)
-        for whose, of, color, look in (("paper", "LIP val", GREY, "s--"), ("ours", label, BLUE, "o-")):
+        gains = table[table["metric"] == metric].set_index("method").astype({"delta_vs_baseline": float})
+        lines = ("paper", "paper_", "LIP val", GREY, "s--"), ("ours", "", label, BLUE, "o-")
+        for whose, prefix, of, color, look in lines:
+            gain = gains[f"{prefix}delta_vs_baseline"]
             hollow = {"markerfacecolor": "none", "markeredgecolor": color, "markersize": 9}
-            axes.plot([stages[m] for m in line], scores.loc[line, whose], look, color=color, label=f"{whose}: {of}")
-            axes.plot(stages[control], scores.loc[control, whose], "D", **hollow, label=f"{control}, {whose}")
-        axes.set(title=f"{metric}, %", xlabel="adapted stages", xticks=sorted(set(stages.values())))
+            axes.plot([stages[m] for m in line], gain[line], look, color=color, label=f"{whose}: {of}")
+            axes.plot(stages[control], gain[control], "D", **hollow, label=f"{control}, {whose}")
+        axes.set(
+            title=f"{metric}: difference to no stage, points",
+            xlabel="adapted stages",
+            xticks=sorted(set(stages.values())),
+        )
         axes.grid()
     figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=2, frameon=False)
     return figure
@@ -153,7 +168,8 @@ def claim_intervals(effects: pd.DataFrame, claims: pd.DataFrame, label: str) -> 
     """Every claim's difference in points with its 95 % interval, pose (left) and parsing (right), and the paper's.
 
     To the right of zero a claim holds. For a claim with several comparisons, each panel shows the one whose interval
-    reaches furthest to the left. Dots are seeds. Claims that are not a difference from zero in points are left out.
+    reaches furthest to the left. Dots are seeds; of a single one the interval is dotted. Claims that are not a
+    difference from zero in points are left out.
     ``effects`` are of ``claims.measure``, ``claims`` of ``claims.judge``; ``label`` names their source.
     """
     effects = effects[effects["effect"].map(lambda effect: not effect.limit)].sort_values("low", kind="stable")
@@ -166,10 +182,15 @@ def claim_intervals(effects: pd.DataFrame, claims: pd.DataFrame, label: str) -> 
             if id_ not in worst.index:
                 continue
             line, (color, marker) = worst.loc[id_], VERDICTS[verdict]
-            axes.plot([line["low"], line["high"]], [row, row], color=color, linewidth=3, alpha=0.55)
-            axes.plot(line["by_seed"], [row] * len(line["by_seed"]), ".", color=color, markersize=5)
-            axes.plot(line["ours"], row, marker, color=color, markeredgecolor="white", markersize=9)
             axes.plot(line["paper"], row, **PAPER_MARK)
+            seeds = line["by_seed"]
+            if not seeds:
+                _not_run(axes, row)
+                continue
+            style = {"linestyle": "-" if len(seeds) > 1 else ":", "alpha": 0.55}
+            axes.plot([line["low"], line["high"]], [row, row], color=color, linewidth=3, **style)
+            axes.plot(line["ours"], row, marker, color=color, markeredgecolor="white", markersize=9)
+            axes.plot(seeds, [row] * len(seeds), ".", color="black", markersize=4)
         axes.axvline(0, color="#333333", linewidth=0.9)
         axes.set(title=f"{title}, difference in points", ylim=(len(claims) - 0.4, -0.6))
         axes.grid(axis="x")
@@ -178,6 +199,7 @@ def claim_intervals(effects: pd.DataFrame, claims: pd.DataFrame, label: str) -> 
         Line2D([], [], color=color, marker=marker, markeredgecolor="white", markersize=9, linewidth=3, label=verdict)
         for verdict, (color, marker) in VERDICTS.items()
     ]
+    handles.append(Line2D([], [], color=GREY, linestyle=":", linewidth=3, label="one seed only"))
     handles.append(Line2D([], [], **PAPER_MARK, label="the paper, on LIP"))
-    figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False, title=f"ours: {label}")
+    figure.legend(handles=handles, loc="outside lower center", ncols=5, frameon=False, title=f"ours: {label}")
     return figure
