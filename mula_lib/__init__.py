@@ -3,6 +3,7 @@
 Exports what notebooks need under the paper's names; each is imported on first use.
 """
 
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 
 __version__ = "0.1.0"
@@ -23,18 +24,25 @@ _HOMES = {
     "models.adaptation": ("AdaptationConfig", "DynamicConv2d", "ParameterAdapter"),
     "models.joint": ("JointModel",),
     "models.losses": ("Targets", "pose_loss", "supervise"),
-    "models.network": ("ImageConvention", "ModelConfig", "StageOutput", "build_model"),
+    "models.network": ("ImageConvention", "ModelConfig", "StageOutput", "build_model", "forward_gflops",
+                       "parameter_count"),
     "training": ("Job", "Recipe", "fit"),
 }
-_HOME = {name: home for home, names in _HOMES.items() for name in names}
-__all__ = ["__version__", *_HOME]
 
 
-def __getattr__(name: str) -> object:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+def lazy_exports(
+    package: str, homes: Mapping[str, Sequence[str]], *own: str
+) -> tuple[list[str], Callable[[str], object], Callable[[], list[str]]]:
+    """``__all__``, ``__getattr__`` and ``__dir__`` of a package that imports ``homes``' names on first use."""
+    home_of = {name: home for home, names in homes.items() for name in names}
+    every = sorted([*home_of, *own])
+
+    def find(name: str) -> object:
+        if name not in home_of:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        return getattr(import_module(f"{package}.{home_of[name]}"), name)
+
+    return every, find, lambda: every
 
 
-def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOME})
+__all__, __getattr__, __dir__ = lazy_exports(__name__, _HOMES, "__version__")

@@ -13,7 +13,6 @@ from conftest import REPOSITORY
 from PIL import Image
 
 from mula_lib.anatomy import IGNORE, LIP
-from mula_lib.files import DataError
 from mula_lib.models.network import network_of
 from workbook import claims, figures
 from workbook.experiments import PAPER, find_experiment
@@ -258,8 +257,3 @@ def test_paper_and_ours_stand_side_by_side_with_whole_notes(folder):
     assert html.escape("<unknown> & unpublished, in more than the fifty characters that a cell is cut to") in text
     assert "0123abc" in text
     assert "note" not in text[text.index('id="table1"') : text.index('id="table3"')]  # there are none
-
-
-def test_a_folder_without_tables_is_named(tmp_path):
-    with pytest.raises(DataError, match="no tables to report"):
-        write_report(tmp_path)

@@ -116,8 +116,8 @@ def test_scores_and_weights_do_not_depend_on_loading_processes_or_threads(row, d
     source = request.getfixturevalue(data)
     usual, other = done(row, source, 0, 1), done(row, source, 3, 2)
     assert other.scores == pytest.approx(usual.scores, abs=0, nan_ok=True)
-    assert [line["loss"] for line in other.log()] == [line["loss"] for line in usual.log()]
+    assert [line["loss"] for line in other.metrics["log"]] == [line["loss"] for line in usual.metrics["log"]]
     weights = other.model().state_dict()
     assert all(torch.equal(value, weights[name]) for name, value in usual.model().state_dict().items())
-    assert metrics <= usual.scores.keys() & usual.log()[0].keys()
+    assert metrics <= usual.scores.keys() & usual.metrics["log"][0].keys()
     assert usual.evaluation().scores(source.anatomy) == pytest.approx(usual.scores, abs=1e-3, nan_ok=True)

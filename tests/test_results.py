@@ -16,7 +16,6 @@ from workbook.datasets import open_source
 from workbook.experiments import EXPERIMENTS, SMOKE, find_experiment, find_profile
 from workbook.results import (
     COLUMNS,
-    build_table,
     read_table,
     results_folder,
     side_by_side,
@@ -47,7 +46,7 @@ def fake_run(source, tiny_profile, tmp_path, monkeypatch):
 
 
 def built(table, profile, source, seeds=(0,)):
-    return build_table(table, profile, source, table_runs(table, profile, source, seeds))
+    return write_table(table, profile, source, table_runs(table, profile, source, seeds))
 
 
 def row(table, method, metric):
@@ -143,7 +142,7 @@ def test_what_is_annotated_nowhere_is_nan_in_the_table_and_neither_0_nor_100(sou
     assert found.source == "ran"
     assert pd.isna([found.ours, found.delta_vs_baseline]).all()
     assert row(table, "VGG16-FCN-MuLA", "mIoU").ours == 20.0
-    assert "nan" not in side_by_side(table).to_string()
+    assert "nan" not in side_by_side(1, table).to_string()
 
 
 def test_a_data_set_without_joints_is_run_and_its_pose_scores_are_nan(source, tiny_profile, tmp_path):
@@ -160,7 +159,7 @@ def test_a_data_set_without_joints_is_run_and_its_pose_scores_are_nan(source, ti
 def test_our_column_names_profile_and_data():
     named = ["method", "metric", "paper", "ours", "paper_delta_vs_baseline", "delta_vs_baseline"]
     rows = [("a", "PCK", 76.0, 12.34, 6.9, -1.0), ("b", "PCK", 76.0, None, 6.9, None), ("c", "PCK", 76, 10, 6.9, -0.04)]
-    found = side_by_side(pd.DataFrame(rows, columns=named).assign(dataset="fixture", profile="smoke"))
+    found = side_by_side(1, pd.DataFrame(rows, columns=named).assign(dataset="fixture", profile="smoke"))
     headings = ["paper (LIP)", "ours (smoke, fixture)", "paper Δ", "ours Δ"]
     assert list(found.columns) == [("PCK", heading) for heading in headings]
     assert found.loc["a"].tolist() == ["76.0", "12.3", "+6.9", "-1.0"]

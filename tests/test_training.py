@@ -106,10 +106,11 @@ def test_a_killed_run_ends_with_the_same_weights_and_scores(make_run, tmp_path):
     process.join()
     assert process.exitcode == -signal.SIGKILL
     resumed = killed.do()
-    assert set(resumed.log()[0]) == {"epoch", "loss", "learning_rate", "gradient_norm", "seconds", "PCK", "mIoU"}
+    logged = {"epoch", "loss", "learning_rate", "gradient_norm", "seconds", "PCK", "mIoU"}
+    assert set(resumed.metrics["log"][0]) == logged
     assert_same_weights(expected.model(), resumed.model())
     assert resumed.scores == pytest.approx(expected.scores, nan_ok=True, abs=0)
-    assert [line["loss"] for line in resumed.log()] == [line["loss"] for line in expected.log()]
+    assert [line["loss"] for line in resumed.metrics["log"]] == [line["loss"] for line in expected.metrics["log"]]
 
 
 @pytest.mark.parametrize(

@@ -3,39 +3,25 @@
 Exports what notebooks need by name; each is imported on first use.
 """
 
-import importlib
 from collections.abc import Callable
 
-_WHERE = {
-    "mula_lib.models.network": ("forward_gflops", "parameter_count"),
-    "workbook.claims": ("findings", "judge", "measure", "measured_claims", "study_counts"),
-    "workbook.datasets": ("open_source",),
-    "workbook.experiments": ("find_experiment", "find_profile"),
-    "workbook.inspection": (
+from mula_lib import lazy_exports
+
+_HOMES = {
+    "claims": ("findings", "judge", "measure", "measured_claims", "study_counts"),
+    "datasets": ("open_source",),
+    "experiments": ("find_experiment", "find_profile"),
+    "inspection": (
         "as_batch", "changes", "crowd_joint_targets", "exchanged_kernels", "fully_annotated", "image_gains",
         "joint_targets", "output_shapes", "perfect_candidates", "predicted_kernels", "prediction_rows",
-        "spread_images", "stage_predictions", "telling_images", "testing_crop", "truth_picture",
-        "write_kernel_diagnostics",
+        "stage_predictions", "telling_images", "testing_crop", "truth_picture", "write_kernel_diagnostics",
     ),
-    "workbook.predictor": ("load_predictor", "shipped_weights"),
-    "workbook.results": (
-        "do_table", "find_seeds", "run_label", "searched_rates", "side_by_side", "systems_side_by_side", "table_label",
-    ),
-    "workbook.runs": ("Run", "results_folder"),
-    "workbook.tables": ("CONTEXT", "table_experiments", "table_rows"),
+    "predictor": ("load_predictor",),
+    "results": ("do_table", "find_seeds", "run_label", "searched_rates", "side_by_side", "table_label"),
+    "runs": ("Run", "results_folder", "shipped_weights"),
+    "tables": ("CONTEXT", "table_experiments", "table_rows"),
 }  # fmt: skip
-_MODULE = {name: module for module, names in _WHERE.items() for name in names}
-__all__ = sorted([*_MODULE, "check"])
-
-
-def __getattr__(name: str) -> object:
-    if name not in _MODULE:
-        raise AttributeError(f"module 'workbook' has no attribute {name!r}")
-    return getattr(importlib.import_module(_MODULE[name]), name)
-
-
-def __dir__() -> list[str]:
-    return __all__
+__all__, __getattr__, __dir__ = lazy_exports(__name__, _HOMES, "check")
 
 
 def check(test: Callable[[], object]) -> None:

@@ -24,7 +24,7 @@ from mula_lib.metrics.parsing import ratio
 from mula_lib.metrics.pose import NOT_IN_AVERAGE
 from mula_lib.models.network import build_model
 from workbook.datasets import Source
-from workbook.experiments import Experiment, Profile, find_experiment
+from workbook.experiments import Profile, find_experiment, slug
 from workbook.runs import Run
 
 DRAWS = 2000  # resamples of an interval
@@ -175,9 +175,7 @@ def judge(effects: pd.DataFrame, measured: Mapping[str, tuple]) -> pd.DataFrame:
         found, meaning = "undecided", f"Not run: {missing or 'no measurement was asked for'}."
         if claim["id"] in measured:
             ours, low, high, n, found = measured[claim["id"]]
-            meaning = (
-                "Of untrained networks of this profile's size, on this machine, timed in turn (not as in the tables)."
-            )
+            meaning = "Of untrained networks of this profile's size; timed in turn on this machine, unlike the tables."
         elif not known.empty:
             tested = known["seeds"] >= ENOUGH_SEEDS
             order = known.assign(open=(known["better"] >= 0) | ~tested, tested=tested)
@@ -232,14 +230,14 @@ def study_counts(folder: Path, profile: Profile, source: Source) -> Counts:
             run = Run(find_experiment(name), profile, source, seed)
             return None if run.metrics is None else run.evaluation()
         except ConfigError:  # no row of one person
-            path = folder / "counts" / f"{Experiment(name, '', (), '').slug}-seed-{seed}.npz"
+            path = folder / "counts" / f"{slug(name)}-seed-{seed}.npz"
             return load_evaluation(path, PASCAL if name.endswith(CROWDS) else LIP) if path.is_file() else None
 
     return counts
 
 
 def findings(table: pd.DataFrame, method: str) -> str:
-    """Three sentences on a table of ``results.build_table``: ``method`` and its baseline, the best rows, the spread."""
+    """Three sentences on a table of ``results.write_table``: ``method`` and its baseline, the best rows, the spread."""
     ran = table.dropna(subset=["ours"])
     row = ran[ran["method"] == method].dropna(subset=["delta_vs_baseline"])
     if row.empty:

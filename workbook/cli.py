@@ -16,7 +16,7 @@ from workbook.datasets import REPOSITORY, VARIABLES, Source, open_source
 from workbook.experiments import PROFILES, Experiment, Profile, find_experiment, find_profile
 from workbook.jobs import do_all, execute_notebooks, to_do
 from workbook.report import write_report
-from workbook.results import Runs, ship, shown, table_label, table_runs, write_table
+from workbook.results import Runs, ship, side_by_side, table_label, table_runs, write_table
 from workbook.runs import RUNS, Run, results_folder
 from workbook.tables import CROWD_TABLES, OF_CLAIMS, TABLES, table_experiments
 
@@ -36,9 +36,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("profile", nargs="?", default="demo", help=f"{', '.join(PROFILES)} (default: demo)")
     which = parser.add_argument_group("which rows")
     which.add_argument("--tables", nargs="+", type=int, choices=TABLES, metavar="N", help="only these tables")
-    which.add_argument(
-        "--only", nargs="+", metavar="ROW", help="only these rows, by the paper's names; table2: all rows of Table 2"
-    )
+    which.add_argument("--only", nargs="+", metavar="ROW", help="only these, by the paper's names; table2: all of it")
     which.add_argument("--seeds", type=int, default=1, metavar="N", help="seeds 0 to N-1 of every row (default: 1)")
     which.add_argument("--list", action="store_true", help="print the rows, one per line, and exit")
     data = parser.add_argument_group("data")
@@ -107,14 +105,13 @@ def _run(options: argparse.Namespace) -> None:
     if not first:
         return
     for run in chosen if options.ship else ():
-        if run.metrics is not None:
-            ship(run)
+        ship(run)
     with locked(RUNS / f".{profile.name}.lock", f"the results of profile {profile.name}"):
         for size, source, its in halves:
             for table, runs in its.items():
                 if table != OF_CLAIMS:
                     frame = write_table(table, size, source, runs)
-                    print(f"\nTable {table} ({table_label(frame)})\n{shown(table, frame).to_string()}")
+                    print(f"\nTable {table} ({table_label(frame)})\n{side_by_side(table, frame).to_string()}")
         if not options.no_notebooks:
             restricted = tables if options.only or options.tables else ()
             execute_notebooks(profile, [source for _, source, _ in halves], seeds, restricted, jobs)

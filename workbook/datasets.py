@@ -87,10 +87,9 @@ def open_source(name: str, *, path: Path | str | None = None, crowds: bool | Non
     reader, anatomy = (lip, LIP) if name in SINGLE else (pascal, PASCAL)
     val = reader.read_split(root, "val")
     train = None if rendered else reader.read_split(root, "train")
-    if (root / RECIPE_FILE).is_file():
+    if (recipe := root / RECIPE_FILE).is_file():
         fix = "delete the folder and render it again"
-        recipe = read_json(root / RECIPE_FILE, "the recipe of rendered people", ("fingerprint", "complete"), fix=fix)
-        fingerprint = recipe["fingerprint"]
+        fingerprint = read_json(recipe, "the recipe of a rendering", ("fingerprint",), fix=fix)["fingerprint"]
     else:
         digest = hashlib.sha256()
         for each in (*train.records, *val.records):

@@ -6,7 +6,6 @@ A profile is independent of the data set. docs/paper_scale.md says where each va
 import csv
 import math
 import re
-import unicodedata
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -153,6 +152,11 @@ def find_profile(name: str) -> Profile:
     return PROFILES[name]
 
 
+def slug(name: str) -> str:
+    """A name as a file name: ``HG-2×1u`` -> ``hg-2x1u``."""
+    return re.sub(r"[^a-z0-9]+", "-", name.replace("×", "x").lower()).strip("-")
+
+
 @dataclass(frozen=True)
 class Experiment:
     """How a network is built, at any size and for any data set. ``name`` is the paper's, to the letter."""
@@ -170,9 +174,8 @@ class Experiment:
 
     @property
     def slug(self) -> str:
-        """The name as a file name: ``HG-2×1u`` -> ``hg-2x1u``."""
-        text = unicodedata.normalize("NFKD", self.name.replace("×", "x")).lower()
-        return re.sub(r"[^a-z0-9]+", "-", text).strip("-")
+        """The name as a file name."""
+        return slug(self.name)
 
     def model_config(self, profile: Profile, anatomy: Anatomy) -> ModelConfig:
         """The network of this row at the size of ``profile``."""

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mula_lib.anatomy import Anatomy
+from mula_lib.anatomy import IGNORE, Anatomy
 from mula_lib.data.augment import Draw, augment_sample
 from mula_lib.data.lip import LipRecord, LipSplit, load_image, load_mask
 from mula_lib.data.pascal import PascalRecord
@@ -29,13 +29,13 @@ from mula_lib.models.joint import JointModel
 from mula_lib.models.losses import Targets
 from mula_lib.models.network import Network, hooked
 from workbook.datasets import Source
+from workbook.experiments import slug
 from workbook.figures.people import Picture
 from workbook.runs import Run, results_folder
 
 # One view of each image, so that "the image before" is another image and not the same one at another scale.
 ONE_VIEW = Testing(scales=(1.0,), mirror=False)
 MOST = 500  # images
-KERNELS = ("its own", "another image's", "mean", "zero")
 
 
 def truth_picture(record: LipRecord | PascalRecord, anatomy: Anatomy, *, title: str = "") -> Picture:
@@ -68,8 +68,9 @@ def stage_predictions(model: JointModel, picture: Picture) -> tuple[list[np.ndar
     """
     outputs = model.eval()(as_batch(picture).to(next(model.parameters()).device))
     size = picture.image.shape[:2]
-    parts = [F.interpolate(output.parsing, size=size, mode="bilinear").argmax(dim=1)[0] for output in outputs]
-    return [mask.cpu().numpy() for mask in parts], [output.pose[0].cpu().numpy() for output in outputs]
+    parts = [F.interpolate(output.parsing, size=size, mode="bilinear").argmax(dim=1)[0].cpu() for output in outputs]
+    parts = [np.where(picture.mask == IGNORE, IGNORE, mask) for mask in parts]  # beyond the photo nothing is learned
+    return parts, [output.pose[0].cpu().numpy() for output in outputs]
 
 
 def joint_targets(picture: Picture, stride: int) -> np.ndarray:
@@ -142,18 +143,13 @@ def image_gains(better: Sequence[Run], baseline: Sequence[Run], metrics: Sequenc
     return (sum(one - other for one, other in scores) / len(pairs)).rename("gain").dropna()
 
 
-def telling_images(gains: pd.Series) -> Mapping[str, str]:
-    """The images to look at, chosen by rule and not by eye: largest gain, median, largest loss -> name."""
-    order = gains.sort_values(ascending=False, kind="stable").index
-    return {"largest gain": order[0], "median": order[len(order) // 2], "largest loss": order[-1]}
-
-
-def spread_images(gains: pd.Series, each: int) -> dict[str, list[str]]:
-    """More by the rule of :func:`telling_images`: ``each`` largest gains, middle ones, largest losses, none twice."""
+def telling_images(gains: pd.Series, each: int = 1) -> dict[str, str]:
+    """The images to look at, by rule and not by eye: ``each`` largest gains, medians, largest losses; name -> rule."""
     order = list(gains.sort_values(ascending=False, kind="stable").index)
     each = min(each, len(order) // 3) or 1
-    middle = (len(order) - each) // 2
-    return {"largest gain": order[:each], "median": order[middle:][:each], "largest loss": order[-each:]}
+    middle = (len(order) - each + 1) // 2
+    chosen = {"largest gain": order[:each], "median": order[middle:][:each], "largest loss": order[-each:]}
+    return {name: rule for rule, names in chosen.items() for name in names}
 
 
 def prediction_rows(source: Source, names: Sequence[str], runs: Sequence[Run]) -> list[list[Picture]]:
@@ -210,7 +206,7 @@ class ImageBefore(dict[nn.Module, Tensor]):
 
 
 def write_kernel_diagnostics(runs: Sequence[Run]) -> pd.DataFrame:
-    """Test runs of one profile and data set with each of :data:`KERNELS`; also writes ``kernel_diagnostics.csv``.
+    """Test runs of one profile and data set with its own and exchanged kernels; also writes ``kernel_diagnostics.csv``.
 
     Each line has pose metric and mIoU on one view of the first :data:`MOST` validation images, and both differences
     from the run's own kernels. The mean is over these images; their annotations are not used. The counts with its own
@@ -223,26 +219,24 @@ def write_kernel_diagnostics(runs: Sequence[Run]) -> pd.DataFrame:
         crops = as_batch(*(testing_crop(record, crop, anatomy) for record in few.records))
         predicted = module_outputs(model, crops, adapters_of(model))
         means = {adapter: kernels.mean(dim=0, keepdim=True) for adapter, kernels in predicted.items()}
-        exchanges = (
-            lambda adapter, kernels: kernels,
-            ImageBefore(),
-            lambda adapter, kernels, means=means: means[adapter].expand_as(kernels),
-            lambda adapter, kernels: torch.zeros_like(kernels),  # R* is what U's bias and the normalization make of it
-        )
-        for kernels, exchange in zip(KERNELS, exchanges, strict=True):
+        exchanges = {
+            "its own": lambda adapter, kernels: kernels,
+            "another image's": ImageBefore(),
+            "mean": lambda adapter, kernels, means=means: means[adapter].expand_as(kernels),
+            "zero": lambda adapter, kernels: torch.zeros_like(kernels),  # R* is what U's bias and the BN make of it
+        }
+        for kernels, exchange in exchanges.items():
             with exchanged_kernels(model, exchange):
                 found = evaluate(model, few, crop, ONE_VIEW, anatomy)
             scores[kernels] = found.scores(anatomy)
-            if kernels in KERNELS[:2]:
-                name = replace(run.experiment, name=f"{run.experiment.name} ({kernels} kernels)")
-                found.save(folder / "counts" / f"{name.slug}-seed-{run.seed}.npz")
-        table = pd.DataFrame(scores.values(), pd.Index(KERNELS, name="kernels"))[[anatomy.pose_metric, "mIoU"]]
-        table = table.join((table - table.loc[KERNELS[0]]).add_suffix(" Δ")).round(2)
+            if kernels in ("its own", "another image's"):
+                name = slug(f"{run.experiment.name} ({kernels} kernels)")
+                found.save(folder / "counts" / f"{name}-seed-{run.seed}.npz")
+        table = pd.DataFrame(scores).T.rename_axis("kernels")[[anatomy.pose_metric, "mIoU"]]
+        table = table.join((table - table.loc["its own"]).add_suffix(" Δ")).round(2)
         facts = {"seed": run.seed, "images": len(few), "dataset": run.source.name, "profile": run.profile.name}
-        table = table.assign(**facts).reset_index()
-        table.insert(0, "method", run.experiment.name)
-        tables.append(table)
-    whole = pd.concat(tables, ignore_index=True)
+        tables.append(table.assign(**facts))
+    whole = pd.concat(tables, keys=[run.experiment.name for run in runs], names=["method"]).reset_index()
     write_text(folder / "kernel_diagnostics.csv", whole.to_csv(index=False))
     return whole
 

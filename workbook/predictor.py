@@ -3,7 +3,7 @@
 It looks for a person in each window of a photo; each one found is then cropped and predicted.
 """
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 
@@ -17,8 +17,8 @@ from mula_lib.grouping import FEWEST
 from mula_lib.inference import Prediction, Testing, decode, predict, predict_maps
 from mula_lib.models.network import Network
 from workbook.datasets import VARIABLES
-from workbook.experiments import Profile, find_experiment, find_profile
-from workbook.runs import weights_file
+from workbook.experiments import Profile, find_profile
+from workbook.runs import shipped_weights
 
 SHIPPED = "HG-1s-1u-MuLA", "photo"  # the default network, and the profile that trained it
 LONGEST = 1024  # pixels: a photo with a longer edge is predicted at this size, since the networks see less anyway
@@ -144,11 +144,6 @@ def predict_each(predictor: Predictor, photo: np.ndarray) -> Prediction:
     return Prediction(mask, joints, np.array([each[1] for each in people], np.float32).reshape(-1, names))
 
 
-def shipped_weights(name: str, profile: str = "demo", *, crowd: bool = False) -> Path:
-    """The committed file with a profile's network called ``name``, seed 0: of one person, or of several."""
-    return weights_file(find_experiment(name), profile, crowds=crowd)
-
-
 def load_predictor(weights: Path | None = None, *, crowd: bool = False) -> Predictor:
     """A trained joint network on the CPU, by default the committed one for photographs.
 
@@ -165,8 +160,7 @@ def load_predictor(weights: Path | None = None, *, crowd: bool = False) -> Predi
     trained_on = facts["dataset"] if facts.get("dataset") in VARIABLES else "rendered people, not on photographs"
     confidence, chosen = Confidence(), path.with_suffix(".confidence.json")
     if chosen.is_file():
-        names = [each.name for each in fields(Confidence)]
-        confidence = Confidence(**read_json(chosen, "a network's confidence", names, fix="choose it again"))
+        confidence = Confidence(**read_json(chosen, "a network's confidence", fix="choose it again"))
     network, name, cuts_out = load_model(path), str(facts["experiment"]), crowd and not config.offsets
     (blank,) = predict(network, [np.zeros((8, 8, 3), np.uint8)], profile.crop, profile.testing, anatomy)
     if blank.mask is None or blank.joints is None:

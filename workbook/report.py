@@ -8,10 +8,10 @@ import jinja2
 import pandas as pd
 from PIL import Image
 
-from mula_lib.files import DataError, write_text
+from mula_lib.files import write_text
 from workbook.datasets import VARIABLES
 from workbook.figures.style import CAPTION
-from workbook.results import read_table, shown, table_label
+from workbook.results import read_table, side_by_side, table_label
 from workbook.tables import CONTEXT, TABLES, table_rows
 
 TITLES = ("what happens between two VGG16 networks", "stages of hourglass networks", "pose, compared systems",
@@ -21,11 +21,8 @@ ENDINGS = ("scores", "stages", "images", "kernels", "embeddings", "stage_outputs
 
 
 def write_report(folder: Path) -> Path:
-    """Write ``report.html`` into a results folder, atomically; DataError for a folder without tables."""
-    paths = {number: folder / f"table{number}.csv" for number in TABLES}
-    tables = {number: read_table(path) for number, path in paths.items() if path.is_file()}
-    if not tables:
-        raise DataError(f"{folder}: no tables to report; ./run_all.sh writes them")
+    """Write ``report.html`` into a results folder that has tables, atomically."""
+    tables = {number: read_table(path) for number in TABLES if (path := folder / f"table{number}.csv").is_file()}
     figures = sorted(folder.glob("[!.]*.png"))
     sections = []
 
@@ -48,7 +45,7 @@ def write_report(folder: Path) -> Path:
         caption = "Points and 95 % intervals, by a paired bootstrap over seeds and pictures (C17: times; C18, C19: %)."
         add("claims", "Claims", {caption: read_table(judged).set_index("id")}, "claims")
     for number, table in tables.items():
-        view = shown(number, table)
+        view = side_by_side(number, table)
         notes = table.drop_duplicates("method").set_index("method")["note"].astype(object).fillna("")
         if any(notes):
             view["", "note"] = notes

@@ -33,20 +33,16 @@ def find_seeds(seeds: object) -> list[int]:
     return list(seeds)
 
 
-def run_label(profile: Profile, source: Source, seeds: Sequence[int]) -> str:
+def run_label(profile: str, data: str, seeds: Sequence[int]) -> str:
     """Where our numbers come from, for every figure: ``smoke profile, fixture data, seed 0``."""
-    return _label(profile.name, source.name, seeds)
+    numbers = ", ".join(map(str, seeds)) or "none"
+    return f"{profile} profile, {data} data, seed{'s' if len(seeds) > 1 else ''} {numbers}"
 
 
 def table_label(table: pd.DataFrame) -> str:
     """The same of the lines of a table, or of several."""
     seeds = sorted({int(seed) for text in table["seeds"].dropna() for seed in text.split()})
-    return _label(table["profile"].iloc[0], " and ".join(table["dataset"].unique()), seeds)
-
-
-def _label(profile: str, data: str, seeds: Sequence[int]) -> str:
-    numbers = ", ".join(map(str, seeds)) or "none"
-    return f"{profile} profile, {data} data, seed{'s' if len(seeds) > 1 else ''} {numbers}"
+    return run_label(table["profile"].iloc[0], " and ".join(table["dataset"].unique()), seeds)
 
 
 # From runs to a table
@@ -85,8 +81,10 @@ def do_table(
     return write_table(table, profile, source, runs), finished
 
 
-def build_table(table: int, profile: Profile, source: Source, runs: Runs) -> pd.DataFrame:
-    """One line per method and metric, with :data:`COLUMNS`, in percent.
+def write_table(table: int, profile: Profile, source: Source, runs: Runs) -> pd.DataFrame:
+    """Write ``table<n>.csv`` and its ``.provenance.json``, atomically; returns the table.
+
+    It has one line per method and metric, with :data:`COLUMNS`, in percent.
 
     ``ours`` is the mean over the finished seeds and ``std`` their sample standard deviation (empty below two seeds);
     ``delta_vs_baseline`` is the mean difference over the seeds that the row and its baseline share. Costs are those of
@@ -95,42 +93,36 @@ def build_table(table: int, profile: Profile, source: Source, runs: Runs) -> pd.
     does not report has a line for rows that can be run, without the paper's number. ``note`` says what a row is, which
     training ended early or failed, and how to get a row that is missing.
     """
-    lines, ours = [], {}
-    for row in table_rows(table):
-        done = [run for run in runs[row.name] if run.metrics is not None]
-        noted = done or runs[row.name]  # with some seeds done, a missing one needs no note
+    rows = {row.name: row for row in table_rows(table)}
+    done = {name: [run for run in runs[name] if run.metrics is not None] for name in rows}
+
+    def ours(name: str, metric: str) -> pd.Series:
+        return pd.Series({run.seed: run.scores[metric] for run in done[name]}, dtype=float)
+
+    lines = []
+    for name, row in rows.items():
+        noted = done[name] or runs[name]  # with some seeds done, a missing one needs no note
         notes = [row.note, *(f"seed {run.seed}: {run.note}" for run in noted if run.note)]
-        first = done[0].metrics if done else {}
+        first = done[name][0].metrics if done[name] else {}
         for metric in METRICS[table] if row.experiment else row.paper:
-            scores = [run.scores[metric] for run in done]
-            ours[row.name, metric] = pd.Series(scores, [run.seed for run in done], dtype=float)
+            scores, paper = ours(name, metric), row.paper.get(metric, np.nan)
             facts = {
-                "method": row.name,
+                "method": name,
                 "metric": metric,
-                "paper": row.paper.get(metric),
-                "ours": round(float(np.mean(scores)), 2) if done else None,
-                "std": round(float(np.std(scores, ddof=1)), 2) if len(done) > 1 else None,
-                "seeds": " ".join(str(run.seed) for run in done),
-                "source": "ran" if done else "quoted",
-                **{name: first.get(name) for name in ("params", "gflops", "train_seconds", "images_per_second")},
+                "paper": paper,
+                "ours": round(float(scores.mean()), 2),
+                "std": round(float(scores.std()), 2),
+                "seeds": " ".join(map(str, scores.index)),
+                "delta_vs_baseline": round((scores - ours(row.baseline, metric)).mean(), 2),
+                "paper_delta_vs_baseline": round(paper - rows[row.baseline].paper.get(metric, np.nan), 2),
+                "source": "ran" if done[name] else "quoted",
+                **{cost: first.get(cost) for cost in ("params", "gflops", "train_seconds", "images_per_second")},
                 "dataset": source.name,
                 "profile": profile.name,
                 "note": "; ".join(filter(None, notes)),
-                "baseline": row.baseline,
             }
             lines.append(facts)
-    frame = pd.DataFrame(lines, columns=[*COLUMNS, "baseline"]).astype({"ours": float, "paper": float})
-    baselines = list(zip(frame["baseline"], frame["metric"], strict=True))
-    paired = zip(zip(frame["method"], frame["metric"], strict=True), baselines, strict=True)
-    frame["delta_vs_baseline"] = [round((ours[row] - ours[baseline]).mean(), 2) for row, baseline in paired]
-    paper = frame.set_index(["method", "metric"])["paper"]
-    frame["paper_delta_vs_baseline"] = (paper - paper.loc[baselines].to_numpy()).round(2).to_numpy()
-    return frame[list(COLUMNS)]
-
-
-def write_table(table: int, profile: Profile, source: Source, runs: Runs) -> pd.DataFrame:
-    """Build a table and write ``table<n>.csv`` and its ``.provenance.json``, atomically; returns the table."""
-    frame = build_table(table, profile, source, runs)
+    frame = pd.DataFrame(lines, columns=COLUMNS)
     path = results_folder(profile, source) / f"table{table}.csv"
     write_text(path, frame.to_csv(index=False))
     write_json(path.with_suffix(".provenance.json"), provenance(profile, source, runs))
@@ -178,8 +170,8 @@ def _git_commit() -> str:
 
 
 def ship(run: Run) -> None:
-    """Store the files of a finished run to commit: its counts and metrics, and for seed 0 its network in fp16."""
-    if "weights" not in run.metrics:
+    """Store the files of a run tested here to commit: its counts and metrics, and for seed 0 its network in fp16."""
+    if "weights" not in (run.metrics or ()):
         return
     write_bytes(run.shipped_counts, (run.folder / "evaluation.npz").read_bytes())
     metrics = {name: value for name, value in run.metrics.items() if name != "weights"}
@@ -200,22 +192,19 @@ def searched_rates(names: Sequence[str], profile: str = "demo") -> pd.DataFrame:
     return scores.join(chosen).loc[[name for name in names if name in scores.index]]
 
 
-def shown(number: int, table: pd.DataFrame) -> pd.DataFrame:
-    """Table ``number`` to read, in the form that suits it."""
-    return systems_side_by_side(table) if number in COMPARED_TABLES else side_by_side(table)
-
-
-def side_by_side(table: pd.DataFrame) -> pd.DataFrame:
-    """A results table to read: one row per method; per metric, the paper's number, ours, and both differences Δ.
+def side_by_side(number: int, table: pd.DataFrame) -> pd.DataFrame:
+    """Table ``number`` to read: one row per method; per metric, the paper's number, ours, and both differences Δ.
 
     The headings of our columns name profile and data set; a row that was not run has a dash.
     """
+    if number in COMPARED_TABLES:
+        return _with_costs(table)
     scores = _by_heading(table, ["paper", "ours"], "{:.1f}")
     gains = _by_heading(table, ["paper_delta_vs_baseline", "delta_vs_baseline"], "{:+.1f}")
     return pd.concat([scores, gains], axis=1).swaplevel(axis=1)[table["metric"].unique()]
 
 
-def systems_side_by_side(table: pd.DataFrame) -> pd.DataFrame:
+def _with_costs(table: pd.DataFrame) -> pd.DataFrame:
     """A results table of many systems to read: what the paper reports, all our scores, and what each one costs.
 
     A column of the paper is shown only if it reports the metric for some row. A dash marks a system that was not run,

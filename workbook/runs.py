@@ -9,8 +9,6 @@ A run lives in ``runs/<profile>/<data set>/<experiment>/seed-<n>/``::
     evaluation.npz       counts of every validation image
     metrics.json         scores and costs; written last, so its presence means finished
     failed.txt           why the last attempt failed
-
-Two experiments that mean the same training share the run of the first one (:meth:`Experiment.first_alike`).
 """
 
 import contextlib
@@ -37,7 +35,7 @@ from mula_lib.inference import Testing
 from mula_lib.models.network import ModelConfig, Network, build_model, forward_gflops, parameter_count
 from mula_lib.training import Job, Recipe, fit
 from workbook.datasets import REPOSITORY, VARIABLES, Source
-from workbook.experiments import Experiment, Profile
+from workbook.experiments import Experiment, Profile, slug
 
 RUNS = Path(os.environ.get("MULA_RUNS") or REPOSITORY / "runs")  # tests have their own
 WEIGHTS = REPOSITORY / "weights"
@@ -55,9 +53,9 @@ def results_folder(profile: Profile, source: Source) -> Path:
     return RESULTS / (profile.name if source.name == profile.dataset else f"{profile.name}-{source.name}")
 
 
-def weights_file(experiment: Experiment, profile: str, seed: int = 0, *, crowds: bool = False) -> Path:
-    """Where committed weights lie."""
-    return WEIGHTS / profile / ("crowds" if crowds else "") / f"{experiment.slug}-seed-{seed}.safetensors"
+def shipped_weights(name: str, profile: str = "demo", seed: int = 0, *, crowd: bool = False) -> Path:
+    """Where the committed weights of a profile's network called ``name`` lie: of one person, or of several."""
+    return WEIGHTS / profile / ("crowds" if crowd else "") / f"{slug(name)}-seed-{seed}.safetensors"
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,7 +114,7 @@ class Run:
     @property
     def _start(self) -> Path:
         """The weights that training starts from, if the profile names some."""
-        return weights_file(self.first, self.profile.start, self.seed)
+        return shipped_weights(self.first.name, self.profile.start, self.seed)
 
     @cached_property
     def first(self) -> Experiment:
@@ -136,7 +134,7 @@ class Run:
     @property
     def shipped_weights(self) -> Path:
         """Where weights of this run would lie if they were committed."""
-        return weights_file(self.first, self.profile.name, self.seed, crowds=self.source.anatomy.crowds)
+        return shipped_weights(self.first.name, self.profile.name, self.seed, crowd=self.source.anatomy.crowds)
 
     @property
     def shipped_counts(self) -> Path:
@@ -201,10 +199,6 @@ class Run:
         """Counts of every validation image."""
         path = self.folder / "evaluation.npz" if "weights" in self.metrics else self.shipped_counts
         return load_evaluation(path, self.source.anatomy)
-
-    def log(self) -> list[dict]:
-        """A dict an epoch: epoch, loss, seconds and the watched scores."""
-        return self.metrics["log"]
 
     def do(self, *, train: bool = True, retrain: bool = False, **how: bool | int) -> "Run":
         """Finish the run, and return it: read if finished, tested if there are weights, resumed or trained otherwise.

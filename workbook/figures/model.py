@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
-from mula_lib.anatomy import IGNORE, Anatomy
+from mula_lib.anatomy import Anatomy
 from mula_lib.grouping import Candidates
 from workbook.figures.people import PEOPLE, Picture, draw_picture, part_legend
 from workbook.figures.style import bare, in_house_style, label_grid
@@ -89,8 +89,7 @@ def stage_outputs(
     ``joint``, whose ``target`` is (h, w), too.
     """
     columns = [("truth", truth.mask, target)]
-    for number, (mask, values) in enumerate(stages, start=first):  # nothing is learned about what lies beyond the photo
-        columns.append((f"stage {number}", np.where(truth.mask == IGNORE, IGNORE, mask), values))
+    columns += [(f"stage {number}", *maps) for number, maps in enumerate(stages, start=first)]
     size = (2.1 * len(columns) + 0.9, 5.2)
     figure, grid = plt.subplots(2, len(columns), figsize=size, squeeze=False, layout="constrained")
     for above, below, (title, mask, values) in zip(*grid, columns, strict=True):

@@ -13,7 +13,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from mula_lib.anatomy import Anatomy
-from workbook.figures.style import BLUE, DASHES, GREY, LINES, OURS_BAR, PAPER_BAR, VERDICTS, in_house_style
+from workbook.figures.style import BLUE, GREY, LINES, OURS_BAR, PAPER_BAR, VERDICTS, in_house_style
 
 CURVES = {"loss": "training loss, logarithmic", "PCK": "PCK, %", "mAP": "mAP, %", "mIoU": "mIoU, %"}
 PAPER_MARK = {"marker": "D", "markerfacecolor": "none", "markeredgecolor": "#222222", "linestyle": "none"}
@@ -54,11 +54,9 @@ def training_curves(logs: Mapping[str, Sequence[Mapping[str, float]]], label: st
     table = pd.DataFrame([{"run": name, **line} for name, log in logs.items() for line in log])
     watched = [key for key in CURVES if key in table and table[key].notna().any()]
     table = table.astype(dict.fromkeys(watched, float)).melt(["run", "epoch"], watched)
-    looks = {"palette": LINES, "dashes": DASHES}
-    looks = {name: [look[n % len(look)] for n in range(len(logs))] for name, look in looks.items()}
     grid = sns.relplot(
         table, x="epoch", y="value", col="variable", hue="run", style="run", kind="line", height=3.9, linewidth=1.4,
-        errorbar=None, facet_kws={"sharey": False}, **looks,
+        errorbar=None, palette=LINES[: len(logs)], facet_kws={"sharey": False},
     )  # fmt: skip
     for key, axes in grid.axes_dict.items():
         axes.set(ylabel="", title=CURVES[key])
@@ -96,7 +94,7 @@ def gradient_shares(table: pd.DataFrame) -> Figure:
 def paper_beside_ours(table: pd.DataFrame, label: str, *, paper_data: str = "LIP val", baseline: str = "") -> Figure:
     """Scores (left) and differences from the baseline row (right), one row of panels per metric.
 
-    ``table`` is one of ``results.build_table``; ``label`` names the source of our bars, ``paper_data`` of the paper's;
+    ``table`` is one of ``results.write_table``; ``label`` names the source of our bars, ``paper_data`` of the paper's;
     differences are from ``baseline``, by default the first row.
     """
     metrics, methods = (list(dict.fromkeys(table[name])) for name in ("metric", "method"))
@@ -153,11 +151,8 @@ def scores_by_stages(table: pd.DataFrame, stages: Mapping[str, int], control: st
             hollow = {"markerfacecolor": "none", "markeredgecolor": color, "markersize": 9}
             axes.plot([stages[m] for m in line], gain[line], look, color=color, label=f"{whose}: {of}")
             axes.plot(stages[control], gain[control], "D", **hollow, label=f"{control}, {whose}")
-        axes.set(
-            title=f"{metric}: difference to no stage, points",
-            xlabel="adapted stages",
-            xticks=sorted(set(stages.values())),
-        )
+        axes.set(title=f"{metric}: difference to no stage, points", xlabel="adapted stages")
+        axes.set_xticks(sorted(set(stages.values())))
         axes.grid()
     figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=2, frameon=False)
     return figure
@@ -178,10 +173,8 @@ def claim_intervals(effects: pd.DataFrame, claims: pd.DataFrame, label: str) -> 
     figure, grid = plt.subplots(1, 2, figsize=(13, 0.4 * len(claims) + 1.5), sharey=True, layout="constrained")
     for axes, (title, metrics) in zip(grid, panels.items(), strict=True):
         worst = effects[effects["metric"].isin(metrics)].drop_duplicates("id").set_index("id")
-        for row, (id_, verdict) in claims[["id", "verdict"]].iterrows():
-            if id_ not in worst.index:
-                continue
-            line, (color, marker) = worst.loc[id_], VERDICTS[verdict]
+        for row, line in claims[["id", "verdict"]].join(worst, on="id", how="inner").iterrows():
+            color, marker = VERDICTS[line["verdict"]]
             axes.plot(line["paper"], row, **PAPER_MARK)
             seeds = line["by_seed"]
             if not seeds:

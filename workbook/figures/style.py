@@ -30,7 +30,6 @@ BLUE, ORANGE, GREEN, RED, PURPLE, SKY, YELLOW, BLACK = (
 )  # fmt: skip
 GREY = "#555555"
 LINES = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY, BLACK, "#7F7F7F", "#8C6D1F")
-DASHES = ("", (4, 1.5), (6, 1.5, 1, 1.5), (1, 1))  # solid, dashed, dash-dotted, dotted
 PAPER_BAR = {"facecolor": "#C9C9C9", "edgecolor": "#333333", "hatch": "////"}
 OURS_BAR = {"facecolor": BLUE, "edgecolor": "#08304A"}
 VERDICTS = {"supported": (BLUE, "o"), "not supported": (RED, "X"), "undecided": ("#9A9A9A", "s")}  # color and marker
