@@ -121,6 +121,8 @@ def test_training_curves_draw_every_run_in_every_panel_it_has():
     assert [y for y in miou.lines[0].get_ydata() if not np.isnan(y)] == [2.0]
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["one", "two"]
     assert len(figures.training_curves({"one": [{"epoch": 1, "loss": 3.0}]}, "smoke").axes) == 1
+    nine = figures.training_curves({str(number): watched for number in range(9)}, "smoke").axes[0].lines
+    assert len({str(line._dash_pattern) for line in nine if len(line.get_ydata())}) == 9  # apart without color
 
 
 def test_bars_are_the_papers_and_our_numbers_and_a_row_that_was_not_run_says_so():

@@ -77,8 +77,11 @@ def do_table(
     for run in every:
         if run.do(train=run in new).metrics is None:
             print(f"{run.experiment.name}, seed {run.seed}: {run.note}")
-    finished = {name: [run for run in each if run.metrics is not None] for name, each in runs.items()}
-    return write_table(table, profile, source, runs), finished
+    return write_table(table, profile, source, runs), _finished(runs)
+
+
+def _finished(runs: Runs) -> Runs:
+    return {name: [run for run in each if run.metrics is not None] for name, each in runs.items()}
 
 
 def write_table(table: int, profile: Profile, source: Source, runs: Runs) -> pd.DataFrame:
@@ -93,8 +96,7 @@ def write_table(table: int, profile: Profile, source: Source, runs: Runs) -> pd.
     does not report has a line for rows that can be run, without the paper's number. ``note`` says what a row is, which
     training ended early or failed, and how to get a row that is missing.
     """
-    rows = {row.name: row for row in table_rows(table)}
-    done = {name: [run for run in runs[name] if run.metrics is not None] for name in rows}
+    rows, done = {row.name: row for row in table_rows(table)}, _finished(runs)
 
     def ours(name: str, metric: str) -> pd.Series:
         return pd.Series({run.seed: run.scores[metric] for run in done[name]}, dtype=float)
@@ -125,7 +127,10 @@ def write_table(table: int, profile: Profile, source: Source, runs: Runs) -> pd.
     frame = pd.DataFrame(lines, columns=COLUMNS)
     path = results_folder(profile, source) / f"table{table}.csv"
     write_text(path, frame.to_csv(index=False))
-    write_json(path.with_suffix(".provenance.json"), provenance(profile, source, runs))
+    write_json(
+        path.with_suffix(".provenance.json"),
+        provenance(profile, source, [run for each in done.values() for run in each]),
+    )
     return frame
 
 
@@ -134,9 +139,8 @@ def read_table(path: Path) -> pd.DataFrame:
     return pd.read_csv(path, keep_default_na=False, na_values=[""], dtype={"seeds": str})
 
 
-def provenance(profile: Profile, source: Source, runs: Runs) -> dict:
+def provenance(profile: Profile, source: Source, finished: Sequence[Run]) -> dict:
     """What made a table: the code, packages and machine that wrote it; the data; where its networks were trained."""
-    finished = [run for each in runs.values() for run in each if run.metrics is not None]
     machine = {"system": platform.system(), "processor": platform.machine(), "threads": torch.get_num_threads()}
     if torch.cuda.is_available():
         machine |= {"gpu": torch.cuda.get_device_name(), "tf32": "in training, and in convolutions of tests"}
