@@ -1,6 +1,6 @@
 """Speed against baselines: ``python -m benchmarks [NAME …]`` (all of it: about ten minutes on two quiet cores).
 
-A run of all benchmarks writes ``results.csv``: ratios, which can be compared between machines as seconds cannot.
+``results.csv`` keeps the latest ratios of each, which can be compared between machines as seconds cannot.
 """
 
 import argparse
@@ -14,6 +14,7 @@ import torch
 from mula_lib.files import write_text
 
 ALL = ("dynamic_convolution", "training_step", "input_pipeline", "evaluation", "rendering")
+RESULTS = Path(__file__).parent / "results.csv"
 
 
 def main() -> None:
@@ -27,8 +28,10 @@ def main() -> None:
     for name in names:
         print(f"\n{name}", flush=True)
         rows += import_module(f"benchmarks.{name}").run()
-    if set(names) == set(ALL):
-        write_text(Path(__file__).parent / "results.csv", pd.DataFrame(rows).to_csv(index=False))
+    kept = pd.read_csv(RESULTS)
+    table = pd.concat([kept[~kept["benchmark"].isin(names)], pd.DataFrame(rows)])
+    table = table.sort_values("benchmark", key=lambda each: each.map(ALL.index), kind="stable")
+    write_text(RESULTS, table.to_csv(index=False))
 
 
 if __name__ == "__main__":

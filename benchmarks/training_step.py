@@ -17,14 +17,15 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 
 from benchmarks.timing import Row, summarize
 from mula_lib.anatomy import LIP
 from mula_lib.data.targets import PAPER_CROP
-from mula_lib.kernels import cross_entropy, depthwise, has_bf16, keep_freed_memory
+from mula_lib.kernels import depthwise, has_bf16, keep_freed_memory
 from mula_lib.models import adaptation, losses
 from mula_lib.models.joint import JointModel
-from mula_lib.models.losses import Targets
+from mula_lib.models.losses import Targets, upsample
 from mula_lib.models.network import ModelConfig
 from workbook.datasets import REPOSITORY
 from workbook.experiments import STUDY, find_experiment
@@ -46,18 +47,21 @@ CASES = {
     for row in map(find_experiment, ("HG-2s-1u-MuLA", "VGG16-FCN-MuLA"))
 }
 CASES["HG-1s-1u-MuLA, 256, batch 2"] = Case(ModelConfig("hourglass", ("adapt",), 256), PAPER_CROP, 2, steps=1)
-WITHOUT = ("without the loops of ⊗c", "without the loops of the cross entropy")
+WITHOUT = ("without the loops of ⊗c", "without the matrix products of upsampling")
 FLOAT32 = "mula_lib in float32"
 WAYS = ("plain", "mula_lib", FLOAT32, *WITHOUT, "stages recomputed")
+
+
+def interpolate(maps: torch.Tensor, size: tuple[int, int], *, align_corners: bool = False) -> torch.Tensor:
+    """What :func:`upsample` computes, by PyTorch's own function."""
+    return F.interpolate(maps.float(), size, mode="bilinear", align_corners=align_corners)
 
 
 def step_of(case: Case, way: str) -> Callable[[], None]:
     """A function without arguments that does one training step. Its operators are set for the whole process."""
     plain = way == "plain"
     adaptation.dynamic_depthwise = depthwise.reference if plain or way == WITHOUT[0] else depthwise.dynamic_depthwise
-    losses.upsampled_cross_entropy = (
-        cross_entropy.reference if plain or way == WITHOUT[1] else cross_entropy.upsampled_cross_entropy
-    )
+    losses.upsample = interpolate if plain or way == WITHOUT[1] else upsample
     layout = torch.contiguous_format if plain else torch.channels_last
     torch.manual_seed(0)
     model = JointModel(case.config).train().to(memory_format=layout)

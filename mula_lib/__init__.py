@@ -23,7 +23,7 @@ _HOMES = {
     "metrics.pose": ("pckh", "pckh_hits"),
     "models.adaptation": ("AdaptationConfig", "DynamicConv2d", "ParameterAdapter"),
     "models.joint": ("JointModel",),
-    "models.losses": ("Targets", "pose_loss", "supervise"),
+    "models.losses": ("Targets", "parsing_loss", "pose_loss", "supervise"),
     "models.network": ("ImageConvention", "ModelConfig", "StageOutput", "build_model", "forward_gflops",
                        "parameter_count"),
     "training": ("Job", "Recipe", "fit"),

@@ -113,7 +113,7 @@ MULA, FCN = "VGG16-FCN-MuLA", "VGG16-FCN"
 
 
 def verdicts(counts, measured=None):
-    return claims.judge(claims.measure(counts), measured or {}).set_index("id")
+    return claims.verdicts(claims.measure(counts), measured or {}).set_index("id")
 
 
 def test_a_known_effect_is_found_and_its_reverse_refuted():
@@ -156,7 +156,7 @@ def test_one_comparison_refutes_a_claim_whatever_is_missing_of_the_others():
 def test_a_claim_hangs_on_its_weakest_effect():
     lines = claims.measure(study(**{MULA: 0.9, f"{FCN}-LA-Parsing": 0.85}))
     lines = lines[lines["id"] == "C08"]
-    row = claims.judge(lines, {}).set_index("id").loc["C08"]
+    row = claims.verdicts(lines, {}).set_index("id").loc["C08"]
     assert row["ours"] == round(lines["ours"].min(), 2)
     assert f"{FCN}-LA-Parsing" in row["meaning"]
 
@@ -171,7 +171,7 @@ def test_counts_of_different_pictures_are_refused():
 
 def test_the_same_counts_give_the_same_table():
     measured = {"C17": (64, 64, 64, 1, "supported"), "C18": (40.0, 30.0, 50.0, 30, "not supported")}
-    table, again = (claims.judge(claims.measure(study()), measured) for _ in range(2))
+    table, again = (claims.verdicts(claims.measure(study()), measured) for _ in range(2))
     pd.testing.assert_frame_equal(table, again)
     assert tuple(table.columns) == (*claims.COLUMNS, "meaning")
     assert table["id"].tolist() == [f"C{n:02d}" for n in range(1, 20)] + ["B01", "B02", "B03", "D01"]

@@ -152,8 +152,8 @@ def test_intervals_of_claims_stand_beside_the_papers_differences():
         {"id": "C12", "effect": claims.Effect("PCK", {"a": 1, "b": -1}, limit=1.0, below=True), "metric": "PCK",
          "paper": None, "ours": 0.0, "low": 0.0, "high": 0.0, "by_seed": []},
     ])  # fmt: skip
-    judged = pd.DataFrame({"id": ["C01", "C12"], "claim": ["one", "two"], "verdict": ["supported", "undecided"]})
-    pose, parsing = figures.claim_intervals(effects, judged, "smoke").axes
+    table = pd.DataFrame({"id": ["C01", "C12"], "claim": ["one", "two"], "verdict": ["supported", "undecided"]})
+    pose, parsing = figures.claim_intervals(effects, table, "smoke").axes
     assert [list(line.get_xdata()) for line in pose.lines] == [[6.9], [0.5, 1.5], [1.0], [0.8, 1.2], [0, 0]]
     assert len(parsing.lines) == 1
     assert [text.get_text() for text in pose.get_yticklabels()] == ["C01  one"]
@@ -232,8 +232,8 @@ def folder(tmp_path_factory):
     for number, table in ((1, one), (3, three)):
         pd.DataFrame(table).to_csv(tmp_path / f"table{number}.csv", index=False)
         (tmp_path / f"table{number}.provenance.json").write_text(json.dumps({"git_commit": "0123abc", "seeds": [0, 2]}))
-    judged = claims.judge(claims.measure(lambda name, seed: None), {})
-    figures.save_all(tmp_path, {"claims.csv": judged.drop(columns="meaning")})
+    table = claims.verdicts(claims.measure(lambda name, seed: None), {})
+    figures.save_all(tmp_path, {"claims.csv": table.drop(columns="meaning")})
     for name, caption in (("table3_scores", "Scores: “places” <kept>."), ("claims", "All intervals."), ("parts", "")):
         figure = figures.part_frequencies(*np.ones((2, 20)), LIP)
         figures.show(figure, caption)

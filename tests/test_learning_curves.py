@@ -16,7 +16,7 @@ def test_a_budget_changes_epochs_and_pictures_and_nothing_else(source):
         assert usual.fingerprint == plain.fingerprint
         assert usual.folder != plain.folder
         longer, fewer = (budget_run(name, SMOKE, *of) for of in ((source, 5), (first_pictures(source, 7), 2)))
-        assert longer.training_spec["recipe"] == plain.training_spec["recipe"] | {"epochs": 5}
+        assert longer.training_config["recipe"] == plain.training_config["recipe"] | {"epochs": 5}
         assert [record.name for record in fewer.source.train] == [record.name for record in source.train][:7]
         assert len({each.fingerprint for each in (usual, longer, fewer)}) == 3
 

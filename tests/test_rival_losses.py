@@ -8,11 +8,16 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 
 from mula_lib.anatomy import LIP, PASCAL
-from mula_lib.kernels.cross_entropy import image_cross_entropy
-from mula_lib.models.losses import Targets
+from mula_lib.models.losses import Targets, parsing_loss
 from mula_lib.models.network import build_model
 from mula_lib.models.rivals import pose as adversarial
-from mula_lib.models.rivals.parsing import hard_cross_entropy, over_batch_mean, shuffled, structure_distance
+from mula_lib.models.rivals.parsing import (
+    hard_cross_entropy,
+    image_cross_entropy,
+    over_batch_mean,
+    shuffled,
+    structure_distance,
+)
 from mula_lib.models.rivals.pose import BALANCE, STEP
 from workbook.experiments import SMOKE, find_experiment
 
@@ -106,6 +111,13 @@ def test_hard_pixels_are_the_worst_half_of_those_that_count():
         assert float(found) == pytest.approx(sum(half) / len(half), rel=1e-5)
 
 
+def test_each_image_has_a_mean_of_its_own_and_zero_without_pixels():
+    logits, mask = torch.randn(3, 20, 4, 4), torch.randint(0, 20, (3, 16, 16), dtype=torch.uint8)
+    mask[1, :5], mask[2] = 255, 255
+    wanted = [parsing_loss(logits[b : b + 1], mask[b : b + 1]) for b in range(2)]
+    torch.testing.assert_close(image_cross_entropy(logits, mask), torch.stack([*wanted, torch.zeros(())]))
+
+
 def slope_of(model, outputs, loss):
     """The gradient of ``loss`` to the last output's logits."""
     (gradient,) = torch.autograd.grad(loss, outputs[-1].parsing, retain_graph=True)
@@ -116,7 +128,7 @@ def slope_of(model, outputs, loss):
 def test_ssls_weight_reaches_the_gradient(name, batch):
     model = training_network(name)
     outputs, truth = model(batch["image"]), Targets(batch, 100.0)
-    plain = slope_of(model, outputs, image_cross_entropy(outputs[-1].parsing, truth.mask, 255).mean())
+    plain = slope_of(model, outputs, image_cross_entropy(outputs[-1].parsing, truth.mask).mean())
     weighted = slope_of(model, outputs, model.loss(outputs, truth))
     raw = structure_distance(outputs[-1].parsing, truth.mask, GROUPS)
     assert len(raw.unique()) > 1

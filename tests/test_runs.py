@@ -214,7 +214,7 @@ def test_a_profile_may_differ_for_the_vgg_trunk_and_no_other_run_notices(make_ru
     plain, other = ({"vgg": each} for each in ({}, {"crop": 72, "context": 2, "recipe": {"sigma_floor": 0.875}}))
     assert make_run("HG-1s-1u-MuLA", **other).fingerprint == make_run("HG-1s-1u-MuLA", **plain).fingerprint
     run = make_run("VGG16-FCN", **other)
-    assert (run.profile.crop, run.model_config.context, run.training_spec["crop"]) == (72, 2, 72)
-    assert run.training_spec["recipe"]["sigma_floor"] == 0.875
-    assert "sigma_floor" not in make_run("VGG16-FCN", **plain).training_spec["recipe"]  # older fingerprints hold
+    assert (run.profile.crop, run.model_config.context, run.training_config["crop"]) == (72, 2, 72)
+    assert run.training_config["recipe"]["sigma_floor"] == 0.875
+    assert "sigma_floor" not in make_run("VGG16-FCN", **plain).training_config["recipe"]  # older fingerprints hold
     assert run.recipe.epochs == make_run("HG-1s-1u-MuLA", **other).recipe.epochs  # what is not named stays

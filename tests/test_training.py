@@ -9,15 +9,12 @@ from typing import ClassVar
 
 import pytest
 import torch
-import torch.nn.functional as F
 
 from mula_lib import training
 from mula_lib.data.augment import Augmentation
 from mula_lib.data.samples import TrainingSamples
-from mula_lib.data.targets import gaussian_heatmaps, heatmap_sigma
 from mula_lib.files import CheckpointError
-from mula_lib.models.losses import Targets, supervise
-from mula_lib.models.network import StageOutput, build_model
+from mula_lib.models.network import build_model
 from mula_lib.training import EpochBatches, Job, Recipe, fit
 
 RECIPE = Recipe(epochs=4, batch=8, drop_at=())
@@ -36,29 +33,6 @@ def assert_same_weights(first, second):
     assert first.keys() == second.keys()
     for name in first:
         assert torch.equal(first[name], second[name]), name
-
-
-def test_the_loss_sums_cross_entropy_and_weighted_squared_error_over_stages():
-    generator = torch.Generator().manual_seed(0)
-    stages = [
-        StageOutput(torch.randn(2, 3, 4, 4, generator=generator), torch.randn(2, 2, 4, 4, generator=generator))
-        for _ in range(2)
-    ]
-    mask = torch.randint(0, 3, (2, 8, 8), generator=generator, dtype=torch.uint8)
-    mask[0, :3] = 255
-    joints = torch.rand(2, 2, 2, generator=generator) * 8
-    present = torch.tensor([[True, True], [True, False]])
-    batch = {"image": torch.zeros(2, 3, 8, 8, dtype=torch.uint8), "mask": mask, "joints": joints, "present": present}
-    heatmaps = gaussian_heatmaps(joints, present, grid=(4, 4), stride=2, sigma=heatmap_sigma(8, 2))
-    expected = 0.0
-    for parsing, pose, _ in stages:
-        logits = F.interpolate(parsing, size=(8, 8), mode="bilinear", align_corners=False)
-        losses = [
-            -logits[b, :, y, x].log_softmax(0)[int(mask[b, y, x])].item()
-            for b in range(2) for y in range(8) for x in range(8) if mask[b, y, x] != 255
-        ]  # fmt: skip
-        expected += sum(losses) / len(losses) + 20 * ((pose - heatmaps) ** 2).mean().item()
-    assert supervise(stages, Targets(batch, 20.0)).item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_a_batch_without_an_annotated_pixel_or_joint_has_a_finite_gradient(fresh):

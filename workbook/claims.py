@@ -160,7 +160,7 @@ def verdict(lines: pd.DataFrame) -> str:
     return "supported" if len(tested) == len(lines) and (tested["worse"] > 0).all() else "undecided"
 
 
-def judge(effects: pd.DataFrame, measured: Mapping[str, tuple]) -> pd.DataFrame:
+def verdicts(effects: pd.DataFrame, measured: Mapping[str, tuple]) -> pd.DataFrame:
     """The claims in :data:`COLUMNS`, and ``meaning``: what each verdict does and does not say.
 
     ``effects`` come from :func:`measure`, ``measured`` from :func:`measured_claims`. The numbers belong to the effect

@@ -85,7 +85,7 @@ class Run:
         return self.experiment.recipe(self.profile)
 
     @cached_property
-    def training_spec(self) -> dict:
+    def training_config(self) -> dict:
         """Everything that decides the trained weights; fields added later are left out at their defaults."""
         recipe = asdict(self.recipe)
         if recipe["sigma_floor"] == SIGMA_FLOOR:
@@ -104,7 +104,7 @@ class Run:
     @cached_property
     def fingerprint(self) -> str:
         """Identifies the training; tests of the same weights under another protocol share it."""
-        return _digest(self.training_spec)
+        return _digest(self.training_config)
 
     @cached_property
     def testing_fingerprint(self) -> str:
@@ -241,7 +241,7 @@ class Run:
         path, fix = self.folder / "config.json", f"delete {self.folder} to start over"
         if not path.is_file():
             whose = {"experiment": self.first.name, "fingerprint": self.fingerprint}
-            write_json(path, {**whose, "training": self.training_spec})
+            write_json(path, {**whose, "training": self.training_config})
         found = read_json(path, "a run's configuration", ("fingerprint",), fix=fix, error=CheckpointError)
         if found["fingerprint"] != self.fingerprint:
             raise CheckpointError(f"{self.folder}: holds a run of another configuration; {fix}, or move it")

@@ -1,9 +1,9 @@
-"""The devices that networks run on, and the two operations that PyTorch lacks: ⊗c and the upsampled cross entropy.
+"""The devices that networks run on, and the operation that PyTorch lacks: ⊗c.
 
-Both are operators, ``torch.ops.mula``, with loops for the CPU, compiled by numba when they are first called; an
-implementation in PyTorch's operations for everything else; and shapes, gradients and FLOP counts, so that
-``torch.compile`` and PyTorch's counters understand them. Each has a plain reference, with which tests require it to
-agree to a relative error of 1e-5, gradients included. ``docs/performance.md`` has the speedups.
+It is an operator, ``torch.ops.mula``, with loops for the CPU, compiled by numba when they are first called; Triton
+kernels for a GPU; PyTorch's operations for everything else; and shapes, gradients and FLOP counts, so that
+``torch.compile`` and PyTorch's counters understand it. Tests require it to agree with a plain reference to a relative
+error of 1e-5, gradients included. ``docs/performance.md`` has the speedups.
 """
 
 import contextlib

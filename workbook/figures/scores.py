@@ -165,7 +165,7 @@ def claim_intervals(effects: pd.DataFrame, claims: pd.DataFrame, label: str) -> 
     To the right of zero a claim holds. For a claim with several comparisons, each panel shows the one whose interval
     reaches furthest to the left. Dots are seeds; of a single one the interval is dotted. Claims that are not a
     difference from zero in points are left out.
-    ``effects`` are of ``claims.measure``, ``claims`` of ``claims.judge``; ``label`` names their source.
+    ``effects`` are of ``claims.measure``, ``claims`` of ``claims.verdicts``; ``label`` names their source.
     """
     effects = effects[effects["effect"].map(lambda effect: not effect.limit)].sort_values("low", kind="stable")
     claims = claims[claims["id"].isin(effects["id"])].reset_index(drop=True)

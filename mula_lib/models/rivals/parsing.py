@@ -9,8 +9,7 @@ from torch import Tensor, nn
 
 from mula_lib.anatomy import IGNORE, find_anatomy
 from mula_lib.data.targets import PAPER_CROP, gaussian_heatmaps, heatmap_sigma
-from mula_lib.kernels.cross_entropy import image_cross_entropy
-from mula_lib.models.losses import Targets
+from mula_lib.models.losses import Targets, upsample
 from mula_lib.models.network import ModelConfig, Network, StageOutput
 from mula_lib.models.vgg import CONVS_PER_BLOCK, VGG16Encoder, block_channels, block_layers, conv_relu
 
@@ -243,7 +242,7 @@ class AttentionSSL(AttentionToScale):
         """Σ over outputs of the mean over images of w · CE."""
         weights = structure_distance(outputs[-1].parsing, truth.mask, self.groups)
         weights = self.weighting(weights) if self.weighting else weights
-        losses = (image_cross_entropy(stage.parsing, truth.mask, IGNORE) for stage in outputs)
+        losses = (image_cross_entropy(stage.parsing, truth.mask) for stage in outputs)
         return truth.parsing_weight * sum((weights * each).mean() for each in losses)
 
 
@@ -270,12 +269,23 @@ class SSNAN(MultiScale):
         return truth.parsing_weight * (weights * hard_cross_entropy(logits, truth.mask)).mean()
 
 
+def image_cross_entropy(logits: Tensor, mask: Tensor) -> Tensor:
+    """(B,) mean cross entropy of each image by itself; zero where no pixel counts."""
+    losses, counted = _pixel_losses(logits, mask)
+    return losses.sum(dim=1) / counted.clamp(min=1)
+
+
 def hard_cross_entropy(logits: Tensor, mask: Tensor) -> Tensor:
-    """(B,) mean cross entropy of the hardest :data:`HARD_SHARE` of each image's pixels; zero where no pixel counts."""
-    upsampled = _upsampled(logits.float(), mask)
-    losses = F.cross_entropy(upsampled, mask.long(), ignore_index=IGNORE, reduction="none").flatten(1)
-    counted = (mask != IGNORE).flatten(1).sum(dim=1, keepdim=True)
-    hardest = (HARD_SHARE * counted).round().clamp(min=1)
+    """The same over the hardest :data:`HARD_SHARE` of each image's pixels."""
+    losses, counted = _pixel_losses(logits, mask)
+    hardest = (HARD_SHARE * counted[:, None]).round().clamp(min=1)
     ranked = losses.sort(dim=1, descending=True).values  # ignored pixels are zero, so never among the hardest
     chosen = torch.arange(losses.shape[1], device=losses.device) < hardest
     return (ranked * chosen).sum(dim=1) / hardest[:, 0]
+
+
+def _pixel_losses(logits: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Cross entropy of each image's pixels, (B, H·W), zero where ignored, and how many of them count, (B,)."""
+    upsampled = upsample(logits, mask.shape[-2:])
+    losses = F.cross_entropy(upsampled, mask.long(), ignore_index=IGNORE, reduction="none")
+    return losses.flatten(1), (mask != IGNORE).flatten(1).sum(dim=1)
