@@ -99,7 +99,6 @@ class TestWhatPyTorchKnows:
 
     @pytest.mark.parametrize("backbone", ["hourglass", "vgg"])
     def test_dynamo_takes_a_training_steps_loss_whole(self, backbone):
-        torch.manual_seed(0)  # a few random batches turn rounding into a gradient one percent away
         stages, found = 2 if backbone == "hourglass" else 1, []
         config = ModelConfig(backbone, ("adapt",) * stages, 8, adaptation=AdaptationConfig(3))
         batch = {

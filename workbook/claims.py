@@ -29,6 +29,7 @@ from workbook.runs import Run
 
 DRAWS = 2000  # resamples of an interval
 ENOUGH_SEEDS = 2  # with one, an interval cannot show how trainings differ
+TIMINGS = 20  # of each network
 LEVEL = 0.1  # points: rows closer than this are equally good
 SMALL_OVERHEAD = 25.0  # percent of the baseline's time
 BOTH = "better on both, %"  # in place of a metric: PCK and mIoU of the same picture
@@ -201,7 +202,7 @@ def _meaning(found: str, line: pd.Series) -> str:
     }[found]
 
 
-def measured_claims(profile: Profile, rounds: int = 20) -> dict[str, tuple[float, float, float, int, str]]:
+def measured_claims(profile: Profile) -> dict[str, tuple[float, float, float, int, str]]:
     """By claim, ours, its interval, n and verdict: C17, counted, and C18: how much longer MuLA's forward pass takes, in
     percent, both networks timed in turn."""
     configs = [find_experiment(name).model_config(profile, LIP) for name in ("VGG16-FCN", "VGG16-FCN-MuLA")]
@@ -209,16 +210,16 @@ def measured_claims(profile: Profile, rounds: int = 20) -> dict[str, tuple[float
     crop = profile.for_trunk("vgg").crop
     images = torch.zeros(2, 3, crop, crop, dtype=torch.uint8)
     with torch.inference_mode():
-        taken = [[timeit(partial(model, images), number=1) for model in models] for _ in range(1 + rounds)]
+        taken = [[timeit(partial(model, images), number=1) for model in models] for _ in range(1 + TIMINGS)]
     plain, adapted = np.transpose(taken[1:])  # the first round warms up
     percent = 100 * (adapted / plain - 1)
-    drawn = np.median(np.random.default_rng(0).choice(percent, (DRAWS, rounds)), axis=1)
+    drawn = np.median(np.random.default_rng(0).choice(percent, (DRAWS, TIMINGS)), axis=1)
     low, high = np.percentile(drawn, [2.5, 97.5])
     small = "supported" if high < SMALL_OVERHEAD else "not supported" if low > SMALL_OVERHEAD else "undecided"
     saving = configs[1].width  # h·h·c·c predicted numbers become h·h·c (Eq. 5)
     return {
         "C17": (saving, saving, saving, 1, "supported" if saving >= 10 else "not supported"),
-        "C18": (float(np.median(percent)), low, high, rounds, small),
+        "C18": (float(np.median(percent)), low, high, TIMINGS, small),
     }
 
 
