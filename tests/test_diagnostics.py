@@ -10,6 +10,7 @@ import torch
 import workbook.runs as runs_module
 from mula_lib.anatomy import LIP
 from mula_lib.evaluation import evaluate, load_evaluation
+from mula_lib.files import write_text
 from mula_lib.models.losses import Targets
 from mula_lib.models.network import build_model
 from tools import gradients
@@ -86,6 +87,9 @@ def test_the_table_has_a_line_for_each_kind_of_kernels(make_run, tmp_path, monke
     monkeypatch.setattr(runs_module, "RESULTS", tmp_path / "results")
     monkeypatch.setattr(inspection, "MOST", 8)
     run = make_run("VGG16-FCN-MuLA").do()
+    folder = tmp_path / "results" / "tiny"
+    others = {"method": ["VGG16-FCN-MuLA", "HG-1s-1u-MuLA"], "seed": [0, 0], "kernels": ["mean", "mean"]}
+    write_text(folder / "kernel_diagnostics.csv", pd.DataFrame(others).to_csv(index=False))
     table = write_kernel_diagnostics([run]).set_index("kernels")
     assert list(table.index) == ["its own", "another image's", "mean", "zero"]
     few = replace(run.source.val, records=run.source.val.records[:8])
@@ -100,10 +104,9 @@ def test_the_table_has_a_line_for_each_kind_of_kernels(make_run, tmp_path, monke
     assert table.loc["mean", "mIoU"] == pytest.approx(expected["mIoU"], abs=0.01)
     assert (table.loc["its own", ["PCK Δ", "mIoU Δ"]] == 0).all()
     np.testing.assert_allclose(table["mIoU Δ"], table["mIoU"] - table.loc["its own", "mIoU"], atol=0.011)
-    folder = tmp_path / "results" / "tiny"
     read = pd.read_csv(folder / "kernel_diagnostics.csv")
-    assert (read["method"] == "VGG16-FCN-MuLA").all()
-    assert (read["images"] == 8).all()
+    assert list(read["method"]) == ["HG-1s-1u-MuLA", *["VGG16-FCN-MuLA"] * 4], "what another run wrote is kept"
+    assert (read["images"][1:] == 8).all()
     kept = load_evaluation(folder / "counts" / "vgg16-fcn-mula-another-image-s-kernels-seed-0.npz", LIP)
     assert kept.scores(LIP)["mIoU"] == pytest.approx(table.loc["another image's", "mIoU"], abs=0.01)
 

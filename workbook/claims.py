@@ -203,8 +203,7 @@ def _meaning(found: str, line: pd.Series) -> str:
 
 
 def measured_claims(profile: Profile) -> dict[str, tuple[float, float, float, int, str]]:
-    """By claim, ours, its interval, n and verdict: C17, counted, and C18: how much longer MuLA's forward pass takes, in
-    percent, both networks timed in turn."""
+    """Ours, interval, n and verdict of C17, counted, and of C18, timed: the percent that MuLA's forward pass adds."""
     configs = [find_experiment(name).model_config(profile, LIP) for name in ("VGG16-FCN", "VGG16-FCN-MuLA")]
     models = [build_model(config, 0).eval() for config in configs]
     crop = profile.for_trunk("vgg").crop

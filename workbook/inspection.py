@@ -206,11 +206,10 @@ class ImageBefore(dict[nn.Module, Tensor]):
 
 
 def write_kernel_diagnostics(runs: Sequence[Run]) -> pd.DataFrame:
-    """Test runs of one profile and data set with its own and exchanged kernels; also writes ``kernel_diagnostics.csv``.
+    """Test runs of one profile and data set with their own and exchanged kernels; added to ``kernel_diagnostics.csv``.
 
-    Each line has pose metric and mIoU on one view of the first :data:`MOST` validation images, and both differences
-    from the run's own kernels. The mean is over these images; their annotations are not used. The counts with its own
-    and another image's kernels are kept beside those of runs, because a claim rests on them.
+    Each line has pose metric and mIoU on one view of the first :data:`MOST` validation images, over which "mean" is
+    taken, and their differences from the run's own kernels. The counts on which claim B01 rests are kept as well.
     """
     tables, folder = [], results_folder(runs[0].profile, runs[0].source)
     for run in runs:
@@ -234,10 +233,12 @@ def write_kernel_diagnostics(runs: Sequence[Run]) -> pd.DataFrame:
                 found.save(folder / "counts" / f"{name}-seed-{run.seed}.npz")
         table = pd.DataFrame(scores).T.rename_axis("kernels")[[anatomy.pose_metric, "mIoU"]]
         table = table.join((table - table.loc["its own"]).add_suffix(" Δ")).round(2)
-        facts = {"seed": run.seed, "images": len(few), "dataset": run.source.name, "profile": run.profile.name}
-        tables.append(table.assign(**facts))
+        tables.append(table.assign(seed=run.seed, images=len(few), dataset=run.source.name, profile=run.profile.name))
     whole = pd.concat(tables, keys=[run.experiment.name for run in runs], names=["method"]).reset_index()
-    write_text(folder / "kernel_diagnostics.csv", whole.to_csv(index=False))
+    path = folder / "kernel_diagnostics.csv"
+    before = [pd.read_csv(path)] if path.is_file() else []  # of other networks and seeds, too
+    together = pd.concat([*before, whole]).drop_duplicates(["method", "seed", "kernels"], keep="last")
+    write_text(path, together.to_csv(index=False))
     return whole
 
 

@@ -157,7 +157,7 @@ def _execute(notebook: Path, output: Path, given: dict[str, object], attempts: i
 
     output.parent.mkdir(parents=True, exist_ok=True)
     how = {"kernel_name": "python3", "cwd": str(NOTEBOOKS), "execution_timeout": TIMEOUT, "progress_bar": False}
-    how["extra_arguments"] = ["--IPKernelApp.log_level=ERROR"]  # ipykernel warns of unencrypted loopback traffic
+    how["extra_arguments"] = ["--IPKernelApp.log_level=CRITICAL"]  # it warns of loopback traffic and of its own end
     try:
         papermill.execute_notebook(str(notebook), str(output), given, **how)  # writes after every cell
         return None
