@@ -9,8 +9,12 @@ echo "== style"
 python -m ruff check .
 
 echo "== the whole workbook at smoke size, from nothing"
-export MULA_RUNS=$PWD/runs/tests  # so that notebooks show what is committed, not what was trained here
-rm -rf "$MULA_RUNS" results/smoke
+# notebooks show what is committed, not what was trained here, and leave it as it is
+export MULA_RUNS=$PWD/runs/tests MULA_RESULTS=$PWD/runs/tests/results
+rm -rf "$MULA_RUNS"
+mkdir -p "$MULA_RUNS"
+cp -R results "$MULA_RESULTS"
+rm -rf "$MULA_RESULTS/smoke"
 python -m workbook.cli smoke
 
 echo "== unit tests, and notebooks against their stored outputs"

@@ -104,7 +104,8 @@ def rehearse(checkout, profile, *more, processes=1):
     launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"] if processes > 1 else []
     data = ["--lip", str(FIXTURES["people"]), "--pascal", str(FIXTURES["crowds"])]
     command = [sys.executable, *launcher, "-m", "workbook.cli", profile, *data, *more]
-    environment = {**os.environ, "PYTHONPATH": str(checkout), "MULA_RUNS": "", "OMP_NUM_THREADS": "1"}
+    own_folders = {"PYTHONPATH": str(checkout), "MULA_RUNS": "", "MULA_RESULTS": ""}
+    environment = os.environ | own_folders | {"OMP_NUM_THREADS": "1"}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
     return subprocess.Popen(command, cwd=checkout, env=environment, text=True, **pipes)
 

@@ -8,7 +8,6 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import REPOSITORY
 
 import workbook.runs as runs_module
 from mula_lib.files import ConfigError
@@ -100,7 +99,7 @@ def test_a_table_is_written_with_its_provenance(source, tiny_profile, fake_run):
     assert {"git_commit", "machine", "python", "profile", "dataset"} <= provenance.keys()
 
 
-WRITTEN = sorted((REPOSITORY / "results").glob("*/table*.csv"))
+WRITTEN = sorted(runs_module.RESULTS.glob("*/table*.csv"))
 
 
 @pytest.mark.parametrize("path", WRITTEN, ids=lambda path: f"{path.parent.name}-{path.stem}")
@@ -123,7 +122,7 @@ def test_every_table_in_the_results_folder_keeps_the_contract(path):
 
 
 def test_the_smoke_run_filled_every_row():
-    folder = REPOSITORY / "results" / SMOKE.name
+    folder = runs_module.RESULTS / SMOKE.name
     if not (folder / "table6.csv").is_file():
         pytest.skip("no smoke results here; ./run_all.sh smoke writes them (./run_tests.sh runs it first)")
     for number in TABLES:

@@ -18,7 +18,7 @@ from PIL import Image as Pillow
 from PIL.PngImagePlugin import PngInfo
 
 from mula_lib.files import write_bytes, write_text
-from workbook.datasets import REPOSITORY
+from workbook.runs import RESULTS
 
 DPI = 80  # on the page; keeps executed notebooks small
 CAPTION = "Description"  # keyword of the PNG's text that holds it; viewers and screen readers may show it
@@ -93,7 +93,7 @@ def save_all(folder: Path, results: Mapping[str, Figure | pd.DataFrame | None], 
             write_text(folder / name, result.to_csv(index=result.index.name is not None))
     for name in (*also, *(name for name, result in results.items() if result is not None)):
         path = (folder / name).resolve()
-        print(path.relative_to(REPOSITORY) if path.is_relative_to(REPOSITORY) else path)
+        print(path.relative_to(RESULTS.parent) if path.is_relative_to(RESULTS) else path)
 
 
 def show(figure: Figure, caption: str) -> None:
