@@ -112,10 +112,13 @@ def test_hard_pixels_are_the_worst_half_of_those_that_count():
 
 
 def test_each_image_has_a_mean_of_its_own_and_zero_without_pixels():
-    logits, mask = torch.randn(3, 20, 4, 4), torch.randint(0, 20, (3, 16, 16), dtype=torch.uint8)
+    logits, mask = torch.randn(3, 20, 4, 4).requires_grad_(), torch.randint(0, 20, (3, 16, 16), dtype=torch.uint8)
     mask[1, :5], mask[2] = 255, 255
-    wanted = [parsing_loss(logits[b : b + 1], mask[b : b + 1]) for b in range(2)]
-    torch.testing.assert_close(image_cross_entropy(logits, mask), torch.stack([*wanted, torch.zeros(())]))
+    wanted = torch.stack([*(parsing_loss(logits[b : b + 1], mask[b : b + 1]) for b in range(2)), torch.zeros(())])
+    found, weights = image_cross_entropy(logits, mask), torch.tensor([0.3, 2.0, 5.0])
+    torch.testing.assert_close(found, wanted)
+    gradients = [torch.autograd.grad((weights * each).sum(), logits)[0] for each in (found, wanted)]
+    assert (gradients[0] - gradients[1]).norm() < 1e-5 * gradients[1].norm()
 
 
 def slope_of(model, outputs, loss):

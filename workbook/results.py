@@ -127,10 +127,8 @@ def write_table(table: int, profile: Profile, source: Source, runs: Runs) -> pd.
     frame = pd.DataFrame(lines, columns=COLUMNS)
     path = results_folder(profile, source) / f"table{table}.csv"
     write_text(path, frame.to_csv(index=False))
-    write_json(
-        path.with_suffix(".provenance.json"),
-        provenance(profile, source, [run for each in done.values() for run in each]),
-    )
+    finished = [run for each in done.values() for run in each]
+    write_json(path.with_suffix(".provenance.json"), provenance(profile, source, finished))
     return frame
 
 

@@ -37,9 +37,9 @@ from mula_lib.training import Job, Recipe, fit
 from workbook.datasets import REPOSITORY, VARIABLES, Source
 from workbook.experiments import Experiment, Profile, slug
 
-RUNS = Path(os.environ.get("MULA_RUNS") or REPOSITORY / "runs")  # tests have their own, as of results
+RUNS = Path(os.environ.get("MULA_RUNS") or REPOSITORY / "runs")  # tests have their own
 WEIGHTS = REPOSITORY / "weights"
-RESULTS = Path(os.environ.get("MULA_RESULTS") or REPOSITORY / "results")
+RESULTS = Path(os.environ.get("MULA_RESULTS") or REPOSITORY / "results").resolve()  # and write into a copy of these
 RECIPE_VERSION = 2  # raise it when a code change alters the trained weights
 
 

@@ -8,35 +8,16 @@ error of 1e-5, gradients included. ``docs/performance.md`` has the speedups.
 
 import contextlib
 import ctypes
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
-import numba
-import numpy as np
 import torch
 from torch import Tensor
-
-# Sums may be reordered and multiply-adds fused, but nan and infinity keep their meaning: a diverged run must show.
-FAST_MATH = {"contract", "reassoc", "nsz", "arcp"}
-
-
-def compiled(function: Callable) -> Callable:
-    """``function`` as machine code, cached on disk between processes."""
-    options = {"fastmath": FAST_MATH, "error_model": "numpy"}
-    try:
-        return numba.njit(function, cache=True, **options)
-    except RuntimeError:  # neither the package's folder nor the user's cache folder is writable
-        return numba.njit(function, **options)
 
 
 def channels_last(tensor: Tensor) -> Tensor:
     """The tensor itself if its channels are innermost in memory, else a copy in that layout."""
     return tensor.contiguous(memory_format=torch.channels_last)
-
-
-def pixels(tensor: Tensor) -> np.ndarray:
-    """(B, C, H, W) channels-last -> its (B, H, W, C) numpy view, C-contiguous, sharing memory."""
-    return tensor.detach().permute(0, 2, 3, 1).numpy()
 
 
 def has_bf16(device: torch.device) -> bool:

@@ -13,16 +13,19 @@ from collections.abc import Callable
 from functools import lru_cache
 from importlib.util import find_spec
 
+import numba
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
-from mula_lib.kernels import channels_last, compiled, pixels
+from mula_lib.kernels import channels_last
 
 HAS_TRITON = find_spec("triton") is not None and any(map(shutil.which, ("cc", "gcc", "clang")))  # and its C compiler
 _ZERO = np.float32(0)
+# Sums may be reordered and multiply-adds fused, but nan and infinity keep their meaning: a diverged run must show.
+FAST_MATH = {"contract", "reassoc", "nsz", "arcp"}
 
 
 def dynamic_depthwise(features: Tensor, kernels: Tensor) -> Tensor:
@@ -75,6 +78,11 @@ def _correlate(upstream: Tensor, features: Tensor, size: int) -> Tensor:
     return torch.from_numpy(result.transpose(0, 3, 1, 2).copy()).to(features.dtype)
 
 
+def pixels(tensor: Tensor) -> np.ndarray:
+    """(B, C, H, W) channels-last -> its (B, H, W, C) numpy view, C-contiguous, sharing memory."""
+    return tensor.detach().permute(0, 2, 3, 1).numpy()
+
+
 def _floats(maps: Tensor) -> np.ndarray:
     """(B, C, H, W) -> (B, H, W, C) float32."""
     return pixels(channels_last(maps.float()))
@@ -115,6 +123,15 @@ _convolve.register_autograd(_backward, setup_context=lambda ctx, inputs, output:
 @register_flop_formula([torch.ops.mula.dynamic_depthwise, torch.ops.mula.dynamic_depthwise_kernels])
 def _(first: torch.Size, second: torch.Size, *size: int, out_shape: torch.Size, **_: object) -> int:
     return 2 * math.prod(first) * (size or second)[-1] ** 2
+
+
+def compiled(function: Callable) -> Callable:
+    """``function`` as machine code, cached on disk between processes."""
+    options = {"fastmath": FAST_MATH, "error_model": "numpy"}
+    try:
+        return numba.njit(function, cache=True, **options)
+    except RuntimeError:  # neither the package's folder nor the user's cache folder is writable
+        return numba.njit(function, **options)
 
 
 @lru_cache
