@@ -5,7 +5,7 @@ import pytest
 from conftest import REPOSITORY
 
 import tools.rate_search as module
-from tools.rate_search import EPOCHS, RATES, SEARCHED, held_out, main, search_runs, search_table
+from tools.rate_search import RATES, SEARCHED, SHARE, held_out, main, search_runs, search_table
 from workbook.experiments import EXPERIMENTS, find_experiment
 from workbook.results import searched_rates
 from workbook.tables import COMPARED_TABLES, table_experiments
@@ -28,7 +28,7 @@ def test_each_rate_is_tried_for_the_same_short_time_and_the_best_mean_of_a_syste
 ):
     runs = search_runs(find_experiment("FCN-8s"), tiny_profile, held_out(source))
     assert [run.recipe.learning_rate for run in runs] == [rate * tiny_profile.recipe.learning_rate for rate in RATES]
-    assert {run.recipe.epochs for run in runs} == {EPOCHS}
+    assert {run.recipe.epochs for run in runs} == {max(1, tiny_profile.recipe.epochs // SHARE)}
     assert len({run.folder for run in runs}) == len(runs)
     assert len({run.fingerprint for run in runs}) == len(runs)
     assert not any(run.shipped_weights.is_file() for run in runs)
@@ -41,7 +41,6 @@ def test_each_rate_is_tried_for_the_same_short_time_and_the_best_mean_of_a_syste
 
 def test_the_command_writes_its_trials_and_adds_to_those_there_are(tmp_path, monkeypatch, tiny_profile):
     monkeypatch.setattr(module, "RUNS", tmp_path / "runs")
-    monkeypatch.setattr(module, "EPOCHS", 1)
     monkeypatch.setattr(module, "find_profile", lambda name: tiny_profile)
     monkeypatch.setattr(module, "results_folder", lambda profile, source: tmp_path)
     assert main(["smoke", "--only", "FCN-8s", "--jobs", "1"]) == 0

@@ -20,7 +20,7 @@ from workbook.jobs import do_all
 from workbook.runs import RUNS, Run, results_folder
 
 RATES = (0.5, 1.0, 2.0)  # times the profile's learning rate
-EPOCHS = 2
+SHARE = 6  # of the profile's epochs: one in six
 HELD_OUT = 10  # every tenth training image
 
 
@@ -38,10 +38,10 @@ def held_out(source: Source) -> Source:
 
 def search_runs(experiment: Experiment, profile: Profile, source: Source) -> list[Run]:
     """A short run at each of :data:`RATES`; ``source`` is that of :func:`held_out`."""
-    recipe, testing = replace(profile.recipe, epochs=EPOCHS), Testing(mirror=False)
+    recipe, testing = replace(profile.recipe, epochs=max(1, profile.recipe.epochs // SHARE)), Testing(mirror=False)
     short = replace(profile, name=f"{profile.name}-search", recipe=recipe, testing=testing, watch=0)
     base = RUNS / "rate-search"
-    return [Run(replace(experiment, rate=rate), short, source, base=base / f"rate-{rate}") for rate in RATES]
+    return [Run(replace(experiment, **{profile.rates: rate}), short, source, base=base / f"rate-{rate}") for rate in RATES]
 
 
 def search_table(runs: Sequence[Run]) -> pd.DataFrame:
@@ -50,7 +50,7 @@ def search_table(runs: Sequence[Run]) -> pd.DataFrame:
     lines = [
         {
             "method": run.experiment.name,
-            "rate": run.experiment.rate,
+            "rate": getattr(run.experiment, run.profile.rates),
             "learning_rate": run.recipe.learning_rate,
             **{name: round(run.scores[name], 2) for name in scores},
             "mean": round(float(np.nanmean([run.scores[name] for name in scores])), 2),
@@ -82,7 +82,7 @@ def _search(options: argparse.Namespace) -> None:
     runs = [run for experiment in searched for run in search_runs(experiment, profile, source)]
     failed = do_all(runs, options.jobs, retrain=True)
     if failed:
-        raise MulaError("; ".join(f"{run}, rate {run.experiment.rate}, {run.note}" for run in failed))
+        raise MulaError("; ".join(f"{run}, rate {getattr(run.experiment, run.profile.rates)}, {run.note}" for run in failed))
     path, table = results_folder(profile, source) / "learning_rates.csv", search_table(runs)
     if path.is_file():
         kept = pd.read_csv(path)

@@ -37,6 +37,7 @@ class Profile:
     vgg: dict = field(default_factory=dict)  # overrides for the VGG trunk; "recipe" holds those of the recipe
     crowds: dict = field(default_factory=dict)  # what differs where images show several people (Tables 5 and 6)
     released: bool = False  # the authors' code where it differs from the paper
+    rates: str = "rate"  # the column of networks.csv with the compared systems' learning rates
     needs_gpu: bool = False
     start: str = ""  # profile whose committed weights training starts from; empty: random weights
     watch: int = 0  # validation images scored after each epoch, for the log only
@@ -81,7 +82,7 @@ SHORT = Recipe(
 )  # fmt: skip
 # A cell of VGG's last map sees 59 % of the crop, in the paper 55 %.
 STUDY = replace(
-    DEMO, name="study", width=64, kernel_size=7, residual=True, recipe=SHORT,
+    DEMO, name="study", width=64, kernel_size=7, residual=True, recipe=SHORT, rates="study_rate",
     vgg={**DEMO.vgg, "kernel_size": 3, "residual": False, "crop": 128, "context": 2, "recipe": {"pose_weight": 1000.0}},
     crowds={**DEMO.crowds, "recipe": replace(SHORT, epochs=100)},
 )  # fmt: skip
@@ -170,6 +171,7 @@ class Experiment:
     width_factor: float = 1.0  # times the profile's width, rounded up to a multiple of 8
     # times the profile's learning rate, as ``tools.rate_search`` found it; None, as in the ablations: the profile's
     rate: float | None = None
+    study_rate: float | None = None  # the same by the study's recipe
     controls: str = ""  # for a control: the system that it controls, whose rate it uses
 
     @property
@@ -203,7 +205,7 @@ class Experiment:
     def recipe(self, profile: Profile) -> Recipe:
         """How this network is trained at the size of ``profile``."""
         recipe = profile.for_trunk(self.backbone).recipe
-        return replace(recipe, learning_rate=recipe.learning_rate * (self.rate or 1.0))
+        return replace(recipe, learning_rate=recipe.learning_rate * (getattr(self, profile.rates) or 1.0))
 
     def first_alike(self, profile: Profile, anatomy: Anatomy) -> "Experiment":
         """The first of :data:`EXPERIMENTS` that amounts to the same training: one training, one run."""
@@ -217,7 +219,7 @@ with open(Path(__file__).with_name("networks.csv"), encoding="utf-8", newline=""
         Experiment(
             _line["name"], _line["backbone"], tuple(_line["interactions"].split()), _line["idea"],
             bool(_line["shared_encoder"]), _line["system"] or None, float(_line["width_factor"] or 1),
-            float(_line["rate"]) if _line["rate"] else None, _line["controls"],
+            *(float(_line[name]) if _line[name] else None for name in ("rate", "study_rate")), _line["controls"],
         )
         for _line in csv.DictReader(_file)
     )  # fmt: skip

@@ -1,6 +1,7 @@
 """Systems of Tables 4 and 6 that parse: FCN-8s, SegNet, DeepLabV2, attention to scale with and without SSL, SS-NAN."""
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from itertools import pairwise
 
 import torch
@@ -211,10 +212,16 @@ def _centroids(ids: Tensor, stride: float, groups: Sequence[Sequence[int]]) -> t
     places = torch.stack([each.flatten(1).double() for each in places], dim=1)  # exact: multiples of one half
     # Counts and sums of coordinates of every id at once: faster than a pass over the pixels for each group.
     sums = places.new_zeros(batch, 3, IDS).scatter_add_(2, ids.long().flatten(1)[:, None].expand_as(places), places)
-    members = torch.tensor([[id in group for group in groups] for id in range(IDS)], dtype=torch.float64)
-    cells, x, y = (sums @ members.to(ids.device)).unbind(dim=1)
+    cells, x, y = (sums @ _members(groups, ids.device)).unbind(dim=1)
     centroids = torch.stack([x, y], dim=-1) / cells.clamp(min=1)[..., None]
     return centroids.float(), cells > 0
+
+
+@cache
+def _members(groups: Sequence[Sequence[int]], device: torch.device) -> Tensor:
+    """(IDS, G) float64: 1 where an id belongs to a group; made once, because the host waits for it."""
+    members = [[id in group for group in groups] for id in range(IDS)]
+    return torch.tensor(members, dtype=torch.float64, device=device)
 
 
 def over_batch_mean(weights: Tensor) -> Tensor:
