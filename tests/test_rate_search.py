@@ -6,11 +6,15 @@ from conftest import REPOSITORY
 
 import tools.rate_search as module
 from tools.rate_search import RATES, SEARCHED, SHARE, held_out, main, search_runs, search_table
-from workbook.experiments import EXPERIMENTS, find_experiment
+from workbook.experiments import EXPERIMENTS, find_experiment, find_profile
 from workbook.results import searched_rates
 from workbook.tables import COMPARED_TABLES, table_experiments
 
-COMMITTED = REPOSITORY / "results" / "demo" / "learning_rates.csv"
+PROFILES = pytest.mark.parametrize("profile", ["demo", "study"])
+
+
+def committed(profile):
+    return pd.read_csv(REPOSITORY / "results" / profile / "learning_rates.csv")
 
 
 def test_a_tenth_of_the_training_images_is_held_out_and_no_validation_image_is_seen(source):
@@ -51,24 +55,26 @@ def test_the_command_writes_its_trials_and_adds_to_those_there_are(tmp_path, mon
     assert main(["smoke", "--only", "nothing"]) == 2
 
 
+@PROFILES
 @pytest.mark.parametrize("experiment", EXPERIMENTS, ids=lambda experiment: experiment.slug)
-def test_a_systems_rate_is_the_one_that_was_chosen(experiment):
-    trials = pd.read_csv(COMMITTED)
+def test_a_systems_rate_is_the_one_that_was_chosen(experiment, profile):
+    trials, rate = committed(profile), getattr(experiment, find_profile(profile).rates)
     mine = trials[trials["method"] == (experiment.controls or experiment.name)]
-    if experiment.rate is None:  # a row of the ablations, which all have the profile's
+    if rate is None:  # a row of the ablations, which all have the profile's
         assert experiment not in SEARCHED
     else:
         assert mine["rate"].tolist() == list(RATES)
-        assert experiment.rate == mine.loc[mine["mean"].idxmax(), "rate"]
+        assert rate == mine.loc[mine["mean"].idxmax(), "rate"]
         assert mine["chosen"].tolist() == (mine["mean"] == mine["mean"].max()).tolist()
 
 
-def test_all_systems_were_searched_for_equally():
-    trials = pd.read_csv(COMMITTED)
+@PROFILES
+def test_all_systems_were_searched_for_equally(profile):
+    trials = committed(profile)
     for name in ("epochs", "train_images", "held_out_images"):
         assert trials[name].nunique() == 1
     assert (trials.groupby("method")["rate"].apply(tuple) == RATES).all()
     assert set(trials["method"]) == {experiment.name for experiment in SEARCHED}
     for table in COMPARED_TABLES:
         assert all(experiment.rate is not None for experiment in table_experiments(table))
-    assert len(searched_rates(["FCN-8s", "SegNet", "VGG16-FCN"])) == 2
+    assert len(searched_rates(["FCN-8s", "SegNet", "VGG16-FCN"], profile)) == 2

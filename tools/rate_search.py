@@ -1,7 +1,8 @@
 """The learning rate of each compared system, chosen by an equal search on a held-out part of *train*.
 
-``python -m tools.rate_search`` trains every system for a few epochs at each of the same rates and writes the results
-to ``results/<profile>/learning_rates.csv``; ``networks.csv`` has the best one. The validation set is not used.
+``python -m tools.rate_search PROFILE`` trains every system for a few epochs at each of the same rates and writes the
+results to ``results/<profile>/learning_rates.csv``; ``networks.csv`` has the best one, in the profile's column. The
+validation set is not used.
 """
 
 import argparse
@@ -41,7 +42,8 @@ def search_runs(experiment: Experiment, profile: Profile, source: Source) -> lis
     recipe, testing = replace(profile.recipe, epochs=max(1, profile.recipe.epochs // SHARE)), Testing(mirror=False)
     short = replace(profile, name=f"{profile.name}-search", recipe=recipe, testing=testing, watch=0)
     base = RUNS / "rate-search"
-    return [Run(replace(experiment, **{profile.rates: rate}), short, source, base=base / f"rate-{rate}") for rate in RATES]
+    tried = {rate: replace(experiment, **{profile.rates: rate}) for rate in RATES}
+    return [Run(each, short, source, base=base / f"rate-{rate}") for rate, each in tried.items()]
 
 
 def search_table(runs: Sequence[Run]) -> pd.DataFrame:
@@ -82,7 +84,7 @@ def _search(options: argparse.Namespace) -> None:
     runs = [run for experiment in searched for run in search_runs(experiment, profile, source)]
     failed = do_all(runs, options.jobs, retrain=True)
     if failed:
-        raise MulaError("; ".join(f"{run}, rate {getattr(run.experiment, run.profile.rates)}, {run.note}" for run in failed))
+        raise MulaError("; ".join(f"{run}, learning rate {run.recipe.learning_rate:g}, {run.note}" for run in failed))
     path, table = results_folder(profile, source) / "learning_rates.csv", search_table(runs)
     if path.is_file():
         kept = pd.read_csv(path)
