@@ -44,6 +44,16 @@ def doubled(maps):
     return F.interpolate(maps, scale_factor=2, mode="bilinear", align_corners=False)
 
 
+@pytest.mark.parametrize(
+    "system", ["deeplab", "attention", "attention_ssl", "ss_nan", "jppnet", "cross_stitch", "pad_net"]
+)
+def test_a_system_on_the_vgg_trunk_has_the_baselines_context(system):
+    row = next(experiment for experiment in RIVALS if experiment.system == system)
+    model = build_model(row.model_config(replace(SMOKE, context=2), LIP), 0)
+    trunk = [module for module in model.modules() if isinstance(module, nn.Conv2d)][:13]
+    assert [layer.kernel_size[0] for layer in trunk] == [3] * 8 + [1, 1, 3, 1, 1]
+
+
 def test_every_system_is_of_some_row_and_the_other_way_round():
     assert {experiment.system for experiment in RIVALS} == set(SYSTEMS)
 

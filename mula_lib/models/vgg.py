@@ -39,6 +39,17 @@ def block_layers(
     return [*layers, nn.MaxPool2d(2)] if pooled and block < POOLED_BLOCKS else layers
 
 
+def encoder_blocks(
+    width: int, *, batch_norm: bool = False, context: int = 6, last_dilation: int = 1
+) -> list[list[nn.Module]]:
+    """The layers of each of the five blocks of :class:`VGG16Encoder`; ``last_dilation`` is that of the fifth."""
+    wide, dilations = (3, 3, 3, (context + 1) // 2, context // 2), (1, 1, 1, 1, last_dilation)
+    return [
+        block_layers(block, block_channels(width), batch_norm=batch_norm, wide=wide[block], dilation=dilations[block])
+        for block in range(5)
+    ]
+
+
 class VGG16Encoder(nn.Sequential):
     """The 13 convolutions of VGG-16, fully convolutional: (B, 3, H, W) -> (B, width, H/8, W/8).
 
@@ -52,8 +63,5 @@ class VGG16Encoder(nn.Sequential):
 
     def __init__(self, width: int = PAPER_WIDTH, *, batch_norm: bool = False, context: int = 6) -> None:
         super().__init__()
-        channels = block_channels(width)
-        layers: list[nn.Module] = []
-        for block, wide in enumerate((3, 3, 3, (context + 1) // 2, context // 2)):
-            layers += block_layers(block, channels, batch_norm=batch_norm, wide=wide)
-        self.layers = nn.Sequential(*layers)
+        blocks = encoder_blocks(width, batch_norm=batch_norm, context=context)
+        self.layers = nn.Sequential(*(layer for block in blocks for layer in block))

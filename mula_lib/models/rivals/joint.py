@@ -10,7 +10,7 @@ from mula_lib.models.interactions import CrossStitch, build_interaction
 from mula_lib.models.joint import JointModel
 from mula_lib.models.losses import Targets, supervise
 from mula_lib.models.network import ModelConfig, Network, StageOutput
-from mula_lib.models.vgg import VGG16Encoder, block_channels, block_layers, conv_relu
+from mula_lib.models.vgg import VGG16Encoder, block_channels, conv_relu, encoder_blocks
 
 
 class CrossStitchNetwork(Network):
@@ -21,11 +21,11 @@ class CrossStitchNetwork(Network):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)
-        channels = block_channels(config.width)
+        shape = {"batch_norm": config.batch_norm, "context": config.context}
         self.parsing, self.pose = (
-            nn.ModuleList(nn.Sequential(*block_layers(i, channels, batch_norm=config.batch_norm)) for i in range(5))
-            for _ in range(2)
+            nn.ModuleList(nn.Sequential(*layers) for layers in encoder_blocks(config.width, **shape)) for _ in range(2)
         )
+        channels = block_channels(config.width)
         self.stitches = nn.ModuleList(CrossStitch(width, config.adaptation) for width in channels)
         self.parsing_classifier = nn.Conv2d(config.width, config.parts, 1)
         self.pose_classifier = nn.Conv2d(config.width, config.joints, 1)
@@ -48,7 +48,7 @@ class PADNet(Network):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)
         width, norm = config.width, config.batch_norm
-        self.parsing, self.pose = (VGG16Encoder(width, batch_norm=norm) for _ in range(2))
+        self.parsing, self.pose = (VGG16Encoder(width, batch_norm=norm, context=config.context) for _ in range(2))
         self.interaction = build_interaction(config.interactions[0], width, config.adaptation)
         heads = [(nn.Conv2d(width, config.parts, 1), nn.Conv2d(width, config.joints, 1)) for _ in range(2)]
         self.initial, self.final = (nn.ModuleList(pair) for pair in heads)
@@ -93,7 +93,7 @@ class JPPNet(Network):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)
         width, norm = config.width, config.batch_norm
-        self.encoder = VGG16Encoder(width, batch_norm=norm)
+        self.encoder = VGG16Encoder(width, batch_norm=norm, context=config.context)
         self.parsing, self.pose = (nn.Sequential(*conv_relu(width, width, batch_norm=norm)) for _ in range(2))
         self.parsing_classifier = nn.Conv2d(width, config.parts, 1)
         self.pose_classifier = nn.Conv2d(width, config.joints, 1)

@@ -12,7 +12,14 @@ from mula_lib.anatomy import IGNORE, find_anatomy
 from mula_lib.data.targets import PAPER_CROP, gaussian_heatmaps, heatmap_sigma
 from mula_lib.models.losses import Targets, upsample
 from mula_lib.models.network import ModelConfig, Network, StageOutput
-from mula_lib.models.vgg import CONVS_PER_BLOCK, VGG16Encoder, block_channels, block_layers, conv_relu
+from mula_lib.models.vgg import (
+    CONVS_PER_BLOCK,
+    VGG16Encoder,
+    block_channels,
+    block_layers,
+    conv_relu,
+    encoder_blocks,
+)
 
 
 class FCN8s(Network):
@@ -96,11 +103,9 @@ class DeepLabV2(Network):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)
-        channels, norm, width = block_channels(config.width), config.batch_norm, config.width
-        layers: list[nn.Module] = []
-        for block in range(5):
-            layers += block_layers(block, channels, batch_norm=norm, dilation=CONV5_DILATION if block == 4 else 1)
-        self.trunk = nn.Sequential(*layers)
+        norm, width = config.batch_norm, config.width
+        blocks = encoder_blocks(width, batch_norm=norm, context=config.context, last_dilation=CONV5_DILATION)
+        self.trunk = nn.Sequential(*(layer for block in blocks for layer in block))
         self.branches = nn.ModuleList(
             nn.Sequential(
                 *conv_relu(width, width, batch_norm=norm, dilation=rate),
@@ -148,7 +153,7 @@ class MultiScale(Network):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)
-        self.encoder = VGG16Encoder(config.width, batch_norm=config.batch_norm)
+        self.encoder = VGG16Encoder(config.width, batch_norm=config.batch_norm, context=config.context)
         self.weights = ScaleWeights(config.width)
         self.classifier = nn.Conv2d(config.width, config.parts, 1)
         self.initialize([self.classifier])
