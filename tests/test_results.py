@@ -13,14 +13,7 @@ import workbook.runs as runs_module
 from mula_lib.files import ConfigError
 from workbook.datasets import open_source
 from workbook.experiments import EXPERIMENTS, SMOKE, find_experiment, find_profile
-from workbook.results import (
-    COLUMNS,
-    read_table,
-    results_folder,
-    side_by_side,
-    table_runs,
-    write_table,
-)
+from workbook.results import COLUMNS, read_table, results_folder, side_by_side, table_runs, write_table
 from workbook.runs import Run
 from workbook.tables import METRICS, TABLES, table_experiments, table_rows
 
