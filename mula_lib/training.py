@@ -157,9 +157,9 @@ def fit(model: Network, samples: TrainingSamples, recipe: Recipe, job: Job) -> H
     device, first = next(model.parameters()).device, processes.rank() == 0
     model.to(memory_format=torch.channels_last).train()
     optimizer = make_optimizer(model, recipe)
-    history = _restore(job, model, optimizer) if (job.folder / "last.ckpt").exists() else History()
+    history = restore(job, model, optimizer) if (job.folder / "last.ckpt").exists() else History()
     if first and not history.log:
-        _save(job, history, model, optimizer)
+        save_state(job, history, model, optimizer)
     objective = Objective(model, recipe)
     history.precision = "bfloat16" if objective.bf16 else {"cuda": "TF32"}.get(device.type, "float32")
     if job.compiled:
@@ -191,9 +191,9 @@ def fit(model: Network, samples: TrainingSamples, recipe: Recipe, job: Job) -> H
             loss, norm = (torch.stack(each).mean() for each in zip(*found, strict=True))
             loss = float(processes.total(loss)) / processes.count()
             history.seconds += time.perf_counter() - started
-            if wrong := _what_diverged(loss, history.log, model):
+            if wrong := what_diverged(loss, history.log, model):
                 history.trouble = f"diverged in epoch {epoch + 1} of {recipe.epochs} ({wrong}); tested as before it"
-                _restore(job, model, optimizer)
+                restore(job, model, optimizer)
                 break
             scores = job.watch(model) if job.watch and first else {}
             bar.set_postfix(loss=loss, **scores)
@@ -201,14 +201,14 @@ def fit(model: Network, samples: TrainingSamples, recipe: Recipe, job: Job) -> H
             line |= {"seconds": history.seconds, **scores}  # without nan, which JSON does not have
             history.log.append({name: round(each, 6) if math.isfinite(each) else None for name, each in line.items()})
             if first:
-                _save(job, history, model, optimizer)
+                save_state(job, history, model, optimizer)
             for name, value in line.items() if board else ():
                 board.add_scalar(name, value, epoch + 1)
             processes.wait()
     return history
 
 
-def _what_diverged(loss: float, log: list[dict], model: Network) -> str | None:
+def what_diverged(loss: float, log: list[dict], model: Network) -> str | None:
     """In words, or None; the same in all processes. An epoch's last update shows only in the weights, not in a loss."""
     if not math.isfinite(loss) or (log and loss > EXPLODED * min(line["loss"] for line in log)):
         return f"loss {loss:.3g}"
@@ -225,14 +225,14 @@ def _board(job: Job) -> AbstractContextManager:
     return SummaryWriter(job.folder)
 
 
-def _save(job: Job, history: History, model: Network, optimizer: torch.optim.Optimizer) -> None:
+def save_state(job: Job, history: History, model: Network, optimizer: torch.optim.Optimizer) -> None:
     state = {"fingerprint": job.fingerprint, "model": model.state_dict(), "optimizer": optimizer.state_dict()}
     state |= {"log": history.log, "seconds": history.seconds}
     save_checkpoint(job.folder / "last.ckpt", state)
     write_text(job.folder / "log.jsonl", "".join(json.dumps(line) + "\n" for line in history.log))
 
 
-def _restore(job: Job, model: Network, optimizer: torch.optim.Optimizer) -> History:
+def restore(job: Job, model: Network, optimizer: torch.optim.Optimizer) -> History:
     """Put everything into the state that ``last.ckpt`` holds."""
     path = job.folder / "last.ckpt"
     state = load_checkpoint(path)

@@ -208,11 +208,7 @@ def _leg_rotations(at: dict, leg: Leg, side: str, sign: int) -> dict[str, np.nda
     upper = _unit(at[f"lowerleg01.{side}"] - at[f"upperleg01.{side}"])
     straighten = about(np.cross(upper, -Z), np.rad2deg(np.arccos(-upper[2])))
     hip = about_x(-leg.flex) @ about_y(-sign * leg.spread) @ about_z(sign * leg.turn) @ straighten
-    return {
-        f"upperleg01.{side}": hip,
-        f"lowerleg01.{side}": about_x(leg.knee),
-        f"foot.{side}": about_x(leg.ankle),
-    }
+    return {f"upperleg01.{side}": hip, f"lowerleg01.{side}": about_x(leg.knee), f"foot.{side}": about_x(leg.ankle)}
 
 
 def sample_posed(rng: np.random.Generator, model: BodyModel, shape: Shape) -> tuple[Pose, np.ndarray]:

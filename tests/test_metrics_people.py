@@ -243,8 +243,7 @@ def test_scenes_worked_by_hand(images, expected):
 
 
 @pytest.mark.parametrize(
-    ("offset", "right"),
-    [((0, 0), N), ((10, 0), N), ((0, -10), N), ((6, 8), N), ((10.001, 0), 0), ((6, 8.001), 0)],
+    ("offset", "right"), [((0, 0), N), ((10, 0), N), ((0, -10), N), ((6, 8), N), ((10.001, 0), 0), ((6, 8.001), 0)]
 )
 def test_a_match_is_at_most_half_the_reference_length_away(offset, right):
     assert right_of([A + offset], [A]) == [right]

@@ -116,9 +116,8 @@ class Described:
         return F.conv2d(x, self.state[f"{name}.weight"], self.state.get(f"{name}.bias"), **how)
 
     def norm(self, x, name):
-        weight, bias, mean, var = (
-            self.state[f"{name}.{key}"][:, None, None] for key in ("weight", "bias", "running_mean", "running_var")
-        )
+        names = "weight", "bias", "running_mean", "running_var"
+        weight, bias, mean, var = (self.state[f"{name}.{each}"][:, None, None] for each in names)
         return (x - mean) / torch.sqrt(var + 1e-5) * weight + bias
 
     def pre_activation(self, x, name, *, projected=False):

@@ -54,8 +54,7 @@ def test_the_two_protocols_differ_where_paper_and_code_do():
 
 
 @pytest.mark.parametrize(
-    ("name", "theirs"),
-    [("HG-5s-1u-MuLA", released_config("hourglass", 5)), ("VGG16-FCN-MuLA", released_config("vgg"))],
+    ("name", "theirs"), [("HG-5s-1u-MuLA", released_config("hourglass", 5)), ("VGG16-FCN-MuLA", released_config("vgg"))]
 )
 def test_the_released_protocol_trains_the_network_that_checkpoints_are_of(name, theirs):
     assert find_experiment(name).model_config(RELEASED, LIP) == theirs

@@ -8,6 +8,8 @@ from dataclasses import replace
 from unittest.mock import Mock
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 import workbook.runs as runs_module
 from mula_lib import distributed as processes
@@ -15,6 +17,7 @@ from mula_lib.anatomy import LIP
 from mula_lib.checkpoint import load_model, save_weights
 from mula_lib.files import LOCK, BusyError, CheckpointError, locked
 from mula_lib.models.network import build_model
+from tools import together
 from workbook.experiments import DEMO, EXPERIMENTS, find_experiment
 from workbook.jobs import do_all, in_processes
 from workbook.results import ship
@@ -218,3 +221,19 @@ def test_a_profile_may_differ_for_the_vgg_trunk_and_no_other_run_notices(make_ru
     assert run.training_config["recipe"]["sigma_floor"] == 0.875
     assert "sigma_floor" not in make_run("VGG16-FCN", **plain).training_config["recipe"]  # older fingerprints hold
     assert run.recipe.epochs == make_run("HG-1s-1u-MuLA", **other).recipe.epochs  # what is not named stays
+
+
+def test_networks_trained_together_are_those_trained_alone_and_resume(make_run, monkeypatch, tiny_profile):
+    recipe = replace(tiny_profile.recipe, optimizer="adamw", learning_rate=1e-3)
+    alone = [make_run(row, recipe=recipe) for row in ("VGG16-FCN", "VGG16-FCN-MuLA")]
+    side = [replace(run, base=run.base / "together") for run in alone]
+    keep, left = together.Trainee.keep, iter([None] * 5)  # of the second epoch, only one network's state is kept
+    with monkeypatch.context() as patched:
+        patched.setattr(together.Trainee, "keep", lambda trainee: next(left) or keep(trainee))
+        with pytest.raises(StopIteration):
+            together.train(side, workers=0)
+    together.train(side, workers=0)
+    for one, other in zip(alone, side, strict=True):
+        expected, found = (load_file(run.own_weights) for run in (one.do(), other.do()))
+        how = dict.fromkeys(("rtol", "atol"), 0.05 if torch.cuda.is_available() else 0.0)  # a GPU adds in any order
+        assert all(torch.allclose(expected[name].float(), found[name].float(), **how) for name in expected)

@@ -14,14 +14,7 @@ from mula_lib.data.augment import Augmentation, training_affine, transform_point
 from mula_lib.data.augment import draw as draw_augmentation
 from mula_lib.data.images import load_image
 from mula_lib.data.samples import TrainingSamples
-from mula_lib.data.targets import (
-    PAPER_SIGMA,
-    CrowdTargets,
-    centroids,
-    crowd_targets,
-    gaussian_heatmaps,
-    heatmap_sigma,
-)
+from mula_lib.data.targets import PAPER_SIGMA, CrowdTargets, centroids, crowd_targets, gaussian_heatmaps, heatmap_sigma
 from mula_lib.models.losses import pose_loss
 from mula_lib.models.network import StageOutput
 

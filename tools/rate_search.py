@@ -1,8 +1,7 @@
 """The learning rate of each compared system, chosen by an equal search on a held-out part of *train*.
 
-``python -m tools.rate_search PROFILE`` trains every system for a few epochs at each of the same rates and writes the
-results to ``results/<profile>/learning_rates.csv``; ``networks.csv`` has the best one, in the profile's column. The
-validation set is not used.
+``python -m tools.rate_search PROFILE`` trains every system for a few epochs at each of the same rates and writes
+``results/<profile>/learning_rates.csv``; ``networks.csv`` has the best one. The validation set is not used.
 """
 
 import argparse

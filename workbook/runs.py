@@ -33,7 +33,7 @@ from mula_lib.evaluation import CrowdEvaluation, Evaluation, evaluate, load_eval
 from mula_lib.files import LOCK, CheckpointError, locked, read_json, remove_partials, write_json
 from mula_lib.inference import Testing
 from mula_lib.models.network import ModelConfig, Network, build_model, forward_gflops, parameter_count
-from mula_lib.training import Job, Recipe, fit
+from mula_lib.training import History, Job, Recipe, fit
 from workbook.datasets import REPOSITORY, VARIABLES, Source
 from workbook.experiments import Experiment, Profile, slug
 
@@ -221,7 +221,7 @@ class Run:
         first = processes.rank() == 0  # of those that train it together; it locks the run
         with locked(self.folder / LOCK, str(self), wait=processes.count() == 1) if first else contextlib.nullcontext():
             if first:
-                self._claim()
+                self.claim()
             processes.wait()
             self.__dict__.pop("metrics", None)  # another process may have finished it meanwhile
             if enough():
@@ -235,7 +235,7 @@ class Run:
             processes.wait()
         return self
 
-    def _claim(self) -> None:
+    def claim(self) -> None:
         """Claim the folder for this run; CheckpointError if it belongs to another one."""
         remove_partials(self.folder)
         path, fix = self.folder / "config.json", f"delete {self.folder} to start over"
@@ -262,21 +262,18 @@ class Run:
 
         watched = watch if profile.watch else None
         job = Job(self.folder, self.fingerprint, self.experiment.name, workers, watched, compiled)
-        result = fit(model, samples, self.recipe, job)
-        facts = {
-            "experiment": self.first.name,
-            "profile": profile.name,
-            "dataset": source.name,
-            "seed": self.seed,
-            "fingerprint": self.fingerprint,
-            "train_seconds": round(result.seconds, 1),
-            "trained_on": f"{platform.machine()}, {device().type}, torch {torch.__version__}",
-            "precision": result.precision,
-            "log": result.log,
-            "trouble": result.trouble,
-        }
+        history = fit(model, samples, self.recipe, job)
         if processes.rank() == 0:
-            save_weights(self.own_weights, model, facts)
+            self.keep(model, history)
+
+    def keep(self, model: Network, history: History) -> None:
+        """Write the trained network to :attr:`own_weights`, with what tables say about its training."""
+        where = f"{platform.machine()}, {device().type}, torch {torch.__version__}"
+        facts = {"experiment": self.first.name, "profile": self.profile.name, "dataset": self.source.name}
+        facts |= {"seed": self.seed, "fingerprint": self.fingerprint, "trained_on": where}
+        facts |= {"train_seconds": round(history.seconds, 1), "precision": history.precision}
+        facts |= {"log": history.log, "trouble": history.trouble}
+        save_weights(self.own_weights, model, facts)
 
     def _test(self, weights: Path) -> None:
         """Test the network in ``weights`` on the validation images; write ``evaluation.npz``, then ``metrics.json``."""
