@@ -14,18 +14,16 @@ import pandas as pd
 
 from mula_lib.files import MulaError, exit_status, usable_cores, write_text
 from mula_lib.inference import Testing
+from tools import together
 from workbook.datasets import Source, open_source
 from workbook.experiments import EXPERIMENTS, PROFILES, Experiment, Profile, find_experiment, find_profile
 from workbook.jobs import do_all
-from workbook.runs import RUNS, Run, results_folder
+from workbook.runs import RUNS, Run, device, results_folder
 
 RATES = (0.5, 1.0, 2.0)  # times the profile's learning rate
 SHARE = 6  # of the profile's epochs: one in six
 HELD_OUT = 10  # every tenth training image
-
-
-# a control has the rate of its system
-SEARCHED = tuple(each for each in EXPERIMENTS if each.rate is not None and not each.controls)
+SEARCHED = tuple(each for each in EXPERIMENTS if each.rate is not None and not each.controls)  # not controls
 
 
 def held_out(source: Source) -> Source:
@@ -81,6 +79,8 @@ def _search(options: argparse.Namespace) -> None:
     source = held_out(open_source(profile.dataset))
     searched = [find_experiment(name) for name in options.only or ()] or SEARCHED
     runs = [run for experiment in searched for run in search_runs(experiment, profile, source)]
+    if device().type == "cuda" and profile.recipe.optimizer == "adamw":
+        together.train(runs)
     failed = do_all(runs, options.jobs, retrain=True)
     if failed:
         raise MulaError("; ".join(f"{run}, learning rate {run.recipe.learning_rate:g}, {run.note}" for run in failed))

@@ -158,10 +158,10 @@ def train(runs: Sequence[Run], workers: int = 1) -> None:
     for run in {run.folder: run for run in runs if not run.trained}.values():
         if run.recipe.optimizer != "adamw":
             raise ConfigError(f"{run}: only steps of AdamW are captured; use ./run_all.sh {run.profile.name}")
-        log, recipe = run.folder / "log.jsonl", run.recipe
+        log, recipe, augmentation = run.folder / "log.jsonl", run.recipe, run.profile.augmentation
         done = len(log.read_text(encoding="utf-8").splitlines()) if (run.folder / "last.ckpt").exists() else 0
-        key = run.source.name, run.profile.crop, run.profile.augmentation, run.seed, recipe.epochs, recipe.batch, done
-        alike[key].append(run)
+        samples = run.source.fingerprint, run.profile.crop, augmentation, run.seed, recipe.batch
+        alike[(*samples, recipe.epochs, done)].append(run)
     chosen = [run for each in alike.values() for run in each]
     with training_on(device()), contextlib.ExitStack() as locks:
         for run in chosen:
