@@ -10,10 +10,10 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 PARTS = (
     ("Tables 1 and 2: MuLA and its ablations", (1, 2), ("PCK", "mIoU"), "against the baseline"),
     (
-        "Tables 3 and 4: compared systems, one person",
+        "Tables 3 and 4: compared systems, one person, each at the best of three learning rates",
         (3, 4),
         ("PCK", "mIoU"),
-        "PCK against HG-0s-1u-MuLA, mIoU against VGG16-FCN, each row at the best of three learning rates",
+        "PCK against HG-0s-1u-MuLA, mIoU against VGG16-FCN",
     ),
     ("Tables 5 and 6: several people", (5, 6), ("mAP", "mIoU"), "against the plain network of the same depth"),
 )
@@ -33,7 +33,7 @@ def summary(folder: Path) -> str:
             continue
         heads = "".join(f" {metric}, paper | ours |" for metric in metrics)
         of = f"{lines['profile'].iloc[0]} profile, {lines['dataset'].iloc[0]} data; in brackets: {against}"
-        of += " of the same seeds" if lines["std"].notna().any() else ""
+        of += ", same seeds" if lines["std"].notna().any() else ""
         text += f"**{title}** (ours: {of})\n\n| |{heads}\n|---|{'---:|---:|' * len(metrics)}\n"
         for method, rows in lines.groupby("method", sort=False):
             text += f"| {method} |{''.join(_cells(rows, metric) for metric in metrics)}\n"
