@@ -83,6 +83,10 @@ class History:
     trouble: str | None = None  # why it ended early, if it did
     precision: str = "float32"  # or "TF32" on a GPU, or "bfloat16", under autocast
 
+    def add(self, line: dict[str, float]) -> None:
+        """Append an epoch, rounded and without nan, which JSON does not have."""
+        self.log.append({name: round(each, 6) if math.isfinite(each) else None for name, each in line.items()})
+
 
 class EpochBatches(Sampler):
     """Batches of (epoch, index) keys in an order that depends on (seed, epoch) only; a short last batch is dropped.
@@ -111,7 +115,9 @@ class Objective(torch.nn.Module):
     def __init__(self, network: Network, recipe: Recipe) -> None:
         super().__init__()
         self.network, self.recipe = network, recipe
-        self.bf16 = recipe.bf16 and has_bf16(next(network.parameters()).device)
+        device = next(network.parameters()).device
+        self.bf16 = recipe.bf16 and has_bf16(device)
+        self.precision = "bfloat16" if self.bf16 else {"cuda": "TF32"}.get(device.type, "float32")
 
     def forward(self, batch: dict[str, Tensor]) -> Tensor:
         """The loss of a batch on the network's device, a scalar."""
@@ -161,7 +167,7 @@ def fit(model: Network, samples: TrainingSamples, recipe: Recipe, job: Job) -> H
     if first and not history.log:
         save_state(job, history, model, optimizer)
     objective = Objective(model, recipe)
-    history.precision = "bfloat16" if objective.bf16 else {"cuda": "TF32"}.get(device.type, "float32")
+    history.precision = objective.precision
     if job.compiled:
         objective.compile()
     objective = processes.parallel(objective)
@@ -191,15 +197,13 @@ def fit(model: Network, samples: TrainingSamples, recipe: Recipe, job: Job) -> H
             loss, norm = (torch.stack(each).mean() for each in zip(*found, strict=True))
             loss = float(processes.total(loss)) / processes.count()
             history.seconds += time.perf_counter() - started
-            if wrong := what_diverged(loss, history.log, model):
-                history.trouble = f"diverged in epoch {epoch + 1} of {recipe.epochs} ({wrong}); tested as before it"
-                restore(job, model, optimizer)
+            if diverged(loss, history, recipe, job, model, optimizer):
                 break
             scores = job.watch(model) if job.watch and first else {}
             bar.set_postfix(loss=loss, **scores)
             line = {"epoch": epoch + 1, "loss": loss, "learning_rate": rate, "gradient_norm": float(norm)}
-            line |= {"seconds": history.seconds, **scores}  # without nan, which JSON does not have
-            history.log.append({name: round(each, 6) if math.isfinite(each) else None for name, each in line.items()})
+            line |= {"seconds": history.seconds, **scores}
+            history.add(line)
             if first:
                 save_state(job, history, model, optimizer)
             for name, value in line.items() if board else ():
@@ -208,7 +212,18 @@ def fit(model: Network, samples: TrainingSamples, recipe: Recipe, job: Job) -> H
     return history
 
 
-def what_diverged(loss: float, log: list[dict], model: Network) -> str | None:
+def diverged(
+    loss: float, history: History, recipe: Recipe, job: Job, model: Network, optimizer: torch.optim.Optimizer
+) -> bool:
+    """Whether the epoch after ``history`` diverged; if so, all is put back as before it, and ``trouble`` says why."""
+    if wrong := _what_diverged(loss, history.log, model):
+        epoch = len(history.log) + 1
+        history.trouble = f"diverged in epoch {epoch} of {recipe.epochs} ({wrong}); tested as before it"
+        restore(job, model, optimizer)
+    return wrong is not None
+
+
+def _what_diverged(loss: float, log: list[dict], model: Network) -> str | None:
     """In words, or None; the same in all processes. An epoch's last update shows only in the weights, not in a loss."""
     if not math.isfinite(loss) or (log and loss > EXPLODED * min(line["loss"] for line in log)):
         return f"loss {loss:.3g}"

@@ -23,7 +23,7 @@ from workbook.runs import RUNS, Run, device, results_folder
 RATES = (0.5, 1.0, 2.0)  # times the profile's learning rate
 SHARE = 6  # of the profile's epochs: one in six
 HELD_OUT = 10  # every tenth training image
-SEARCHED = tuple(each for each in EXPERIMENTS if each.rate is not None and not each.controls)  # not controls
+SEARCHED = tuple(each for each in EXPERIMENTS if each.rate is not None and not each.controls)
 
 
 def held_out(source: Source) -> Source:

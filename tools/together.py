@@ -8,7 +8,6 @@ what this leaves unfinished. ``./run_all.sh study`` then tests the networks.
 
 import argparse
 import contextlib
-import math
 import sys
 import threading
 import time
@@ -48,7 +47,7 @@ class Trainee:
             for parameter, state in self.resumable.state.items() if self.stream else ():
                 for name, value in state.items():
                     self.optimizer.state[parameter][name].copy_(value)  # where the graph expects it
-        self.history.precision = "bfloat16" if self.objective.bf16 else "TF32" if self.stream else "float32"
+        self.history.precision = self.objective.precision
 
     def _capture(self) -> None:
         # each rate is a tensor, or the graph would replay one number for ever
@@ -92,16 +91,13 @@ class Trainee:
         """Keep the state, as ``fit`` does; if the training diverged, the one before the epoch."""
         if self.stream:
             self.stream.synchronize()
-        (loss, norm), history, epoch = (self.found / steps).tolist(), self.history, len(self.history.log) + 1
+        (loss, norm), history = (self.found / steps).tolist(), self.history
         self.found.zero_()
-        if wrong := training.what_diverged(loss, history.log, self.model):
-            history.trouble = f"diverged in epoch {epoch} of {self.recipe.epochs} ({wrong}); tested as before it"
-            training.restore(self.job, self.model, self.resumable)
+        if training.diverged(loss, history, self.recipe, self.job, self.model, self.resumable):
             return
         history.seconds += seconds
-        line = {"epoch": epoch, "loss": loss, "learning_rate": self.rate, "gradient_norm": norm}
-        line["seconds"] = history.seconds
-        history.log.append({name: round(each, 6) if math.isfinite(each) else None for name, each in line.items()})
+        line = {"epoch": len(history.log) + 1, "loss": loss, "learning_rate": self.rate, "gradient_norm": norm}
+        history.add(line | {"seconds": history.seconds})
         self.keep()
         if self.stream:
             torch.cuda.current_stream().synchronize()
@@ -158,9 +154,9 @@ def train(runs: Sequence[Run], workers: int = 1) -> None:
     for run in {run.folder: run for run in runs if not run.trained}.values():
         if run.recipe.optimizer != "adamw":
             raise ConfigError(f"{run}: only steps of AdamW are captured; use ./run_all.sh {run.profile.name}")
-        log, recipe, augmentation = run.folder / "log.jsonl", run.recipe, run.profile.augmentation
+        log, profile, recipe = run.folder / "log.jsonl", run.profile, run.recipe
         done = len(log.read_text(encoding="utf-8").splitlines()) if (run.folder / "last.ckpt").exists() else 0
-        samples = run.source.fingerprint, run.profile.crop, augmentation, run.seed, recipe.batch
+        samples = run.source.fingerprint, profile.crop, profile.augmentation, run.seed, recipe.batch
         alike[(*samples, recipe.epochs, done)].append(run)
     chosen = [run for each in alike.values() for run in each]
     with training_on(device()), contextlib.ExitStack() as locks:

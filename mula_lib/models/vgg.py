@@ -39,9 +39,7 @@ def block_layers(
     return [*layers, nn.MaxPool2d(2)] if pooled and block < POOLED_BLOCKS else layers
 
 
-def encoder_blocks(
-    width: int, *, batch_norm: bool = False, context: int = 6, last_dilation: int = 1
-) -> list[list[nn.Module]]:
+def encoder_blocks(width: int, *, batch_norm: bool, context: int, last_dilation: int = 1) -> list[list[nn.Module]]:
     """The layers of each of the five blocks of :class:`VGG16Encoder`; ``last_dilation`` is that of the fifth."""
     wide, dilations = (3, 3, 3, (context + 1) // 2, context // 2), (1, 1, 1, 1, last_dilation)
     return [
