@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
+from torch.optim import Optimizer
 from torch.utils.data import DataLoader, Sampler
 from tqdm.auto import tqdm
 
@@ -129,7 +130,7 @@ class Objective(torch.nn.Module):
         return self.network.loss(outputs, Targets(batch, self.recipe.pose_weight, share, self.recipe.sigma_floor))
 
 
-def make_optimizer(model: Network, recipe: Recipe) -> torch.optim.Optimizer:
+def make_optimizer(model: Network, recipe: Recipe) -> Optimizer:
     """RMSProp (Sec. 4.1) or AdamW, with the groups of parameters that the network has."""
     groups, rate = model.parameter_groups(), recipe.learning_rate
     if recipe.optimizer == "adamw":
@@ -138,7 +139,7 @@ def make_optimizer(model: Network, recipe: Recipe) -> torch.optim.Optimizer:
 
 
 def update(
-    objective: torch.nn.Module, optimizer: torch.optim.Optimizer, batch: dict[str, Tensor], recipe: Recipe
+    objective: torch.nn.Module, optimizer: Optimizer, batch: dict[str, Tensor], recipe: Recipe
 ) -> tuple[Tensor, Tensor]:
     """One step of an :class:`Objective` or its DDP form: (loss, norm of the gradient), scalars on its device."""
     device = next(objective.parameters()).device
@@ -212,23 +213,21 @@ def fit(model: Network, samples: TrainingSamples, recipe: Recipe, job: Job) -> H
     return history
 
 
-def diverged(
-    loss: float, history: History, recipe: Recipe, job: Job, model: Network, optimizer: torch.optim.Optimizer
-) -> bool:
-    """Whether the epoch after ``history`` diverged; if so, all is put back as before it, and ``trouble`` says why."""
-    if wrong := _what_diverged(loss, history.log, model):
+def diverged(loss: float, history: History, recipe: Recipe, job: Job, model: Network, optimizer: Optimizer) -> bool:
+    """Whether the epoch after ``history`` diverged; if so, all is put back as before it, and ``trouble`` says why.
+
+    The same in all processes. An epoch's last update shows only in the weights, not in a loss.
+    """
+    wrong = None
+    if not math.isfinite(loss) or (history.log and loss > EXPLODED * min(line["loss"] for line in history.log)):
+        wrong = f"loss {loss:.3g}"
+    elif processes.total(sum((~torch.isfinite(value)).sum() for value in model.state_dict().values())):
+        wrong = "weights that are not finite"
+    if wrong:
         epoch = len(history.log) + 1
         history.trouble = f"diverged in epoch {epoch} of {recipe.epochs} ({wrong}); tested as before it"
         restore(job, model, optimizer)
     return wrong is not None
-
-
-def _what_diverged(loss: float, log: list[dict], model: Network) -> str | None:
-    """In words, or None; the same in all processes. An epoch's last update shows only in the weights, not in a loss."""
-    if not math.isfinite(loss) or (log and loss > EXPLODED * min(line["loss"] for line in log)):
-        return f"loss {loss:.3g}"
-    lost = sum((~torch.isfinite(value)).sum() for value in model.state_dict().values())
-    return "weights that are not finite" if processes.total(lost) else None
 
 
 def _board(job: Job) -> AbstractContextManager:
@@ -240,14 +239,14 @@ def _board(job: Job) -> AbstractContextManager:
     return SummaryWriter(job.folder)
 
 
-def save_state(job: Job, history: History, model: Network, optimizer: torch.optim.Optimizer) -> None:
+def save_state(job: Job, history: History, model: Network, optimizer: Optimizer) -> None:
     state = {"fingerprint": job.fingerprint, "model": model.state_dict(), "optimizer": optimizer.state_dict()}
     state |= {"log": history.log, "seconds": history.seconds}
     save_checkpoint(job.folder / "last.ckpt", state)
     write_text(job.folder / "log.jsonl", "".join(json.dumps(line) + "\n" for line in history.log))
 
 
-def restore(job: Job, model: Network, optimizer: torch.optim.Optimizer) -> History:
+def restore(job: Job, model: Network, optimizer: Optimizer) -> History:
     """Put everything into the state that ``last.ckpt`` holds."""
     path = job.folder / "last.ckpt"
     state = load_checkpoint(path)

@@ -11,10 +11,7 @@ from workbook.results import searched_rates
 from workbook.tables import COMPARED_TABLES, table_experiments
 
 PROFILES = pytest.mark.parametrize("profile", ["demo", "study"])
-
-
-def committed(profile):
-    return pd.read_csv(REPOSITORY / "results" / profile / "learning_rates.csv")
+COMMITTED = REPOSITORY / "results"
 
 
 def test_a_tenth_of_the_training_images_is_held_out_and_no_validation_image_is_seen(source):
@@ -58,7 +55,8 @@ def test_the_command_writes_its_trials_and_adds_to_those_there_are(tmp_path, mon
 @PROFILES
 @pytest.mark.parametrize("experiment", EXPERIMENTS, ids=lambda experiment: experiment.slug)
 def test_a_systems_rate_is_the_one_that_was_chosen(experiment, profile):
-    trials, rate = committed(profile), getattr(experiment, find_profile(profile).rates)
+    trials, rates = pd.read_csv(COMMITTED / profile / "learning_rates.csv"), find_profile(profile).rates
+    rate = getattr(experiment, rates)
     mine = trials[trials["method"] == (experiment.controls or experiment.name)]
     if rate is None:  # a row of the ablations, which all have the profile's, or not searched for yet
         assert mine.empty
@@ -71,7 +69,7 @@ def test_a_systems_rate_is_the_one_that_was_chosen(experiment, profile):
 
 @PROFILES
 def test_all_systems_were_searched_for_equally(profile):
-    trials, rates = committed(profile), find_profile(profile).rates
+    trials, rates = pd.read_csv(COMMITTED / profile / "learning_rates.csv"), find_profile(profile).rates
     for name in ("epochs", "train_images", "held_out_images"):
         assert trials[name].nunique() == 1
     assert (trials.groupby("method")["rate"].apply(tuple) == RATES).all()

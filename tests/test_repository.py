@@ -10,6 +10,7 @@ from packaging.version import Version
 
 from mula_lib.models.interactions import INTERACTIONS
 from tools import readme_results
+from workbook.runs import RESULTS
 from workbook.tables import OF_CLAIMS, ROWS
 
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
@@ -44,7 +45,7 @@ def test_what_the_page_names_is_where_it_says(pattern):
 def test_the_results_are_those_of_the_tables_with_every_row(tmp_path):
     page = tmp_path / "README.md"
     page.write_text(re.sub(r"(?s)(: begin -->).*?(<!-- \w+: end)", r"\1\nold\n\2", README))
-    readme_results.update(page, REPOSITORY / "results")
+    readme_results.update(page, RESULTS)
     assert page.read_text() == README
     for row in (row for row in ROWS if row.table != OF_CLAIMS):
         assert f"\n| {row.name} |" in README

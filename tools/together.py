@@ -2,8 +2,7 @@
 
 Networks of the study's size leave a GPU idle while a core launches their kernels one by one. ``python -m tools.together
 study`` captures each network's training step once and replays all of them side by side; networks that see the same
-samples share a loader. Samples, arithmetic and files are those of :func:`mula_lib.training.fit`, which also resumes
-what this leaves unfinished. ``./run_all.sh study`` then tests the networks.
+samples share a loader. All else is as in :func:`mula_lib.training.fit`; ``./run_all.sh study`` then tests the networks.
 """
 
 import argparse

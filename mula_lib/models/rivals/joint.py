@@ -25,8 +25,7 @@ class CrossStitchNetwork(Network):
         self.parsing, self.pose = (
             nn.ModuleList(nn.Sequential(*layers) for layers in encoder_blocks(config.width, **shape)) for _ in range(2)
         )
-        channels = block_channels(config.width)
-        self.stitches = nn.ModuleList(CrossStitch(width, config.adaptation) for width in channels)
+        self.stitches = nn.ModuleList(CrossStitch(width, config.adaptation) for width in block_channels(config.width))
         self.parsing_classifier = nn.Conv2d(config.width, config.parts, 1)
         self.pose_classifier = nn.Conv2d(config.width, config.joints, 1)
         self.initialize([self.parsing_classifier, self.pose_classifier])

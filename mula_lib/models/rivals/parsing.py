@@ -12,14 +12,7 @@ from mula_lib.anatomy import IGNORE, find_anatomy
 from mula_lib.data.targets import PAPER_CROP, gaussian_heatmaps, heatmap_sigma
 from mula_lib.models.losses import Targets, upsample
 from mula_lib.models.network import ModelConfig, Network, StageOutput
-from mula_lib.models.vgg import (
-    CONVS_PER_BLOCK,
-    VGG16Encoder,
-    block_channels,
-    block_layers,
-    conv_relu,
-    encoder_blocks,
-)
+from mula_lib.models.vgg import CONVS_PER_BLOCK, VGG16Encoder, block_channels, block_layers, conv_relu, encoder_blocks
 
 
 class FCN8s(Network):
@@ -225,8 +218,7 @@ def _centroids(ids: Tensor, stride: float, groups: Sequence[Sequence[int]]) -> t
 @cache
 def _members(groups: Sequence[Sequence[int]], device: torch.device) -> Tensor:
     """(IDS, G) float64: 1 where an id belongs to a group; made once, because the host waits for it."""
-    members = [[id in group for group in groups] for id in range(IDS)]
-    return torch.tensor(members, dtype=torch.float64, device=device)
+    return torch.tensor([[id in group for group in groups] for id in range(IDS)], dtype=torch.float64, device=device)
 
 
 def over_batch_mean(weights: Tensor) -> Tensor:
