@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Regenerates every table and figure: ./run_all.sh [smoke|demo|study|gpu|paper] [options]; ./run_all.sh --help lists them.
+# Regenerates every table and figure: ./run_all.sh [smoke|demo|gpu|paper] [options]; ./run_all.sh --help lists them.
 set -euo pipefail
 cd "$(dirname "$0")"
 source tools/environment.sh

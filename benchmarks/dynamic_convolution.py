@@ -11,10 +11,10 @@ from torch import Tensor
 from benchmarks.timing import Row, compare
 from mula_lib.kernels import channels_last, depthwise, keep_freed_memory
 
-CASES = {  # batch, channels, side, kernel: of the paper's hourglass, and of the study's networks
+CASES = {  # batch, channels, side, kernel: of the paper's hourglass, and of the demo's networks
     "paper: 2×256×64×64, 7×7": (2, 256, 64, 7),
-    "study: 24×64×24×24, 7×7": (24, 64, 24, 7),
-    "study, VGG: 24×64×16×16, 3×3": (24, 64, 16, 3),
+    "demo: 24×64×24×24, 7×7": (24, 64, 24, 7),
+    "demo, VGG: 24×64×16×16, 3×3": (24, 64, 16, 3),
 }
 
 

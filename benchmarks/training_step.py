@@ -28,7 +28,7 @@ from mula_lib.models.joint import JointModel
 from mula_lib.models.losses import Targets, upsample
 from mula_lib.models.network import ModelConfig
 from workbook.datasets import REPOSITORY
-from workbook.experiments import STUDY, find_experiment
+from workbook.experiments import DEMO, find_experiment
 
 ROUNDS = 2  # of new processes
 
@@ -38,12 +38,12 @@ class Case(NamedTuple):
 
     config: ModelConfig
     crop: int
-    batch: int = STUDY.recipe.batch
+    batch: int = DEMO.recipe.batch
     steps: int = 8  # timed, after one that is not
 
 
 CASES = {
-    f"{row.name}, study": Case(row.model_config(STUDY, LIP), STUDY.for_trunk(row.backbone).crop)
+    f"{row.name}, demo": Case(row.model_config(DEMO, LIP), DEMO.for_trunk(row.backbone).crop)
     for row in map(find_experiment, ("HG-2s-1u-MuLA", "VGG16-FCN-MuLA"))
 }
 CASES["HG-1s-1u-MuLA, 256, batch 2"] = Case(ModelConfig("hourglass", ("adapt",), 256), PAPER_CROP, 2, steps=1)
@@ -82,7 +82,7 @@ def step_of(case: Case, way: str) -> Callable[[], None]:
     def step() -> None:
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
             outputs = model(images)
-        loss = model.loss(outputs, Targets(batch, STUDY.recipe.pose_weight))
+        loss = model.loss(outputs, Targets(batch, DEMO.recipe.pose_weight))
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0, foreach=not plain)

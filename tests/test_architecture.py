@@ -78,7 +78,7 @@ def test_the_house_stays_within_its_budget():
 
 
 def test_the_way_from_the_command_to_a_number_is_short(tmp_path):
-    """Functions of the study that a run of one row passes through, outside the library."""
+    """Functions of the workbook that a run of one row passes through, outside the library."""
     script = """
 import os, sys
 from workbook import cli, runs

@@ -6,12 +6,11 @@ from conftest import REPOSITORY
 
 import tools.rate_search as module
 from tools.rate_search import RATES, SEARCHED, SHARE, held_out, main, search_runs, search_table
-from workbook.experiments import EXPERIMENTS, find_experiment, find_profile
+from workbook.experiments import EXPERIMENTS, find_experiment
 from workbook.results import searched_rates
 from workbook.tables import COMPARED_TABLES, table_experiments
 
-PROFILES = pytest.mark.parametrize("profile", ["demo", "study"])
-COMMITTED = REPOSITORY / "results"
+COMMITTED = REPOSITORY / "results" / "demo" / "learning_rates.csv"
 
 
 def test_a_tenth_of_the_training_images_is_held_out_and_no_validation_image_is_seen(source):
@@ -52,28 +51,24 @@ def test_the_command_writes_its_trials_and_adds_to_those_there_are(tmp_path, mon
     assert main(["smoke", "--only", "nothing"]) == 2
 
 
-@PROFILES
 @pytest.mark.parametrize("experiment", EXPERIMENTS, ids=lambda experiment: experiment.slug)
-def test_a_systems_rate_is_the_one_that_was_chosen(experiment, profile):
-    trials, rates = pd.read_csv(COMMITTED / profile / "learning_rates.csv"), find_profile(profile).rates
-    rate = getattr(experiment, rates)
+def test_a_systems_rate_is_the_one_that_was_chosen(experiment):
+    trials, rate = pd.read_csv(COMMITTED), experiment.rate
     mine = trials[trials["method"] == (experiment.controls or experiment.name)]
-    if rate is None:  # a row of the ablations, which all have the profile's, or not searched for yet
+    if rate is None:  # a row of the ablations, which all have the profile's
         assert mine.empty
-        assert experiment not in SEARCHED or profile == "study"
     else:
         assert mine["rate"].tolist() == list(RATES)
         assert rate == mine.loc[mine["mean"].idxmax(), "rate"]
         assert mine["chosen"].tolist() == (mine["mean"] == mine["mean"].max()).tolist()
 
 
-@PROFILES
-def test_all_systems_were_searched_for_equally(profile):
-    trials, rates = pd.read_csv(COMMITTED / profile / "learning_rates.csv"), find_profile(profile).rates
+def test_all_systems_were_searched_for_equally():
+    trials = pd.read_csv(COMMITTED)
     for name in ("epochs", "train_images", "held_out_images"):
         assert trials[name].nunique() == 1
     assert (trials.groupby("method")["rate"].apply(tuple) == RATES).all()
-    assert set(trials["method"]) == {experiment.name for experiment in SEARCHED if getattr(experiment, rates)}
+    assert set(trials["method"]) == {experiment.name for experiment in SEARCHED}
     for table in COMPARED_TABLES:
         assert all(experiment.rate is not None for experiment in table_experiments(table))
-    assert len(searched_rates(["FCN-8s", "SegNet", "VGG16-FCN"], profile)) == 2
+    assert len(searched_rates(["FCN-8s", "SegNet", "VGG16-FCN-Self"])) == 2

@@ -76,7 +76,7 @@ def measurements(profile: Profile, source: Source, kernel_size: int, pose_weight
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit status: 0 done, 2 user error, 130 interrupted."""
     parser = argparse.ArgumentParser(prog="python -m tools.gradients", description=__doc__)
-    parser.add_argument("profile", nargs="?", default="study", help="default: study")
+    parser.add_argument("profile", nargs="?", default="demo", help="default: demo")
     return exit_status(lambda: _measure(parser.parse_args(arguments)), kept="nothing was written")
 
 

@@ -65,7 +65,7 @@ def curve_table(runs: Sequence[Run]) -> pd.DataFrame:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit status: 0 done, 2 user error, 130 interrupted."""
     parser = argparse.ArgumentParser(prog="python -m tools.learning_curves", description=__doc__)
-    parser.add_argument("profile", nargs="?", default="study", help="default: study")
+    parser.add_argument("profile", nargs="?", default="demo", help="default: demo")
     parser.add_argument("--only", nargs="+", metavar="ROW", default=NETWORKS, help="these networks")
     parser.add_argument("--epochs", nargs="+", type=int, metavar="N", default=EPOCHS, help="default: 12 24 40 80")
     parser.add_argument("--pictures", type=int, metavar="N", help="training pictures (default: the data set's)")

@@ -39,7 +39,7 @@ def search_runs(experiment: Experiment, profile: Profile, source: Source) -> lis
     recipe, testing = replace(profile.recipe, epochs=max(1, profile.recipe.epochs // SHARE)), Testing(mirror=False)
     short = replace(profile, name=f"{profile.name}-search", recipe=recipe, testing=testing, watch=0)
     base = RUNS / "rate-search"
-    tried = {rate: replace(experiment, **{profile.rates: rate}) for rate in RATES}
+    tried = {rate: replace(experiment, rate=rate) for rate in RATES}
     return [Run(each, short, source, base=base / f"rate-{rate}") for rate, each in tried.items()]
 
 
@@ -49,7 +49,7 @@ def search_table(runs: Sequence[Run]) -> pd.DataFrame:
     lines = [
         {
             "method": run.experiment.name,
-            "rate": getattr(run.experiment, run.profile.rates),
+            "rate": run.experiment.rate,
             "learning_rate": run.recipe.learning_rate,
             **{name: round(run.scores[name], 2) for name in scores},
             "mean": round(float(np.nanmean([run.scores[name] for name in scores])), 2),

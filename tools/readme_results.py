@@ -1,4 +1,4 @@
-"""Writes the README's tables from ``results/study`` and ``results/demo``: ``python tools/readme_results.py``."""
+"""Writes the README's tables from ``results/demo``: ``python tools/readme_results.py``."""
 
 import re
 from pathlib import Path
@@ -20,17 +20,13 @@ PARTS = (
 
 
 def summary(folder: Path) -> str:
-    """Markdown: the paper's numbers beside ours, from ``table<n>.csv``; for the study, trained rows only."""
+    """Markdown: the paper's numbers beside ours, from ``table<n>.csv``."""
     text = ""
     for title, numbers, metrics, against in PARTS:
         paths = [path for number in numbers if (path := folder / f"table{number}.csv").is_file()]
         if not paths:
             continue
         lines = pd.concat(map(pd.read_csv, paths))
-        if folder.name == "study":
-            lines = lines[lines["source"] == "ran"]
-        if lines["method"].nunique() < 2:  # nothing to compare yet
-            continue
         heads = "".join(f" {metric}, paper | ours |" for metric in metrics)
         of = f"{lines['profile'].iloc[0]} profile, {lines['dataset'].iloc[0]} data; in brackets: {against}"
         of += ", same seeds" if lines["std"].notna().any() else ""
@@ -54,12 +50,10 @@ def _cells(rows: pd.DataFrame, metric: str) -> str:
 
 
 def update(readme: Path, results: Path) -> None:
-    """Put the summary of each folder of ``results`` between its marks in ``readme``."""
-    page = readme.read_text(encoding="utf-8")
-    for name in ("study", "demo"):
-        begin, end = (f"<!-- {name}: {which} -->\n" for which in ("begin", "end"))
-        text = f"{begin}\n{summary(results / name)}{end}"
-        page = re.sub(f"(?s){begin}.*{end}", lambda _, text=text: text, page)
+    """Put the summary of ``results/demo`` between its marks in ``readme``."""
+    begin, end = "<!-- results: begin -->\n", "<!-- results: end -->\n"
+    text = f"{begin}\n{summary(results / 'demo')}{end}"
+    page = re.sub(f"(?s){begin}.*{end}", lambda _: text, readme.read_text(encoding="utf-8"))
     readme.write_text(page, encoding="utf-8")
 
 

@@ -1,8 +1,8 @@
 """Many networks trained at once on one GPU: each one's step is a CUDA graph, replayed on a stream of its own.
 
-Networks of the study's size leave a GPU idle while a core launches their kernels one by one. ``python -m tools.together
-study`` captures each network's training step once and replays all of them side by side; networks that see the same
-samples share a loader. All else is as in :func:`mula_lib.training.fit`; ``./run_all.sh study`` then tests the networks.
+Networks of the demo's size leave a GPU idle while a core launches their kernels one by one. ``python -m tools.together
+demo`` captures each network's training step once and replays all of them side by side; networks that see the same
+samples share a loader. All else is as in :func:`mula_lib.training.fit`; ``./run_all.sh`` then tests the networks.
 """
 
 import argparse
@@ -176,7 +176,7 @@ def train(runs: Sequence[Run], workers: int = 1) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit status: 0 done, 2 user error, 130 interrupted."""
     parser = argparse.ArgumentParser(prog="python -m tools.together", description=__doc__.split("\n")[0])
-    parser.add_argument("profile", nargs="?", default="study", help="default: study")
+    parser.add_argument("profile", nargs="?", default="demo", help="default: demo")
     every = [each.name for each in EXPERIMENTS if each.system != "pose_guided"]  # it draws on the host
     parser.add_argument("--only", nargs="+", metavar="ROW", default=every, help="these rows (default: all)")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0], metavar="N", help="default: 0")

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 import torch
 
 from mula_lib import distributed as processes
-from mula_lib.anatomy import LIP, PASCAL
 from mula_lib.data.check import require_sound
 from mula_lib.files import ConfigError, MulaError, exit_status, locked, require_writable, usable_cores
 from workbook.datasets import REPOSITORY, VARIABLES, Source, open_source
@@ -66,11 +65,10 @@ def _run(options: argparse.Namespace) -> None:
     if options.list:
         names = {}  # each once, in their order
         for table in tables:
-            size, anatomy = (profile.for_crowds(), PASCAL) if table in CROWD_TABLES else (profile, LIP)
+            size = profile.for_crowds() if table in CROWD_TABLES else profile
             for row in table_experiments(table):
-                name = row.first_alike(size, anatomy).name
-                if row in only if only else not size.core or name in size.core:
-                    names[name] = None
+                if row in only if only else not size.core or row.name in size.core:
+                    names[row.name] = None
         return print(*names, sep="\n")
     gpus = 0 if options.cpu else torch.cuda.device_count()
     if profile.needs_gpu and not gpus and not options.cpu:
@@ -166,11 +164,10 @@ def _halves(profile: Profile, tables: Sequence[int], seeds: Sequence[int], optio
 def _chosen(halves: Sequence[Half], seeds: Sequence[int], only: Sequence[Experiment], retrain: bool) -> list[Run]:
     """The rows ``only``; or all with ``retrain``; or the core rows, and those with weights but no counts."""
     chosen = []
-    for size, source, tables in halves:
+    for _, _, tables in halves:
         every = (run for rows in tables.values() for its in rows.values() for run in its if run.seed in seeds)
         runs = list({run.folder: run for run in every}.values())
-        wanted = {row.first_alike(size, source.anatomy) for row in only}
-        chosen += [run for run in runs if run.first in wanted] if only else runs if retrain else to_do(runs)
+        chosen += [run for run in runs if run.experiment in only] if only else runs if retrain else to_do(runs)
     return chosen
 
 

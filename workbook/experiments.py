@@ -37,7 +37,6 @@ class Profile:
     vgg: dict = field(default_factory=dict)  # overrides for the VGG trunk; "recipe" holds those of the recipe
     crowds: dict = field(default_factory=dict)  # what differs where images show several people (Tables 5 and 6)
     released: bool = False  # the authors' code where it differs from the paper
-    rates: str = "rate"  # the column of networks.csv with the compared systems' learning rates
     needs_gpu: bool = False
     start: str = ""  # profile whose committed weights training starts from; empty: random weights
     watch: int = 0  # validation images scored after each epoch, for the log only
@@ -59,37 +58,31 @@ SMOKE = Profile(
     testing=Testing(scales=(0.8, 1.0), mirror=True), crowds={"dataset": "crowd-fixture"}, watch=4,
 )  # fmt: skip
 
-# Smaller batches, a doubled rate and a warm-up: with 12 epochs instead of 250, the number of updates decides
-# (measured, docs/adaptation.md).
-_FEW_EPOCHS = Recipe(epochs=12, batch=12, learning_rate=0.005, warmup=0.05)
+# One cycle of AdamW, by the search of docs/adaptation.md.
+SHORT = Recipe(
+    epochs=40, batch=24, learning_rate=0.005, optimizer="adamw", schedule="cosine", warmup=0.1, drop_at=(),
+    pose_weight=2000.0, bf16=True, sigma_floor=0.6,
+)  # fmt: skip
 DEMO = Profile(
-    "demo", "people", crop=96, recipe=_FEW_EPOCHS, width=32, vgg={"width": 64, "batch_norm": True},
+    "demo", "people", crop=96, recipe=SHORT, width=64, kernel_size=7, residual=True,
+    # a cell of VGG's last map sees 59 % of the crop, in the paper 55 %
+    vgg={
+        "batch_norm": True, "kernel_size": 3, "residual": False, "crop": 128, "context": 2,
+        "recipe": {"pose_weight": 1000.0},
+    },
     core=("VGG16-FCN", "VGG16-FCN-MuLA", "HG-0s-1u-MuLA", "HG-1s-1u-MuLA"),
     crowds={
         "dataset": "crowds",
         "crop": 128,  # people are smaller in a crowd
-        "recipe": replace(_FEW_EPOCHS, epochs=24),
+        "recipe": replace(SHORT, epochs=100),
         "core": ("HG-2×1u", "HG-2s-1u-MuLA"),
     },
     watch=100,
 )  # fmt: skip
 
-# The demo by the recipe of docs/adaptation.md, one cycle of AdamW: what the study of Tables 1 to 6 trains, and the demo
-# when all of it is.
-SHORT = Recipe(
-    epochs=40, batch=24, learning_rate=0.005, optimizer="adamw", schedule="cosine", warmup=0.1, drop_at=(),
-    pose_weight=2000.0, bf16=True, sigma_floor=0.6,
-)  # fmt: skip
-# A cell of VGG's last map sees 59 % of the crop, in the paper 55 %.
-STUDY = replace(
-    DEMO, name="study", width=64, kernel_size=7, residual=True, recipe=SHORT, rates="study_rate",
-    vgg={**DEMO.vgg, "kernel_size": 3, "residual": False, "crop": 128, "context": 2, "recipe": {"pose_weight": 1000.0}},
-    crowds={**DEMO.crowds, "recipe": replace(SHORT, epochs=100)},
-)  # fmt: skip
-
-# The network for photographs: the study's, trained on with what photographs look like.
+# The network for photographs: the demo's, trained on with what photographs look like.
 PHOTO = replace(
-    STUDY, name="photo", dataset="people-photo", start="study", watch=0, core=("HG-1s-1u-MuLA",),
+    DEMO, name="photo", dataset="people-photo", start="demo", watch=0, core=("HG-1s-1u-MuLA",),
     recipe=replace(SHORT, sigma_floor=1.2, pose_weight=500.0),  # wider targets carry over better (docs/photographs.md)
 )  # fmt: skip
 
@@ -141,7 +134,7 @@ def bf16(profile: Profile) -> Profile:
     return replace(profile, name=f"{profile.name}-bf16", recipe=replace(profile.recipe, bf16=True))
 
 
-_SMALL, _LARGE = (SMOKE, DEMO, STUDY, PHOTO), (GPU, GPU_192, PAPER, PAPER_RELEASED)
+_SMALL, _LARGE = (SMOKE, DEMO, PHOTO), (GPU, GPU_192, PAPER, PAPER_RELEASED)
 _ALL = (*_SMALL, *_LARGE, *map(bf16, _LARGE), *map(rehearsal, (GPU, PAPER, PAPER_RELEASED, bf16(PAPER))))
 PROFILES = {profile.name: profile for profile in _ALL}
 
@@ -169,9 +162,9 @@ class Experiment:
     shared_encoder: bool = False
     system: str | None = None  # a compared system of ``models.rivals`` instead of the joint model
     width_factor: float = 1.0  # times the profile's width, rounded up to a multiple of 8
-    # times the profile's learning rate, as ``tools.rate_search`` found it; None, as in the ablations: the profile's
+    # times the profile's learning rate, as ``tools.rate_search`` found it for the demo; None: the profile's, as in all
+    # ablations, whose baselines and MuLA were searched for too
     rate: float | None = None
-    study_rate: float | None = None  # the same by the study's recipe
     controls: str = ""  # for a control: the system that it controls, whose rate it uses
 
     @property
@@ -205,13 +198,7 @@ class Experiment:
     def recipe(self, profile: Profile) -> Recipe:
         """How this network is trained at the size of ``profile``."""
         recipe = profile.for_trunk(self.backbone).recipe
-        return replace(recipe, learning_rate=recipe.learning_rate * (getattr(self, profile.rates) or 1.0))
-
-    def first_alike(self, profile: Profile, anatomy: Anatomy) -> "Experiment":
-        """The first of :data:`EXPERIMENTS` that amounts to the same training: one training, one run."""
-        mine = self.model_config(profile, anatomy), self.recipe(profile)
-        alike = (row for row in EXPERIMENTS if (row.interactions, row.system) == (self.interactions, self.system))
-        return next((row for row in alike if (row.model_config(profile, anatomy), row.recipe(profile)) == mine), self)
+        return replace(recipe, learning_rate=recipe.learning_rate * (self.rate or 1.0))
 
 
 with open(Path(__file__).with_name("networks.csv"), encoding="utf-8", newline="") as _file:
@@ -219,7 +206,7 @@ with open(Path(__file__).with_name("networks.csv"), encoding="utf-8", newline=""
         Experiment(
             _line["name"], _line["backbone"], tuple(_line["interactions"].split()), _line["idea"],
             bool(_line["shared_encoder"]), _line["system"] or None, float(_line["width_factor"] or 1),
-            *(float(_line[name]) if _line[name] else None for name in ("rate", "study_rate")), _line["controls"],
+            float(_line["rate"]) if _line["rate"] else None, _line["controls"],
         )
         for _line in csv.DictReader(_file)
     )  # fmt: skip

@@ -32,7 +32,7 @@ TIMEOUT = 6 * 3600  # seconds a cell may take; nothing is trained in it
 
 def to_do(runs: Sequence[Run]) -> list[Run]:
     """When no row is requested: core rows (untrained ones only if weights of none are committed), and untested ones."""
-    core = [run for run in runs if not run.profile.core or run.first.name in run.profile.core]
+    core = [run for run in runs if not run.profile.core or run.experiment.name in run.profile.core]
     new = [] if any(run.shipped for run in core) else core
     return [run for run in runs if (run.trained or run in new) and (run.metrics is None or run in core)]
 

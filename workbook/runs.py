@@ -114,17 +114,12 @@ class Run:
     @property
     def _start(self) -> Path:
         """The weights that training starts from, if the profile names some."""
-        return shipped_weights(self.first.name, self.profile.start, self.seed)
-
-    @cached_property
-    def first(self) -> Experiment:
-        """The experiment that the files are named after."""
-        return self.experiment.first_alike(self.profile, self.source.anatomy)
+        return shipped_weights(self.experiment.name, self.profile.start, self.seed)
 
     @property
     def folder(self) -> Path:
         """Where the run lives."""
-        return self.base / self.profile.name / self.source.name / self.first.slug / f"seed-{self.seed}"
+        return self.base / self.profile.name / self.source.name / self.experiment.slug / f"seed-{self.seed}"
 
     @property
     def own_weights(self) -> Path:
@@ -134,12 +129,12 @@ class Run:
     @property
     def shipped_weights(self) -> Path:
         """Where weights of this run would lie if they were committed."""
-        return shipped_weights(self.first.name, self.profile.name, self.seed, crowd=self.source.anatomy.crowds)
+        return shipped_weights(self.experiment.name, self.profile.name, self.seed, crowd=self.source.anatomy.crowds)
 
     @property
     def shipped_counts(self) -> Path:
         """Where per-image counts of this run would lie if they were committed; its metrics lie beside, as ``.json``."""
-        slug = self.first.slug + ("-crowds" if self.source.anatomy.crowds else "")
+        slug = self.experiment.slug + ("-crowds" if self.source.anatomy.crowds else "")
         return results_folder(self.profile, self.source) / "counts" / f"{slug}-seed-{self.seed}.npz"
 
     @cached_property
@@ -240,7 +235,7 @@ class Run:
         remove_partials(self.folder)
         path, fix = self.folder / "config.json", f"delete {self.folder} to start over"
         if not path.is_file():
-            whose = {"experiment": self.first.name, "fingerprint": self.fingerprint}
+            whose = {"experiment": self.experiment.name, "fingerprint": self.fingerprint}
             write_json(path, {**whose, "training": self.training_config})
         found = read_json(path, "a run's configuration", ("fingerprint",), fix=fix, error=CheckpointError)
         if found["fingerprint"] != self.fingerprint:
@@ -269,7 +264,7 @@ class Run:
     def keep(self, model: Network, history: History) -> None:
         """Write the trained network to :attr:`own_weights`, with what tables say about its training."""
         where = f"{platform.machine()}, {device().type}, torch {torch.__version__}"
-        facts = {"experiment": self.first.name, "profile": self.profile.name, "dataset": self.source.name}
+        facts = {"experiment": self.experiment.name, "profile": self.profile.name, "dataset": self.source.name}
         facts |= {"seed": self.seed, "fingerprint": self.fingerprint, "trained_on": where}
         facts |= {"train_seconds": round(history.seconds, 1), "precision": history.precision}
         facts |= {"log": history.log, "trouble": history.trouble}
