@@ -91,7 +91,8 @@ def write_table(table: int, profile: Profile, source: Source, runs: Runs) -> pd.
 
     ``ours`` is the mean over the finished seeds and ``std`` their sample standard deviation (empty below two seeds);
     ``delta_vs_baseline`` is the mean difference over the seeds that the row and its baseline share. Costs are those of
-    the first finished seed, because others may have run on other hardware.
+    the first finished seed, because others may have run on other hardware; where that one was trained on other hardware
+    than its baseline, ``train_seconds`` is empty.
     A row without a finished run keeps the paper's number alone and says ``source = quoted``. A metric that the paper
     does not report has a line for rows that can be run, without the paper's number. ``note`` says what a row is, which
     training ended early or failed, and how to get a row that is missing.
@@ -105,7 +106,9 @@ def write_table(table: int, profile: Profile, source: Source, runs: Runs) -> pd.
     for name, row in rows.items():
         noted = done[name] or runs[name]  # with some seeds done, a missing one needs no note
         notes = [row.note, *(f"seed {run.seed}: {run.note}" for run in noted if run.note)]
-        first = done[name][0].metrics if done[name] else {}
+        first, base = (done[each][0].metrics if done[each] else {} for each in (name, row.baseline))
+        if base and base.get("trained_on") != first.get("trained_on"):
+            first = first | {"train_seconds": None}
         for metric in METRICS[table] if row.experiment else row.paper:
             scores, paper = ours(name, metric), row.paper.get(metric, np.nan)
             facts = {
@@ -218,7 +221,6 @@ def _with_costs(table: pd.DataFrame) -> pd.DataFrame:
     costs = table.drop_duplicates("method").set_index("method")
     wide["cost", "parameters"] = _text(costs["params"], "{:,.0f}")
     wide["cost", "GFLOPs"] = _text(costs["gflops"], "{:.3f}")
-    wide["cost", "train s"] = _text(costs["train_seconds"], "{:,.0f}")
     return wide
 
 
