@@ -188,9 +188,9 @@ def ship(run: Run) -> None:
 # Tables to display
 
 
-def searched_rates(names: Sequence[str], profile: str = "demo") -> pd.DataFrame:
+def searched_rates(names: Sequence[str]) -> pd.DataFrame:
     """The committed trials of these systems, one row each: mean score on held-out training images at each rate, %."""
-    trials = pd.read_csv(RESULTS / profile / "learning_rates.csv")
+    trials = pd.read_csv(RESULTS / "demo" / "learning_rates.csv")
     trials = trials[trials["method"].isin(names)]
     scores = trials.pivot(index="method", columns="rate", values="mean").add_prefix("rate × ")
     chosen = trials[trials["chosen"]].set_index("method")["rate"].rename("chosen")
