@@ -23,13 +23,9 @@ def summary(folder: Path) -> str:
     """Markdown: the paper's numbers beside ours, from ``table<n>.csv``."""
     text = ""
     for title, numbers, metrics, against in PARTS:
-        paths = [path for number in numbers if (path := folder / f"table{number}.csv").is_file()]
-        if not paths:
-            continue
-        lines = pd.concat(map(pd.read_csv, paths))
+        lines = pd.concat(pd.read_csv(folder / f"table{number}.csv") for number in numbers)
         heads = "".join(f" {metric}, paper | ours |" for metric in metrics)
-        of = f"{lines['profile'].iloc[0]} profile, {lines['dataset'].iloc[0]} data; in brackets: {against}"
-        of += ", same seeds" if lines["std"].notna().any() else ""
+        of = f"{lines['profile'].iloc[0]} profile, {lines['dataset'].iloc[0]} data; in brackets: {against}, same seeds"
         text += f"**{title}** (ours: {of})\n\n| |{heads}\n|---|{'---:|---:|' * len(metrics)}\n"
         for method, rows in lines.groupby("method", sort=False):
             text += f"| {method} |{''.join(_cells(rows, metric) for metric in metrics)}\n"
