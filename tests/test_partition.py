@@ -6,7 +6,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mula_lib.anatomy import PASCAL
-from mula_lib.data.targets import heatmap_sigma
+from mula_lib.data.targets import SIGMA_FLOOR, heatmap_sigma
 from mula_lib.grouping import FEWEST, Candidates, find_candidates, partition
 from workbook.figures import Picture
 from workbook.inspection import perfect_candidates
@@ -43,7 +43,7 @@ def scene(rng: np.random.Generator, count: int, crop: int, apart: float) -> np.n
 
 def perfect(people: np.ndarray, crop: int) -> Candidates:
     """The candidates of a network that answers a crop of these people with its targets."""
-    return perfect_candidates(Picture(np.zeros((crop, crop, 3), np.uint8), None, people), STRIDE, PASCAL)
+    return perfect_candidates(Picture(np.zeros((crop, crop, 3), np.uint8), None, people), STRIDE, PASCAL, SIGMA_FLOOR)
 
 
 def same_people(found: np.ndarray, truth: np.ndarray, tolerance: float) -> bool:

@@ -73,28 +73,26 @@ def stage_predictions(model: JointModel, picture: Picture) -> tuple[list[np.ndar
     return parts, [output.pose[0].cpu().numpy() for output in outputs]
 
 
-def joint_targets(picture: Picture, stride: int) -> np.ndarray:
-    """(N, h, w) target maps of a crop's joints at a network's stride."""
-    return _targets(picture, stride)[0].numpy()
-
-
-def crowd_joint_targets(picture: Picture, stride: int, anatomy: Anatomy) -> tuple[CrowdTargets, np.ndarray]:
-    """Targets of the M people on a crop at a network's stride, a batch of one, and (M, 2) centroids in crop pixels."""
-    centers = centroids(picture.joints, np.full((len(picture.joints), 4), np.nan), anatomy)
-    return _targets(picture, stride, centres=torch.from_numpy(centers)[None]), centers
-
-
-def _targets(picture: Picture, stride: int, **centres: Tensor) -> Tensor | CrowdTargets:
-    """What training compares the joint maps of a crop with."""
+def joint_targets(picture: Picture, stride: int, floor: float, **centres: Tensor) -> Tensor | CrowdTargets:
+    """Targets of a crop's joint maps in training, a batch of one; ``floor`` is the recipe's ``sigma_floor``."""
     crop, joints = picture.image.shape[0], torch.from_numpy(np.asarray(picture.joints, np.float32))[None]
     present = ((joints >= -0.5) & (joints < crop - 0.5)).all(dim=-1)
     batch = {"image": as_batch(picture), "mask": None, "joints": joints, "present": present, **centres}
-    return Targets(batch, pose_weight=1.0).pose_targets(torch.empty(1, joints.shape[-2], *(crop // stride,) * 2))
+    maps = torch.empty(1, joints.shape[-2], *(crop // stride,) * 2)
+    return Targets(batch, pose_weight=1.0, sigma_floor=floor).pose_targets(maps)
 
 
-def perfect_candidates(picture: Picture, stride: int, anatomy: Anatomy) -> Candidates:
+def crowd_joint_targets(
+    picture: Picture, stride: int, anatomy: Anatomy, floor: float
+) -> tuple[CrowdTargets, np.ndarray]:
+    """The same for the M people on a crop, and (M, 2) centroids in crop pixels."""
+    centers = centroids(picture.joints, np.full((len(picture.joints), 4), np.nan), anatomy)
+    return joint_targets(picture, stride, floor, centres=torch.from_numpy(centers)[None]), centers
+
+
+def perfect_candidates(picture: Picture, stride: int, anatomy: Anatomy, floor: float) -> Candidates:
     """The joint candidates of a network that predicts the targets of a crop of several people."""
-    targets, _ = crowd_joint_targets(picture, stride, anatomy)
+    targets, _ = crowd_joint_targets(picture, stride, anatomy, floor)
     crop = picture.image.shape[0]
     confidence = F.interpolate(targets.heatmaps, size=(crop, crop), mode="bilinear", align_corners=False)[0]
     # Between the cells' centres a perfect network's arrows end at the same point, so they change with the pixel.
