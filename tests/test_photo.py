@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -18,9 +17,8 @@ from mula_lib.models.network import build_model
 from tools.confidence import best_threshold, choose
 from workbook.experiments import SMOKE, find_experiment
 from workbook.photo import coco, main
-from workbook.predictor import LONGEST, Confidence, load_predictor, shipped_weights, windows
+from workbook.predictor import LONGEST, Confidence, load_predictor
 
-SHIPPED = shipped_weights("HG-1s-1u-MuLA")
 PERSON = REPOSITORY / "tests/fixture/people/TrainVal_images/val_images/val_000000.jpg"
 CROWD = REPOSITORY / "tests/fixture/crowds/JPEGImages/val_000000.jpg"
 
@@ -50,31 +48,12 @@ def test_one_photo_gives_an_overlay_part_labels_and_keypoints(tmp_path, capsys, 
     assert "rendered people" in capsys.readouterr().out
 
 
-def test_several_people_are_cut_out_or_found_at_once_by_a_network_that_can(tmp_path, monkeypatch):
-    monkeypatch.setattr("workbook.predictor.HEIGHTS", (1.0,))  # fewer windows
-    at_once = ["--weights", str(shipped_weights("HG-2s-1u-MuLA", crowd=True))]
-    for options, joints in (([], LIP.joints), (at_once, PASCAL.joints)):
-        assert main([str(CROWD), "--crowd", "--out", str(tmp_path), *options]) == 0
-        said = json.loads((tmp_path / "val_000000_keypoints.json").read_text())
-        assert said["categories"][0]["keypoints"] == list(joints)
-        assert [each["id"] for each in said["annotations"]] == list(range(1, len(said["annotations"]) + 1))
-
-
-def test_of_two_people_beside_each_other_both_are_found(predictor, monkeypatch):
-    monkeypatch.setattr("workbook.predictor.HEIGHTS", (1.0,))  # fewer windows
-    person = load_image(PERSON)
-    found = replace(predictor, cuts_out=True)(np.concatenate([person, person[:, ::-1]], axis=1))
-    middles = np.nanmean(found.joints[..., 0], axis=1)
-    assert middles.min() < person.shape[1] < middles.max()
-
-
-def test_windows_of_all_sizes_cover_a_photo_and_lie_in_it():
-    covered, found = np.zeros((60, 200), int), windows(200, 60)
-    for x1, y1, x2, y2 in found[found[:, 3] - found[:, 1] < 60]:
-        covered[y1:y2, x1:x2] += 1
-    assert covered.min() >= 1
-    assert found.min() >= 0
-    assert found.max(axis=0).tolist()[2:] == [200, 60]
+def test_several_people_are_found(tmp_path):
+    assert main([str(CROWD), "--crowd", "--out", str(tmp_path)]) == 0
+    said = json.loads((tmp_path / "val_000000_keypoints.json").read_text())
+    assert said["categories"][0]["keypoints"] == list(PASCAL.joints)
+    assert [each["id"] for each in said["annotations"]] == list(range(1, len(said["annotations"]) + 1))
+    assert len(said["annotations"]) > 1
 
 
 def test_the_threshold_has_the_best_f1():
@@ -147,10 +126,11 @@ def test_a_folder_is_done_but_for_its_broken_files_which_are_named(tmp_path, cap
     (photos / "dead.jpg").symlink_to("nowhere")
     for name in ("notes.txt", "phone.HEIC"):
         (photos / name).write_text("no photo")
+    shutil.copy(PERSON, photos / "a_overlay.png")  # an answer of before
     assert main([str(photos), str(photos / "a.png"), "--out", str(tmp_path / "out")]) == 2
     done = sorted(path.name for path in (tmp_path / "out").glob("*_parts.png"))
-    path = str(photos).replace("/", "_")
-    assert done == [f"{path}_a.JPG_parts.png", f"{path}_a.png_parts.png", "caf\udce9_parts.png", "grüße_parts.png"]
+    path = "_".join(photos.absolute().parts[1:])
+    assert done == ["caf\udce9_parts.png", "grüße_parts.png", f"{path}_a.JPG_parts.png", f"{path}_a.png_parts.png"]
     printed, complaint = capsys.readouterr()
     for name, reason in (("notes.txt", "not an ext"), ("phone.HEIC", "HEIC; save it as JPEG)"), ("more", "a folder;")):
         assert f"skipped: {photos / name} ({reason}" in printed
@@ -171,7 +151,6 @@ def parsing_only(folder):
         (lambda folder: [str(folder / "absent.jpg")], "the image cannot be opened (No such file or directory)"),
         (lambda folder: [str(PERSON), "--weights", str(PERSON)], "not a weights file of this project"),
         (lambda folder: [str(PERSON), "--weights", str(parsing_only(folder))], "SegNet has one of the two tasks only"),
-        (lambda to: [str(PERSON), "--crowd", "--weights", shutil.copy(SHIPPED, f"{to}/a b")], "tools.confidence '/"),
     ],
 )
 def test_a_mistake_is_one_line_that_names_the_file(tmp_path, complaint, make, message):

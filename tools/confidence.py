@@ -4,29 +4,25 @@
 """
 
 import sys
-from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 
 from mula_lib.anatomy import Anatomy
 from mula_lib.data.images import load_image
-from mula_lib.data.pascal import PascalRecord
 from mula_lib.files import write_json
 from mula_lib.inference import Prediction
 from mula_lib.metrics.pose import pckh_hits
 from workbook.datasets import open_source
-from workbook.predictor import Confidence, Predictor, boxes_of, load_predictor
+from workbook.predictor import Confidence, load_predictor
 
-DATASET, CROWDS = "people-photo", "crowds"  # some of their pictures show nobody
-CROWD_PICTURES = 40  # of training, which this network has not seen; it is measured on those of validation
+DATASET = "people-photo"  # some of its pictures show nobody
 
 
-def best_threshold(scores: np.ndarray, right: np.ndarray, there: int | None = None) -> tuple[float, float, float]:
-    """The threshold on (K,) ``scores`` with the best F1, given which are ``right`` (K,) bool, with its precision and
-    recall. ``there`` is how many there were to find, by default those that are right."""
-    order, there = np.argsort(-scores, kind="stable"), there or max(int(right.sum()), 1)
+def best_threshold(scores: np.ndarray, right: np.ndarray) -> tuple[float, float, float]:
+    """The threshold on (K,) ``scores`` with the best F1, with its precision and recall; ``right`` is (K,) bool."""
+    order, there = np.argsort(-scores, kind="stable"), max(int(right.sum()), 1)
     hits, believed = right[order].cumsum(), np.arange(1, len(scores) + 1)
     best = int(np.argmax(hits / (believed + there)))
     return float(scores[order][best]), float(hits[best] / believed[best]), float(hits[best] / there)
@@ -45,31 +41,7 @@ def choose(found: list[Prediction], truth: np.ndarray, anatomy: Anatomy, chosen_
     rates = (hits == 1).sum(axis=1) / np.maximum(there.sum(axis=1), 1)
     judged = ~(there.any(axis=1) & np.isnan(hits).all(axis=1))
     picture = best_threshold(scores.mean(axis=1)[judged], rates[judged] >= 0.5)
-    return Confidence(joint[0], picture[0], 0.0, chosen_on, *joint[1:], *picture[1:])
-
-
-def choose_person(predictor: Predictor, records: Sequence[PascalRecord]) -> tuple[float, float, float]:
-    """The threshold with the best F1 for people whom ``predictor`` crops from a crowd, its precision and its recall.
-
-    A found person is right if the box around the joints overlaps an annotated one, not yet matched, by a half.
-    """
-    scores, right = [], []
-    for record in records:
-        photo, free = load_image(record.image), record.boxes.copy()
-        found = predictor(photo)
-        for box, heights in zip(boxes_of(found.joints, photo.shape[1::-1]), found.scores, strict=True):
-            fits = overlaps(box, free) if len(free) else np.zeros(1)
-            right.append(fits.max() >= 0.5)
-            free = np.delete(free, fits.argmax(), axis=0) if right[-1] else free
-            scores.append(heights.mean())
-    return best_threshold(np.array(scores), np.array(right), sum(len(record.boxes) for record in records))
-
-
-def overlaps(box: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-    """(Q,) intersection over union of a box (4,) with each of (Q, 4)."""
-    sides = np.minimum(box[2:], boxes[:, 2:]) - np.maximum(box[:2], boxes[:, :2])
-    both = sides.clip(0).prod(axis=1)
-    return both / ((box[2:] - box[:2]).prod() + (boxes[:, 2:] - boxes[:, :2]).prod(axis=1) - both)
+    return Confidence(joint[0], picture[0], chosen_on, *joint[1:], *picture[1:])
 
 
 def main() -> None:
@@ -79,10 +51,6 @@ def main() -> None:
     truth = np.stack([record.joints for record in source.val.records])
     chosen_on = f"{len(source.val)} validation pictures of {DATASET} ({source.fingerprint})"
     chosen = choose(found, truth, predictor.anatomy, chosen_on)
-    crowds = open_source(CROWDS)
-    person = choose_person(replace(predictor, confidence=chosen, cuts_out=True), crowds.train.records[:CROWD_PICTURES])
-    chosen_on += f", {CROWD_PICTURES} training pictures of {CROWDS} ({crowds.fingerprint})"
-    chosen = replace(chosen, person=person[0], chosen_on=chosen_on, person_precision=person[1], person_recall=person[2])
     write_json(predictor.weights.with_suffix(".confidence.json"), asdict(chosen))
     print(chosen)
 

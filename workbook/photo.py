@@ -1,7 +1,7 @@
 """Parts and joints of your own photographs: ``python -m workbook.photo PHOTO --out DIR``.
 
-The committed network has seen rendered people only. It looks for one person; with ``--crowd`` for everybody, and each
-is cut out for it. Joints below a confidence that was chosen on rendered people count as not found.
+The committed networks have seen rendered people only. The usual one looks for one person; ``--crowd`` takes one that
+finds everybody. Joints below a confidence that was chosen on rendered people count as not found.
 """
 
 import argparse
@@ -29,6 +29,7 @@ from workbook.runs import device
 CLEAREST = 512  # an overlay's longer edge at least: lines on fewer pixels hide what they are drawn on
 DPI = 100
 HEIC = (".heic", ".heif", ".hif", ".heics")
+WRITTEN = ("_overlay.png", "_parts.png", "_keypoints.json")  # what answers end with; not read as photographs
 
 
 def find_photos(paths: Sequence[Path]) -> list[Path]:
@@ -37,6 +38,8 @@ def find_photos(paths: Sequence[Path]) -> list[Path]:
     for path in paths:
         found += [] if path.is_dir() else [path]
         for each in sorted(path.glob("[!.]*")):
+            if each.name.endswith(WRITTEN):
+                continue
             if each.suffix.lower() in SUFFIXES and not each.is_dir():
                 found.append(each)
             else:
@@ -98,7 +101,7 @@ def write_answers(photo: Path, out: Path, name: str, predictor: Predictor) -> tu
     found = predictor(image)
     recognized = predictor.confidence.recognized(found)
     unsure = predictor.confidence.unsure(found) | (not recognized)
-    paths = [out / f"{name}_{kind}" for kind in ("overlay.png", "parts.png", "keypoints.json")]
+    paths = [out / f"{name}{kind}" for kind in WRITTEN]
     write_bytes(paths[0], png_bytes(overlay(image, found, predictor.anatomy, unsure), dpi=DPI, whole=True))
     with atomic_path(paths[1]) as temporary:
         mask = Image.fromarray(found.mask, mode="P")
@@ -116,8 +119,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m workbook.photo", description=__doc__)
     parser.add_argument("photos", nargs="+", type=user_path, metavar="PHOTO", help="image files, or folders of them")
     parser.add_argument("--out", type=user_path, required=True, metavar="DIR", help="folder to write to")
-    parser.add_argument("--crowd", action="store_true", help="look for several people")
-    parser.add_argument("--weights", type=user_path, metavar="FILE", help="weights to use, not the committed ones")
+    network = parser.add_mutually_exclusive_group()
+    network.add_argument("--crowd", action="store_true", help="several people, by the network of Tables 5 and 6")
+    network.add_argument("--weights", type=user_path, metavar="FILE", help="another network")
     options = parser.parse_args(arguments)
     return exit_status(lambda: _answer(options), kept=f"files already written to {options.out} are complete")
 
@@ -130,7 +134,7 @@ def _answer(options: argparse.Namespace) -> int:
     print(f"{predictor.name}, {predictor.profile.name} profile: trained on {predictor.trained_on}")
     status, stems = 0, Counter(photo.stem for photo in photos)
     for photo in tqdm(photos, disable=None, unit="photo"):
-        name = photo.stem if stems[photo.stem] == 1 else str(photo).replace("/", "_")
+        name = photo.stem if stems[photo.stem] == 1 else "_".join(photo.absolute().parts[1:])
         try:
             paths, words = write_answers(photo, options.out, name, predictor)
             tqdm.write(f"{photo}: {words}; {', '.join(path.name for path in paths)}")
