@@ -9,11 +9,13 @@ import pytest
 import workbook.runs as runs_module
 from mula_lib.anatomy import LIP, PASCAL
 from mula_lib.evaluation import CrowdEvaluation, Evaluation
-from mula_lib.files import DataError
+from mula_lib.files import DataError, write_json
 from mula_lib.metrics.people import Matches
 from workbook import claims
 from workbook.claims import better_on_both, draw_pictures, interval, resampled
+from workbook.experiments import SMOKE, find_experiment
 from workbook.inspection import changes, image_gains, image_scores, telling_images
+from workbook.runs import Run
 from workbook.tables import table_rows
 
 PARTS, JOINTS = len(LIP.parts), len(LIP.joints)
@@ -193,14 +195,21 @@ def test_the_papers_differences_are_those_of_its_tables():
     assert checked > 25
 
 
-def test_kept_counts_are_found_by_their_names(tmp_path):
-    (tmp_path / "counts").mkdir()
-    one_person(0).save(tmp_path / "counts" / "hg-2x1u-its-own-kernels-seed-1.npz")
-    crowd(0).save(tmp_path / "counts" / "hg-2x1u-crowds-seed-0.npz")
-    counts = claims.study_counts(tmp_path, None, None)
+def test_counts_are_those_of_runs_of_one_person_and_of_several_and_those_of_exchanged_kernels(
+    tmp_path, monkeypatch, source, crowds
+):
+    monkeypatch.setattr(runs_module, "RESULTS", tmp_path)
+    run = Run(find_experiment("HG-2×1u"), SMOKE.for_crowds(), crowds)
+    run.shipped_counts.parent.mkdir(parents=True)
+    crowd(0).save(run.shipped_counts)
+    write_json(run.shipped_counts.with_suffix(".json"), {"testing_fingerprint": run.testing_fingerprint})
+    one_person(0).save(run.shipped_counts.with_name("hg-2x1u-its-own-kernels-seed-1.npz"))
+    counts = claims.study_counts(SMOKE, source, crowds)
     np.testing.assert_array_equal(counts("HG-2×1u (its own kernels)", 1).hits, one_person(0).hits)
     assert isinstance(counts("HG-2×1u crowds", 0), CrowdEvaluation)
-    assert counts("VGG16-FCN-MuLA (another image's kernels)", 0) is None
+    for missing in ("HG-2×1u", "HG-2s-1u-MuLA crowds", "VGG16-FCN-MuLA (another image's kernels)"):
+        assert counts(missing, 0) is None
+    assert claims.study_counts(SMOKE, source, None)("HG-2×1u crowds", 0) is None
 
 
 def test_the_score_of_an_image_is_its_own_by_the_metrics_that_are_asked_for() -> None:

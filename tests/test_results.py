@@ -3,14 +3,12 @@
 import json
 import math
 import shutil
-from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 
 import workbook.runs as runs_module
-from mula_lib.files import ConfigError
 from workbook.datasets import open_source
 from workbook.experiments import EXPERIMENTS, SMOKE, find_experiment, find_profile
 from workbook.results import COLUMNS, read_table, results_folder, side_by_side, table_runs, write_table
@@ -71,12 +69,6 @@ def test_scores_are_means_over_seeds_with_their_deviation_and_distance_to_the_ba
     add = row(built(1, tiny_profile, source, (2,)), "VGG16-FCN-Add", "PCK")
     assert add.delta_vs_baseline == 1.0
     assert np.isnan(add.train_seconds)  # on other hardware than the baseline's
-
-
-def test_a_result_of_another_protocol_is_not_shown(source, tiny_profile, fake_run):
-    fake_run("VGG16-FCN", 0, 50.0, 20.0)
-    other = replace(tiny_profile, testing=replace(tiny_profile.testing, scales=(1.0,)))
-    assert row(built(1, other, source), "VGG16-FCN", "PCK").source == "quoted"
 
 
 def test_a_table_is_written_with_its_provenance(source, tiny_profile, fake_run):
@@ -198,5 +190,3 @@ def test_the_tables_have_the_papers_rows_and_numbers():
             assert row.experiment is not None or row.note.startswith("quoted: ")
             assert row.paper or row.note
     assert find_experiment("HG-2×1u").slug == "hg-2x1u"
-    with pytest.raises(ConfigError, match="VGG16-FCN-MuLA"):
-        find_experiment("VGG-MuLA")

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from mula_lib.anatomy import LIP, PASCAL
+from mula_lib.anatomy import LIP
 from mula_lib.evaluation import CrowdEvaluation, Evaluation, load_evaluation
 from mula_lib.files import ConfigError, DataError
 from mula_lib.metrics.parsing import ratio
@@ -25,7 +25,7 @@ from mula_lib.metrics.pose import NOT_IN_AVERAGE
 from mula_lib.models.network import build_model
 from workbook.datasets import Source
 from workbook.experiments import Profile, find_experiment, slug
-from workbook.runs import Run
+from workbook.runs import Run, results_folder
 
 DRAWS = 2000  # resamples of an interval
 ENOUGH_SEEDS = 2  # with one, an interval cannot show how trainings differ
@@ -150,22 +150,12 @@ def measure(counts: Counts, seeds: Sequence[int] = (0, 1, 2)) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
-def verdict(lines: pd.DataFrame) -> str:
-    """The verdict on the effects of one claim: ``supported``, ``not supported`` or ``undecided``.
-
-    One effect on the wrong side refutes a claim, whatever is missing of the others.
-    """
-    tested = lines[lines["seeds"] >= ENOUGH_SEEDS]
-    if (tested["better"] < 0).any():
-        return "not supported"
-    return "supported" if len(tested) == len(lines) and (tested["worse"] > 0).all() else "undecided"
-
-
 def verdicts(effects: pd.DataFrame, measured: Mapping[str, tuple]) -> pd.DataFrame:
     """The claims in :data:`COLUMNS`, and ``meaning``: what each verdict does and does not say.
 
     ``effects`` come from :func:`measure`, ``measured`` from :func:`measured_claims`. The numbers belong to the effect
-    that decides a claim: one that refutes it, or else one of too few seeds, or else the closest call.
+    that decides a claim: one that refutes it, whatever is missing of the others, or else one of too few seeds, or else
+    the closest call.
     """
     rows = []
     for claim in CLAIMS:
@@ -176,11 +166,15 @@ def verdicts(effects: pd.DataFrame, measured: Mapping[str, tuple]) -> pd.DataFra
         found, meaning = "undecided", f"Not run: {missing or 'no measurement was asked for'}."
         if claim["id"] in measured:
             ours, low, high, n, found = measured[claim["id"]]
-            meaning = "Of untrained networks of this profile's size; timed in turn on this machine, unlike the tables."
+            meaning = "Of untrained networks of this profile's size, counted (C17) or timed here in turn (C18)."
         elif not known.empty:
             tested = known["seeds"] >= ENOUGH_SEEDS
             order = known.assign(open=(known["better"] >= 0) | ~tested, tested=tested)
-            line, found = order.sort_values(["open", "tested", "worse"]).iloc[0], verdict(lines)
+            line = order.sort_values(["open", "tested", "worse"]).iloc[0]
+            if not line["open"]:
+                found = "not supported"
+            elif line["tested"] and line["worse"] > 0 and len(known) == len(lines):
+                found = "supported"
             ours, low, high, n = line[["ours", "low", "high", "n"]]
             meaning = meaning if missing and found == "undecided" else _meaning(found, line)
         if found != "supported" and "next" in claim:
@@ -222,16 +216,17 @@ def measured_claims(profile: Profile) -> dict[str, tuple[float, float, float, in
     }
 
 
-def study_counts(folder: Path, profile: Profile, source: Source) -> Counts:
-    """The counts of finished runs; those of several people and of exchanged kernels lie in ``folder/counts``."""
+def study_counts(profile: Profile, source: Source, crowds: Source | None) -> Counts:
+    """The counts of finished runs of one person and, if there are data, of several; and those of exchanged kernels."""
 
     def counts(name: str, seed: int) -> Evaluation | CrowdEvaluation | None:
+        size, data = (profile.for_crowds(), crowds) if name.endswith(CROWDS) else (profile, source)
         try:
-            run = Run(find_experiment(name), profile, source, seed)
-            return None if run.metrics is None else run.evaluation()
-        except ConfigError:  # no row of one person
-            path = folder / "counts" / f"{slug(name)}-seed-{seed}.npz"
-            return load_evaluation(path, PASCAL if name.endswith(CROWDS) else LIP) if path.is_file() else None
+            run = Run(find_experiment(name.removesuffix(CROWDS)), size, data, seed) if data else None
+        except ConfigError:  # exchanged kernels
+            path = results_folder(profile, source) / "counts" / f"{slug(name)}-seed-{seed}.npz"
+            return load_evaluation(path, LIP) if path.is_file() else None
+        return run.evaluation() if run and run.metrics else None
 
     return counts
 

@@ -17,7 +17,7 @@ from workbook.jobs import do_all, execute_notebooks, to_do
 from workbook.report import write_report
 from workbook.results import Runs, ship, side_by_side, table_label, table_runs, write_table
 from workbook.runs import RUNS, Run, results_folder
-from workbook.tables import CROWD_TABLES, OF_CLAIMS, TABLES, table_experiments
+from workbook.tables import CROWD_TABLES, OF_CLAIMS, ROWS, TABLES, table_experiments
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -58,7 +58,7 @@ Half = tuple[Profile, Source, dict[int, Runs]]
 
 
 def _run(options: argparse.Namespace) -> None:
-    if min(options.seeds, options.jobs or 1) < 1:
+    if min(options.seeds, 1 if options.jobs is None else options.jobs) < 1:
         raise ConfigError("--seeds and --jobs take whole numbers from 1")
     started, first, profile = time.perf_counter(), processes.rank() == 0, find_profile(options.profile)
     only, tables = _asked(options, profile)
@@ -126,7 +126,8 @@ def _asked(options: argparse.Namespace, profile: Profile) -> tuple[list[Experime
     names, numbers = options.only or [], {f"table{number}": number for number in TABLES}
     named = [numbers[name] for name in names if name in numbers]
     only = [row for table in named for row in table_experiments(table)]
-    only += [find_experiment(name) for name in names if name not in numbers]
+    rows = {row.name: row.experiment for row in ROWS if row.experiment}
+    only += [rows.get(name) or find_experiment(name) for name in names if name not in numbers]
     tables = options.tables or (named if len(named) == len(names) else [])
     known = [table for table in (*TABLES, OF_CLAIMS) if not profile.released or table not in CROWD_TABLES]
     if not set(tables) <= set(known):

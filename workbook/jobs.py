@@ -31,9 +31,10 @@ TIMEOUT = 6 * 3600  # seconds a cell may take; nothing is trained in it
 
 
 def to_do(runs: Sequence[Run]) -> list[Run]:
-    """When no row is requested: core rows (untrained ones only if weights of none are committed), and untested ones."""
+    """Where no row is named: core rows (untrained: of seeds without committed weights only), and untested ones."""
     core = [run for run in runs if not run.profile.core or run.experiment.name in run.profile.core]
-    new = [] if any(run.shipped for run in core) else core
+    committed = {run.seed for run in core if run.shipped}
+    new = [run for run in core if run.seed not in committed]
     return [run for run in runs if (run.trained or run in new) and (run.metrics is None or run in core)]
 
 
@@ -130,7 +131,7 @@ def execute_notebooks(
     # all but the real data sets are found by name
     paths = {each.name: str(each.root.resolve()) if each.name in VARIABLES else None for each in sources}
     several = next(([each.name, paths[each.name]] for each in sources if each.anatomy.crowds), [])
-    chosen = []
+    first, last = [], []  # 09_claims reads what the others write
     for notebook in sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb")):
         its = set(map(int, re.findall(r"_(?:tables?)?(\d)(?=_|$)", notebook.stem)))  # 07_tables5_6_pascal -> 5, 6
         crowds = bool(its & set(CROWD_TABLES))
@@ -139,12 +140,15 @@ def execute_notebooks(
             continue
         given = {"profile": profile.name, "dataset": source.name, "data_path": paths[source.name], "seeds": list(seeds)}
         given |= {"crowds": several} if "crowds" in papermill.inspect_notebook(str(notebook)) else {}
-        chosen.append((notebook, EXECUTED / profile.name / notebook.name, given | {"train": False}))
-    done = in_processes(_execute, chosen, min(jobs, len(chosen)) or 1)
-    failed, bar = [], tqdm(done, total=len(chosen), unit="notebook")
-    for index, error in bar:
-        bar.set_postfix_str(chosen[index][0].stem)
-        failed += filter(None, [error])
+        its_turn = last if "claims" in notebook.stem else first
+        its_turn.append((notebook, EXECUTED / profile.name / notebook.name, given | {"train": False}))
+    failed = []
+    with tqdm(total=len(first + last), unit="notebook") as bar:
+        for chosen in filter(None, (first, last)):
+            for index, error in in_processes(_execute, chosen, min(jobs, len(chosen))):
+                bar.set_postfix_str(chosen[index][0].stem)
+                bar.update()
+                failed += filter(None, [error])
     if failed:
         raise MulaError("\n".join(sorted(failed)))
 

@@ -14,7 +14,6 @@ from mula_lib.checkpoint import read_facts, save_weights
 from mula_lib.files import ConfigError, write_bytes, write_json, write_text
 from workbook.datasets import CROWDS, REPOSITORY, Source
 from workbook.experiments import Profile
-from workbook.jobs import to_do
 from workbook.runs import RESULTS, Run, results_folder
 from workbook.tables import COMPARED_TABLES, METRICS, table_rows
 
@@ -67,15 +66,14 @@ def table_runs(table: int, profile: Profile, source: Source, seeds: Sequence[int
 def do_table(
     table: int, profile: Profile, source: Source, seeds: Sequence[int] = (0,), *, train: bool = False
 ) -> tuple[pd.DataFrame, Runs]:
-    """Do a table's runs that need no training, and with ``train`` its core rows; then write the table.
+    """Do a table's runs that need no training, and with ``train`` those that do; then write the table.
 
     Returns the table and the finished runs of each row. For each missing run, the command that makes it is printed.
     """
     runs = table_runs(table, profile, source, seeds)
     every = [run for each in runs.values() for run in each]
-    new = [run for run in to_do(every) if not run.trained] if train else []
     for run in every:
-        if run.do(train=run in new).metrics is None:
+        if run.do(train=train and not run.trained).metrics is None:
             print(f"{run.experiment.name}, seed {run.seed}: {run.note}")
     return write_table(table, profile, source, runs), _finished(runs)
 
@@ -200,28 +198,19 @@ def searched_rates(names: Sequence[str]) -> pd.DataFrame:
 def side_by_side(number: int, table: pd.DataFrame) -> pd.DataFrame:
     """Table ``number`` to read: one row per method; per metric, the paper's number, ours, and both differences Δ.
 
-    The headings of our columns name profile and data set; a row that was not run has a dash.
+    The headings of our columns name profile and data set; a dash marks a row that was not run, or a task that it does
+    not have. Compared systems have costs instead of differences, and the paper's column only where it has the metric.
     """
-    if number in COMPARED_TABLES:
-        return _with_costs(table)
     scores = _by_heading(table, ["paper", "ours"], "{:.1f}")
-    gains = _by_heading(table, ["paper_delta_vs_baseline", "delta_vs_baseline"], "{:+.1f}")
-    return pd.concat([scores, gains], axis=1).swaplevel(axis=1)[table["metric"].unique()]
-
-
-def _with_costs(table: pd.DataFrame) -> pd.DataFrame:
-    """A results table of many systems to read: what the paper reports, all our scores, and what each one costs.
-
-    A column of the paper is shown only if it reports the metric for some row. A dash marks a system that was not run,
-    or does not have the task.
-    """
-    wide = _by_heading(table, ["paper", "ours"], "{:.1f}")
+    if number not in COMPARED_TABLES:
+        gains = _by_heading(table, ["paper_delta_vs_baseline", "delta_vs_baseline"], "{:+.1f}")
+        return pd.concat([scores, gains], axis=1).swaplevel(axis=1)[table["metric"].unique()]
     reported = table.dropna(subset="paper")["metric"].unique()
-    wide = wide[[column for column in wide if column[0].startswith("ours") or column[1] in reported]]
+    scores = scores[[column for column in scores if column[0].startswith("ours") or column[1] in reported]]
     costs = table.drop_duplicates("method").set_index("method")
-    wide["cost", "parameters"] = _text(costs["params"], "{:,.0f}")
-    wide["cost", "GFLOPs"] = _text(costs["gflops"], "{:.3f}")
-    return wide
+    scores["cost", "parameters"] = _text(costs["params"], "{:,.0f}")
+    scores["cost", "GFLOPs"] = _text(costs["gflops"], "{:.3f}")
+    return scores
 
 
 def _by_heading(table: pd.DataFrame, names: list[str], form: str) -> pd.DataFrame:
