@@ -9,7 +9,7 @@ from importlib import import_module
 __version__ = "0.1.0"
 
 _HOMES = {
-    "anatomy": ("LIP", "PASCAL", "Anatomy", "find_anatomy"),
+    "anatomy": ("ANATOMIES", "LIP", "PASCAL", "Anatomy"),
     "checkpoint": ("load_model", "read_facts", "save_weights"),
     "data.augment": ("Augmentation",),
     "data.images": ("load_image", "load_mask"),

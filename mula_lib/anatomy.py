@@ -9,8 +9,6 @@ from functools import cached_property
 
 import numpy as np
 
-from mula_lib.files import ConfigError
-
 IGNORE = 255  # mask value that neither the loss nor the metrics count
 
 
@@ -148,10 +146,3 @@ PASCAL = Anatomy(
 )
 
 ANATOMIES = {anatomy.name: anatomy for anatomy in (LIP, PASCAL)}
-
-
-def find_anatomy(name: str) -> Anatomy:
-    """The anatomy called ``name``; ConfigError lists the known ones."""
-    if name not in ANATOMIES:
-        raise ConfigError(f"unknown anatomy {name!r}; known: {', '.join(ANATOMIES)}")
-    return ANATOMIES[name]

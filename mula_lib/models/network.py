@@ -1,7 +1,7 @@
 """What all networks share: configuration, outputs, initialization and construction."""
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from typing import NamedTuple
 
@@ -55,7 +55,7 @@ class ModelConfig:
     offsets: bool = False  # several people: the pose branch also regresses each joint's offset to its centroid
     rival: str | None = None  # a compared system on this trunk instead of the joint model: a name in ``SYSTEMS``
     crop: int | None = None  # for a compared system: side of its crops, to which its authors' cells are scaled
-    anatomy: str = "LIP"  # for a compared system: whose joints, parts and limbs (:func:`mula_lib.anatomy.find_anatomy`)
+    anatomy: str = "LIP"  # for a compared system: whose joints, parts and limbs (of ``ANATOMIES``)
     # The structure of the authors' released code where it differs from the paper: R, not R̄, and F go on to the next
     # stage, the pose branch has a last map for the background, and bilinear upsampling aligns the corners.
     released: bool = False
@@ -195,15 +195,9 @@ def forward_gflops(model: Network, crop: int) -> float:
     return round(counter.get_total_flops() / 1e9, 4)
 
 
-Hook = Callable[[nn.Module, tuple, object], object]
-
-
-@contextmanager
-def hooked(pairs: Iterable[tuple[nn.Module, Hook]]) -> Iterator[None]:
-    """Within this context, each module's forward pass goes through its hook, as in ``register_forward_hook``."""
-    handles = [module.register_forward_hook(hook) for module, hook in pairs]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
+def hooked(pairs: Iterable[tuple[nn.Module, Callable[[nn.Module, tuple, object], object]]]) -> ExitStack:
+    """A context in which each module's forward pass goes through its hook, as in ``register_forward_hook``."""
+    hooks = ExitStack()
+    for module, hook in pairs:
+        hooks.enter_context(module.register_forward_hook(hook))
+    return hooks

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mula_lib.anatomy import Anatomy, find_anatomy
+from mula_lib.anatomy import ANATOMIES, Anatomy
 from mula_lib.grouping import find_candidates, partition
 from mula_lib.models.interactions import CrossStitch, build_interaction
 from mula_lib.models.joint import JointModel
@@ -126,7 +126,7 @@ class PoseGuidedRefinement(JointModel):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)
-        self.anatomy = find_anatomy(config.anatomy)
+        self.anatomy = ANATOMIES[config.anatomy]
         width, drawn = config.width, config.joints + len(self.anatomy.limbs)
         layers: list[nn.Module] = []
         for number in range(CONVOLUTIONS - 1):

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mula_lib.anatomy import IGNORE, find_anatomy
+from mula_lib.anatomy import ANATOMIES, IGNORE
 from mula_lib.data.targets import PAPER_CROP, gaussian_heatmaps, heatmap_sigma
 from mula_lib.models.losses import Targets, upsample
 from mula_lib.models.network import ModelConfig, Network, StageOutput
@@ -240,7 +240,7 @@ class AttentionSSL(AttentionToScale):
     def __init__(self, config: ModelConfig, weighting: Callable[[Tensor], Tensor] | None = None) -> None:
         super().__init__(config)
         self.weighting = weighting
-        self.groups = find_anatomy(config.anatomy).structure_groups
+        self.groups = ANATOMIES[config.anatomy].structure_groups
 
     def loss(self, outputs: list[StageOutput], truth: Targets) -> Tensor:
         """Σ over outputs of the mean over images of w · CE."""
@@ -258,7 +258,7 @@ class SSNAN(MultiScale):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)
-        self.groups = find_anatomy(config.anatomy).structure_groups
+        self.groups = ANATOMIES[config.anatomy].structure_groups
 
     def forward(self, images: Tensor) -> list[StageOutput]:
         """(B, 3, H, W) -> logits (B, parts, H/8, W/8)."""
