@@ -11,7 +11,7 @@ import pytest
 import workbook.runs as runs_module
 from workbook.datasets import open_source
 from workbook.experiments import EXPERIMENTS, SMOKE, find_experiment, find_profile
-from workbook.results import COLUMNS, read_table, results_folder, side_by_side, table_runs, write_table
+from workbook.results import COLUMNS, do_table, read_table, results_folder, side_by_side, table_runs, write_table
 from workbook.runs import Run
 from workbook.tables import METRICS, TABLES, table_experiments, table_rows
 
@@ -51,6 +51,18 @@ def test_rows_that_were_not_run_quote_the_paper_and_say_how_to_get_ours(source, 
     assert pd.isna([quoted.ours, quoted["std"], quoted.delta_vs_baseline, quoted.params, quoted.train_seconds]).all()
     assert quoted.note == 'seed 0: not trained yet: ./run_all.sh tiny --only "VGG16-FCN-MuLA"'
     assert pd.isna(row(built(1, tiny_profile, source), "VGG16-FCN", "PCK")["std"])  # of one seed
+
+
+def test_a_notebooks_table_trains_what_is_missing_if_it_is_told_to(source, tiny_profile, fake_run, monkeypatch):
+    fake_run("VGG16-FCN", 0, 50.0, 20.0)
+    trained, others = [], {each.name for each in table_experiments(1)} - {"VGG16-FCN"}
+    monkeypatch.setattr(Run, "_train", lambda run: trained.append(run.experiment.name))
+    monkeypatch.setattr(Run, "_test", lambda run, weights: None)
+    _, finished = do_table(1, tiny_profile, source)
+    assert [name for name, runs in finished.items() if runs] == ["VGG16-FCN"]
+    assert not trained
+    do_table(1, tiny_profile, source, train=True)
+    assert set(trained) == others
 
 
 def test_scores_are_means_over_seeds_with_their_deviation_and_distance_to_the_baseline(source, tiny_profile, fake_run):

@@ -78,6 +78,7 @@ def test_rows_are_asked_for_by_name_or_by_the_table():
 
     assert asked("table2") == ([(2,)], {experiment.name for experiment in table_experiments(2)})
     assert asked("VGG16-FCN-Self") == ([(1,)], {"VGG16-FCN-Self"})
+    assert asked("SegNet [1]") == asked("SegNet") == ([(4,)], {"SegNet"})
     assert asked("HG-2×1u", "segnet") == ([(2, 4), (5, 6)], {"HG-2×1u", "SegNet"})
     assert asked("HG-6s-1u-MuLA") == ([(OF_CLAIMS,)], {"HG-6s-1u-MuLA"})
     with pytest.raises(ConfigError, match="unknown experiment 'table7'"):
@@ -101,14 +102,16 @@ def test_the_demo_trains_nothing_where_weights_are_committed(monkeypatch, tmp_pa
     monkeypatch.setattr(runs_module, "RUNS", tmp_path)
     monkeypatch.setattr(runs_module.Run.__init__, "__defaults__", (0, tmp_path))
 
-    def names(*how):
-        half = DEMO, source, {1: table_runs(1, DEMO, source)}
-        return [run.experiment.name for run in cli._chosen([half], (0,), *how)]
+    def names(*how, seeds=(0,)):
+        half = DEMO, source, {1: table_runs(1, DEMO, source, seeds)}
+        return [run.experiment.name for run in cli._chosen([half], seeds, *how)]
 
     assert names([], False) == ["VGG16-FCN", "VGG16-FCN-MuLA"]
     assert len(names([], True)) == 9
-    monkeypatch.setattr(runs_module.Run, "shipped", property(lambda run: run.experiment.name == "VGG16-FCN"))
+    only_this = property(lambda run: run.experiment.name == "VGG16-FCN" and run.seed == 0)
+    monkeypatch.setattr(runs_module.Run, "shipped", only_this)
     assert names([], False) == ["VGG16-FCN"]
+    assert names([], False, seeds=(0, 7)) == ["VGG16-FCN", "VGG16-FCN", "VGG16-FCN-MuLA"]  # two of them of seed 7
     assert names([find_experiment("VGG16-FCN-MTL")], False) == ["VGG16-FCN-MTL"]
     monkeypatch.setattr(runs_module.Run, "trained", True)
     assert len(names([], False)) == 9
@@ -167,6 +170,12 @@ def test_a_notebook_with_several_people_an_image_gets_such_data(execute, source,
     assert execute("print(dataset)", name="07_tables5_6", sources=both) == "crowd-fixture\n"
     assert execute("print(crowds)", sources=both) == "['crowd-fixture', None]\n"
     assert execute("print(dataset)", name="07_table6") is None
+
+
+def test_the_claims_are_judged_after_all_else(execute, tmp_path):
+    for name in ("10_your_photo", "09_claims"):
+        execute(f"print(1); open({str(tmp_path / 'order')!r}, 'a').write('{name} ')", name=name)
+    assert (tmp_path / "order").read_text() == "10_your_photo 10_your_photo 09_claims "
 
 
 def test_only_notebooks_of_the_asked_tables_are_executed(execute):
