@@ -12,7 +12,7 @@ from dataclasses import replace
 import pandas as pd
 
 from mula_lib.data.lip import read_split
-from mula_lib.files import exit_status, usable_cores, write_text
+from mula_lib.files import MulaError, exit_status, usable_cores, write_text
 from rendered_people.dataset import ensure_people
 from workbook.datasets import RENDERED, Source, open_source
 from workbook.experiments import Profile, find_experiment, find_profile
@@ -54,7 +54,6 @@ def curve_table(runs: Sequence[Run]) -> pd.DataFrame:
             "epochs": run.recipe.epochs,
             "pictures": len(run.source.train),
             **{name: round(run.scores[name], 2) for name in ("PCK", "mIoU")},
-            "train_seconds": run.metrics["train_seconds"],
         }
         for run in runs
         if run.metrics is not None
@@ -78,7 +77,7 @@ def _measure(options: argparse.Namespace) -> None:
     profile = find_profile(options.profile)
     source = first_pictures(open_source(profile.dataset), options.pictures)
     runs = [budget_run(name, profile, source, epochs) for name in options.only for epochs in options.epochs]
-    do_all(runs, options.jobs)
+    failed = do_all(runs, options.jobs)
     table, path = curve_table(runs), results_folder(profile, source) / "learning_curves.csv"
     if path.is_file():
         table = pd.concat([pd.read_csv(path), table], ignore_index=True)
@@ -86,6 +85,8 @@ def _measure(options: argparse.Namespace) -> None:
     table = table.sort_values(["method", "pictures", "epochs"], kind="stable")
     write_text(path, table.to_csv(index=False))
     print(table.to_string(index=False))
+    if failed:
+        raise MulaError("; ".join(f"{run}, {run.recipe.epochs} epochs, {run.note}" for run in failed))
 
 
 if __name__ == "__main__":

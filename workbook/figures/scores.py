@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, NullLocator
 
 from mula_lib.anatomy import Anatomy
 from workbook.figures.style import BLUE, GREY, LINES, OURS_BAR, PAPER_BAR, VERDICTS, in_house_style
@@ -67,6 +67,24 @@ def training_curves(logs: Mapping[str, Sequence[Mapping[str, float]]], label: st
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid()
     grid.figure.suptitle(label, y=1.03, fontsize=10, color=GREY)
+    return grid.figure
+
+
+@in_house_style
+def learning_curves(table: pd.DataFrame) -> Figure:
+    """Scores against the epochs of whole trainings, one panel per metric: ``table`` is tools.learning_curves' file."""
+    scores = table.melt(["method", "epochs"], ["PCK", "mIoU"], var_name="metric", value_name="score")
+    names = list(dict.fromkeys(table["method"]))
+    grid = sns.relplot(
+        scores, x="epochs", y="score", col="metric", hue="method", style="method", kind="line", markers=True,
+        dashes=False, hue_order=names, palette=LINES[: len(names)], height=3.6, facet_kws={"sharey": False},
+    )  # fmt: skip
+    grid.set(xscale="log", xticks=sorted(set(table["epochs"])), xlabel="epochs").set_titles("{col_name}, %")
+    for axes in grid.axes.flat:
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.set_ylabel("")
+        axes.grid()
     return grid.figure
 
 
