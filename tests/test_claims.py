@@ -199,6 +199,7 @@ def test_counts_are_those_of_runs_of_one_person_and_of_several_and_those_of_exch
     tmp_path, monkeypatch, source, crowds
 ):
     monkeypatch.setattr(runs_module, "RESULTS", tmp_path)
+    monkeypatch.setattr(Run.__init__, "__defaults__", (0, tmp_path / "runs"))
     run = Run(find_experiment("HG-2×1u"), SMOKE.for_crowds(), crowds)
     run.shipped_counts.parent.mkdir(parents=True)
     crowd(0).save(run.shipped_counts)
