@@ -38,12 +38,11 @@ def find_photos(paths: Sequence[Path]) -> list[Path]:
     for path in paths:
         found += [] if path.is_dir() else [path]
         for each in sorted(path.glob("[!.]*")):
-            if each.name.endswith(WRITTEN):
-                continue
-            if each.suffix.lower() in SUFFIXES and not each.is_dir():
+            if each.suffix.lower() in SUFFIXES and not each.is_dir() and not each.name.endswith(WRITTEN):
                 found.append(each)
             else:
                 reason = "HEIC; save it as JPEG" if each.suffix.lower() in HEIC else "not an extension that is read"
+                reason = "named like an answer" if each.name.endswith(WRITTEN) else reason
                 reason = "a folder; name it too" if each.is_dir() else reason
                 print(f"skipped: {each} ({reason})")
     return list(dict.fromkeys(found))
