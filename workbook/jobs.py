@@ -132,7 +132,7 @@ def execute_notebooks(
     paths = {each.name: str(each.root.resolve()) if each.name in VARIABLES else None for each in sources}
     several = next(([each.name, paths[each.name]] for each in sources if each.anatomy.crowds), [])
     first, last = [], []  # 09_claims reads what the others write
-    for notebook in sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb")):
+    for notebook in sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"), reverse=True):  # the longest are among the later ones
         its = set(map(int, re.findall(r"_(?:tables?)?(\d)(?=_|$)", notebook.stem)))  # 07_tables5_6_pascal -> 5, 6
         crowds = bool(its & set(CROWD_TABLES))
         source = next((each for each in sources if each.anatomy.crowds == crowds), None)
