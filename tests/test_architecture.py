@@ -12,7 +12,7 @@ import mula_lib as mula
 
 PACKAGES = ("mula_lib", "rendered_people", "workbook")
 # The goal for workbook is 2,800.
-BUDGETS = {"mula_lib": 5000, "rendered_people": 2560, "workbook": 2980, "tests": 7045}  # lines
+BUDGETS = {"mula_lib": 5000, "rendered_people": 2560, "workbook": 2995, "tests": 7060}  # lines
 # Where arrows may not point: from modules of this name to modules of these.
 FORBIDDEN = {
     "mula_lib": ("workbook", "rendered_people"),

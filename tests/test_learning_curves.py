@@ -1,23 +1,24 @@
 """Scores against budget: the same run but for its epochs and pictures."""
 
 import pandas as pd
+import pytest
 
 import tools.learning_curves as module
 from rendered_people.dataset import PeopleConfig
-from tools.learning_curves import budget_run, first_pictures, main
-from workbook.experiments import SMOKE
+from tools.learning_curves import first_pictures, main
+from workbook.claims import scores_by_budget
+from workbook.experiments import SMOKE, find_experiment
+from workbook.figures import learning_curves
 from workbook.runs import Run
 
 
 def test_a_budget_changes_epochs_and_pictures_and_nothing_else(source):
     for name in ("VGG16-FCN", "HG-0s-1u-MuLA"):
-        usual = budget_run(name, SMOKE, source, 2)
-        plain = Run(usual.experiment, usual.profile, source)
-        assert usual.fingerprint == plain.fingerprint
-        assert usual.folder != plain.folder
-        longer, fewer = (budget_run(name, SMOKE, *of) for of in ((source, 5), (first_pictures(source, 7), 2)))
-        assert longer.training_config["recipe"] == plain.training_config["recipe"] | {"epochs": 5}
+        budgets = (SMOKE, source), (SMOKE.for_epochs(5), source), (SMOKE.for_epochs(2), first_pictures(source, 7))
+        usual, longer, fewer = (Run(find_experiment(name), *budget) for budget in budgets)
+        assert longer.training_config["recipe"] == usual.training_config["recipe"] | {"epochs": 5}
         assert [record.name for record in fewer.source.train] == [record.name for record in source.train][:7]
+        assert len({each.folder for each in (usual, longer, fewer)}) == 3
         assert len({each.fingerprint for each in (usual, longer, fewer)}) == 3
 
 
@@ -32,10 +33,25 @@ def test_pictures_that_a_data_set_lacks_are_rendered(source, monkeypatch):
 
 
 def test_the_command_adds_what_it_finished_to_what_there_is(tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "RUNS", tmp_path / "runs")
+    monkeypatch.setattr(Run.__init__, "__defaults__", (0, tmp_path / "runs"))
     monkeypatch.setattr(module, "results_folder", lambda profile, source: tmp_path)
     assert main(["smoke", "--only", "HG-0s-1u-MuLA", "--epochs", "1", "--jobs", "1"]) == 0
     assert main(["smoke", "--only", "HG-0s-1u-MuLA", "--epochs", "1", "2", "--pictures", "8", "--jobs", "1"]) == 0
     table = pd.read_csv(tmp_path / "learning_curves.csv")
     assert table[["epochs", "pictures"]].values.tolist() == [[1, 8], [2, 8], [1, 24]]
     assert table["PCK"].notna().all()
+
+
+def test_gains_are_of_finished_runs_with_the_same_budget(source, tmp_path, monkeypatch):
+    monkeypatch.setattr(Run.__init__, "__defaults__", (0, tmp_path))
+    pair = ("HG-1s-1u-MuLA", "HG-0s-1u-MuLA")
+    first, second = (Run(find_experiment(name), SMOKE.for_epochs(1), source).do() for name in pair)
+    Run(first.experiment, SMOKE.for_epochs(3), source).do()
+    table = scores_by_budget([pair], (1, 3, 4), SMOKE, source)
+    assert table[table["metric"] == "PCK"][["epochs", "method", "kind"]].values.tolist() == [
+        [1, pair[1], "score, %"], [1, pair[0], "score, %"], [1, pair[0], "gain, points"], [3, pair[0], "score, %"],
+    ]  # fmt: skip
+    for _, line in table[table["kind"] == "gain, points"].iterrows():
+        assert line["ours"] == pytest.approx(first.scores[line["metric"]] - second.scores[line["metric"]], abs=1e-4)
+    titles = [axes.get_title() for axes in learning_curves(table).axes]
+    assert titles == ["PCK: score, %", "mIoU: score, %", "PCK: gain, points", "mIoU: gain, points"]

@@ -8,6 +8,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import product
 
 import pandas as pd
 
@@ -15,9 +16,9 @@ from mula_lib.data.lip import read_split
 from mula_lib.files import MulaError, exit_status, usable_cores, write_text
 from rendered_people.dataset import ensure_people
 from workbook.datasets import RENDERED, Source, open_source
-from workbook.experiments import Profile, find_experiment, find_profile
+from workbook.experiments import find_experiment, find_profile
 from workbook.jobs import do_all
-from workbook.runs import RUNS, Run, results_folder
+from workbook.runs import Run, results_folder
 
 NETWORKS = ("VGG16-FCN", "VGG16-FCN-MuLA", "HG-0s-1u-MuLA", "HG-1s-1u-MuLA")  # each baseline, then MuLA
 EPOCHS = (12, 24, 40, 80)
@@ -35,14 +36,8 @@ def first_pictures(source: Source, count: int | None) -> Source:
         larger = replace(RENDERED[source.name], train=count)
         train = read_split(ensure_people(larger, source.root.parent, splits=("train",)), "train")
     first = replace(train, records=train.records[:count])
-    return replace(source, other_train=first, fingerprint=f"{source.fingerprint}, the first {count}")
-
-
-def budget_run(name: str, profile: Profile, source: Source, epochs: int) -> Run:
-    """The run of one network for ``epochs`` epochs; ``source`` is that of :func:`first_pictures`."""
-    profile = replace(profile, recipe=replace(profile.recipe, epochs=epochs))
-    base = RUNS / "learning-curves" / f"{epochs}-epochs-{len(source.train)}"
-    return Run(find_experiment(name), profile, source, base=base)
+    name, fingerprint = f"{source.name}-{count}", f"{source.fingerprint}, the first {count}"
+    return replace(source, name=name, other_train=first, fingerprint=fingerprint)
 
 
 def curve_table(runs: Sequence[Run]) -> pd.DataFrame:
@@ -68,6 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", nargs="+", metavar="ROW", default=NETWORKS, help="these networks")
     parser.add_argument("--epochs", nargs="+", type=int, metavar="N", default=EPOCHS, help="default: 12 24 40 80")
     parser.add_argument("--pictures", type=int, metavar="N", help="training pictures (default: the data set's)")
+    parser.add_argument("--seeds", nargs="+", type=int, metavar="SEED", default=[0], help="these (default: 0)")
     parser.add_argument("--jobs", type=int, default=usable_cores(), metavar="N", help="runs at once (default: cores)")
     options = parser.parse_args(arguments)
     return exit_status(lambda: _measure(options), kept="run the same command again and it resumes")
@@ -75,14 +71,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _measure(options: argparse.Namespace) -> None:
     profile = find_profile(options.profile)
-    source = first_pictures(open_source(profile.dataset), options.pictures)
-    runs = [budget_run(name, profile, source, epochs) for name in options.only for epochs in options.epochs]
+    source = open_source(profile.dataset)
+    pictures = first_pictures(source, options.pictures)
+    budgets = product(options.only, options.epochs, options.seeds)
+    runs = [Run(find_experiment(name), profile.for_epochs(epochs), pictures, seed) for name, epochs, seed in budgets]
     failed = do_all(runs, options.jobs)
     table, path = curve_table(runs), results_folder(profile, source) / "learning_curves.csv"
     if path.is_file():
         table = pd.concat([pd.read_csv(path), table], ignore_index=True)
     table = table.drop_duplicates(["method", "seed", "epochs", "pictures"], keep="last")
-    table = table.sort_values(["method", "pictures", "epochs"], kind="stable")
+    table = table.sort_values(["method", "pictures", "epochs", "seed"], kind="stable")
     write_text(path, table.to_csv(index=False))
     print(table.to_string(index=False))
     if failed:

@@ -12,6 +12,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from itertools import product
 
 import torch
 from torch import Tensor
@@ -180,6 +181,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     every = [each.name for each in EXPERIMENTS if each.system != "pose_guided"]  # it draws on the host
     parser.add_argument("--only", nargs="+", metavar="ROW", default=every, help="these rows (default: all)")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0], metavar="N", help="default: 0")
+    parser.add_argument("--epochs", nargs="+", type=int, metavar="N", help="other numbers, for tools.learning_curves")
     parser.add_argument("--crowds", action="store_true", help="on pictures of several people")
     options = parser.parse_args(arguments)
     return exit_status(lambda: _together(options), kept="run the same command again and it resumes")
@@ -189,7 +191,9 @@ def _together(options: argparse.Namespace) -> None:
     profile = find_profile(options.profile)
     profile = profile.for_crowds() if options.crowds else profile
     source = open_source(profile.dataset)
-    train([Run(find_experiment(name), profile, source, seed) for name in options.only for seed in options.seeds])
+    sizes = [profile.for_epochs(epochs) for epochs in options.epochs or [profile.recipe.epochs]]
+    rows = product(options.only, sizes, options.seeds)
+    train([Run(find_experiment(name), size, source, seed) for name, size, seed in rows])
 
 
 if __name__ == "__main__":

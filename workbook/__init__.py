@@ -8,7 +8,7 @@ from collections.abc import Callable
 from mula_lib import lazy_exports
 
 _HOMES = {
-    "claims": ("findings", "measure", "measured_claims", "study_counts", "verdicts"),
+    "claims": ("findings", "measure", "measured_claims", "scores_by_budget", "study_counts", "verdicts"),
     "datasets": ("open_source",),
     "experiments": ("find_experiment", "find_profile"),
     "inspection": (

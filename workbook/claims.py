@@ -115,7 +115,7 @@ def better_on_both(first: Evaluation, second: Evaluation, weights: np.ndarray) -
     return 100 * ratio(weights @ ((np.minimum(*gains) > 0) & known), weights @ known)
 
 
-def measure(counts: Counts, seeds: Sequence[int] = (0, 1, 2)) -> pd.DataFrame:
+def measure(counts: Counts, seeds: Sequence[int] = (0, 1, 2), claims: Sequence[dict] = CLAIMS) -> pd.DataFrame:
     """One line per effect of each claim: ``paper``, ``ours``, its 95 % interval (``low``, ``high``), ``by_seed``, ….
 
     ``worse`` and ``better`` say how far the interval's ends lie on the claimed side of the limit.
@@ -135,7 +135,7 @@ def measure(counts: Counts, seeds: Sequence[int] = (0, 1, 2)) -> pd.DataFrame:
         return sum(weight * scores(name, seed, effect.metric) for name, weight in effect.weights.items())
 
     lines = []
-    for id_, effect in ((claim["id"], effect) for claim in CLAIMS for effect in claim["effects"]):
+    for id_, effect in ((claim["id"], effect) for claim in claims for effect in claim["effects"]):
         missing = [name for name in effect.weights if not any(kept(name, seed) for seed in seeds)]
         common = [seed for seed in seeds if all(kept(name, seed) for name in effect.weights)]
         pictures = {kept(name, seed).names for name in effect.weights for seed in common}
@@ -229,6 +229,23 @@ def study_counts(profile: Profile, source: Source, crowds: Source | None) -> Cou
         return run.evaluation() if run and run.metrics else None
 
     return counts
+
+
+def scores_by_budget(
+    pairs: Sequence[tuple[str, str]], epochs: Sequence[int], profile: Profile, source: Source
+) -> pd.DataFrame:
+    """Scores of networks, and what each pair's first gains over its second, after each number of ``epochs``.
+
+    Lines of :func:`measure`, with ``method``, ``kind`` and ``epochs``; those that were not trained are left out.
+    """
+    sums = [{name: 1} for name in dict.fromkeys(name for pair in pairs for name in reversed(pair))]
+    sums += [{first: 1, second: -1} for first, second in pairs]
+    claims = {"effects": [Effect(metric, each) for each in sums for metric in ("PCK", "mIoU")]}
+    counts = [study_counts(profile.for_epochs(each), source, None) for each in epochs]
+    table = pd.concat(measure(its, claims=[claims | {"id": each}]) for its, each in zip(counts, epochs, strict=True))
+    methods = [next(iter(effect.weights)) for effect in table["effect"]]
+    kinds = ["gain, points" if len(effect.weights) > 1 else "score, %" for effect in table["effect"]]
+    return table.rename(columns={"id": "epochs"}).assign(method=methods, kind=kinds).dropna(subset="ours")
 
 
 def findings(table: pd.DataFrame, method: str) -> str:

@@ -45,6 +45,12 @@ class Profile:
         """This profile for several people an image."""
         return replace(self, **self.crowds, crowds={})
 
+    def for_epochs(self, epochs: int) -> "Profile":
+        """This profile trained for another number of epochs, under a name of its own: ``demo-12-epochs``."""
+        if epochs == self.recipe.epochs:
+            return self
+        return replace(self, name=f"{self.name}-{epochs}-epochs", recipe=replace(self.recipe, epochs=epochs))
+
     def for_trunk(self, backbone: str) -> "Profile":
         """This profile for networks with the trunk ``backbone``."""
         if backbone != "vgg":

@@ -72,19 +72,25 @@ def training_curves(logs: Mapping[str, Sequence[Mapping[str, float]]], label: st
 
 @in_house_style
 def learning_curves(table: pd.DataFrame) -> Figure:
-    """Scores against the epochs of whole trainings, one panel per metric: ``table`` is tools.learning_curves' file."""
-    scores = table.melt(["method", "epochs"], ["PCK", "mIoU"], var_name="metric", value_name="score")
-    names = list(dict.fromkeys(table["method"]))
+    """Scores (above) and gains (below) with 95 % intervals against the epochs of whole trainings, a column per metric.
+
+    ``table`` is of ``claims.scores_by_budget``.
+    """
+    ends = table.melt(["metric", "epochs", "method", "kind"], ["low", "ours", "high"], value_name="points")
+    ends["at"] = ends["epochs"] * 1.02 ** ends["method"].factorize()[0]  # side by side
     grid = sns.relplot(
-        scores, x="epochs", y="score", col="metric", hue="method", style="method", kind="line", markers=True,
-        dashes=False, hue_order=names, palette=LINES[: len(names)], height=3.6, facet_kws={"sharey": False},
+        ends, x="at", y="points", row="kind", col="metric", hue="method", style="method", kind="line", markers=True,
+        dashes=False, palette=LINES[: table["method"].nunique()], height=3.2, aspect=1.3, facet_kws={"sharey": False},
+        estimator="median", errorbar=("pi", 100), err_style="bars",  # of the interval's ends and the mean between them
     )  # fmt: skip
-    grid.set(xscale="log", xticks=sorted(set(table["epochs"])), xlabel="epochs").set_titles("{col_name}, %")
+    grid.set(xscale="log", xticks=table["epochs"].unique(), xlabel="epochs", ylabel="")
+    grid.set_titles("{col_name}: {row_name}").legend.set_title("")
     for axes in grid.axes.flat:
         axes.xaxis.set_major_formatter("{x:g}")
         axes.xaxis.set_minor_locator(NullLocator())
-        axes.set_ylabel("")
         axes.grid()
+    for axes in grid.axes[-1]:
+        axes.axhline(0, color="#333333", linewidth=0.8)
     return grid.figure
 
 
