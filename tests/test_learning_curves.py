@@ -14,9 +14,11 @@ from workbook.runs import Run
 
 def test_a_budget_changes_epochs_and_pictures_and_nothing_else(source):
     for name in ("VGG16-FCN", "HG-0s-1u-MuLA"):
-        budgets = (SMOKE, source), (SMOKE.for_epochs(5), source), (SMOKE.for_epochs(2), first_pictures(source, 7))
-        usual, longer, fewer = (Run(find_experiment(name), *budget) for budget in budgets)
-        assert longer.training_config["recipe"] == usual.training_config["recipe"] | {"epochs": 5}
+        plain = Run(find_experiment(name), SMOKE, source)
+        budgets = (2, source), (5, source), (2, first_pictures(source, 7))
+        usual, longer, fewer = (Run(plain.experiment, SMOKE.for_epochs(epochs), of) for epochs, of in budgets)
+        assert (usual.fingerprint, usual.folder) == (plain.fingerprint, plain.folder)
+        assert longer.training_config["recipe"] == plain.training_config["recipe"] | {"epochs": 5}
         assert [record.name for record in fewer.source.train] == [record.name for record in source.train][:7]
         assert len({each.folder for each in (usual, longer, fewer)}) == 3
         assert len({each.fingerprint for each in (usual, longer, fewer)}) == 3
