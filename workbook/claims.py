@@ -28,7 +28,7 @@ from workbook.experiments import Profile, find_experiment, slug
 from workbook.runs import Run, results_folder
 
 DRAWS = 2000  # resamples of an interval
-ENOUGH_SEEDS = 2  # with one, an interval cannot show how trainings differ
+ENOUGH_SEEDS = 2  # with one, an interval cannot show how training runs differ
 TIMINGS = 200  # of each network; with 20 the interval reached over the limit in one run and not in the next
 LEVEL = 0.1  # points: rows closer than this are equally good
 SMALL_OVERHEAD = 25.0  # percent of the baseline's time
@@ -187,10 +187,10 @@ def verdicts(effects: pd.DataFrame, measured: Mapping[str, tuple]) -> pd.DataFra
 def _meaning(found: str, line: pd.Series) -> str:
     where = f"{line['effect']} (seeds: {line['seeds']}, pictures: {line['n'] // line['seeds']})"
     if line["seeds"] < ENOUGH_SEEDS:
-        return f"Too few seeds: the interval of {where} covers other pictures, not other trainings."
+        return f"Too few seeds: the interval of {where} covers other pictures, not other training runs."
     return {
         "supported": f"Holds on these data at this budget; the closest call is {where}. Few seeds say little about how "
-        "much trainings differ.",
+        "much training runs differ.",
         "not supported": f"Refuted on these data at this budget, not on the paper's, by {where}.",
         "undecided": f"The interval of {where} leaves both answers open; more seeds or pictures would narrow it.",
     }[found]
@@ -248,26 +248,30 @@ def scores_by_budget(
     return table.rename(columns={"id": "epochs"}).assign(method=methods, kind=kinds).dropna(subset="ours")
 
 
-def findings(table: pd.DataFrame, method: str) -> str:
-    """Three sentences on a table of ``results.write_table``: ``method`` and its baseline, the best rows, the spread."""
+def findings(table: pd.DataFrame, *methods: str) -> str:
+    """Three sentences on a table of ``results.write_table``: what ``methods`` gain, the best rows, the spread."""
     ran = table.dropna(subset=["ours"])
-    row = ran[ran["method"] == method].dropna(subset=["delta_vs_baseline"])
-    if row.empty:
-        return f"{method} or its baseline was not run here, so there is nothing to report."
 
-    def gains(column: str) -> str:
-        return ", ".join(f"{line[column]:+.1f} {line['metric']}" for _, line in row.dropna(subset=[column]).iterrows())
+    def gains(method: str, column: str) -> str:
+        rows = ran[ran["method"] == method].dropna(subset=[column])
+        return ", ".join(f"{line[column]:+.1f} {line['metric']}" for _, line in rows.iterrows())
 
+    told = [
+        f"{method} {ours}" + (f" (paper: {quoted})" if (quoted := gains(method, "paper_delta_vs_baseline")) else "")
+        for method in dict.fromkeys(methods)
+        if (ours := gains(method, "delta_vs_baseline"))
+    ]
+    if not told:
+        return f"{methods[0]} or its baseline was not run here, so there is nothing to report."
     best = {
         metric: " and ".join(lines.loc[lines["ours"] >= lines["ours"].max() - LEVEL, "method"])
         for metric, lines in ran.groupby("metric", sort=False)
     }
-    quoted = gains("paper_delta_vs_baseline")
     spread = ran["std"].astype(float).max()
     return " ".join([
-        f"{method} and its baseline differ by {gains('delta_vs_baseline')}{f' (paper: {quoted})' if quoted else ''}.",
+        f"Differences from the baseline: {'; '.join(told)}.",
         f"Best in {'; in '.join(f'{metric}: {name}' for metric, name in best.items())}.",
         "One seed each: a row's place may be chance."
         if np.isnan(spread)
-        else f"Seeds differ by up to {spread:.1f} points (one standard deviation); 09_claims has the intervals.",
+        else f"The largest standard deviation over seeds is {spread:.1f} points; 09_claims has the intervals.",
     ])  # fmt: skip

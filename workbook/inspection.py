@@ -153,8 +153,8 @@ def telling_images(gains: pd.Series, each: int = 1) -> dict[str, str]:
 def prediction_rows(source: Source, names: Sequence[str], runs: Sequence[Run]) -> list[list[Picture]]:
     """A row of pictures for each of the validation images ``names``: the photo, the truth, what each run predicts.
 
-    A prediction's title gives its own scores on this one image. Where there are several people, the photo is left out,
-    and the truth and each prediction are two pictures: people, and the parts beside them.
+    A prediction's title gives its own scores on this one image. Of one person, joints that are not annotated are left
+    out; of several the photo is, and the truth and each prediction are two pictures: people, and the parts beside them.
     """
     by_name = {record.name: record for record in source.val.records}
     truths = [truth_picture(by_name[name], source.anatomy) for name in names]
@@ -163,11 +163,13 @@ def prediction_rows(source: Source, names: Sequence[str], runs: Sequence[Run]) -
     for run in runs:
         evaluation, images = run.evaluation(), [truth.image for truth in truths]
         predictions = predict(run.model(), images, run.profile.crop, run.profile.testing, source.anatomy)
-        for row, name, image, prediction in zip(rows, names, images, predictions, strict=True):
+        for row, name, truth, prediction in zip(rows, names, truths, predictions, strict=True):
             scores = evaluation.only(evaluation.names.index(name)).scores(source.anatomy)
             has = {pose: prediction.joints, "mIoU": prediction.mask}  # its scores of the tasks that it has
             title = ", ".join(f"{metric} {scores[metric]:.0f}" for metric, maps in has.items() if maps is not None)
-            picture = Picture(image, prediction.mask, prediction.joints, title=title.replace("nan", "–"))
+            joints = prediction.joints
+            joints = joints if crowds or joints is None else np.where(np.isnan(truth.joints), np.nan, joints)
+            picture = Picture(truth.image, prediction.mask, joints, title=title.replace("nan", "–"))
             row += _apart(picture) if crowds else [picture]
     return rows
 

@@ -71,17 +71,11 @@ def coco(photo: Path, size_wh: tuple[int, int], found: Prediction, anatomy: Anat
     sure, annotations = ~unsure.reshape(scores.shape), []
     for number, (joints, heights, seen) in enumerate(zip(people, scores, sure, strict=True), start=1):
         triples = np.where(seen[:, None], np.column_stack([joints.astype(float).round(2), np.full(len(joints), 2)]), 0)
-        annotations.append(
-            {
-                "id": number,
-                "image_id": 1,
-                "category_id": 1,
-                "keypoints": triples.ravel().tolist(),
-                "keypoint_scores": heights.astype(float).round(4).tolist(),
-                "num_keypoints": int(seen.sum()),
-                "score": round(float(heights[seen].mean()) if seen.any() else 0.0, 4),
-            }
-        )
+        annotations.append({
+            "id": number, "image_id": 1, "category_id": 1, "keypoints": triples.ravel().tolist(),
+            "keypoint_scores": heights.astype(float).round(4).tolist(), "num_keypoints": int(seen.sum()),
+            "score": round(float(heights[seen].mean()) if seen.any() else 0.0, 4),
+        })  # fmt: skip
     skeleton = [[a + 1, b + 1] for a, b in anatomy.limb_indices]  # COCO counts keypoints from 1
     return {
         "images": [{"id": 1, "file_name": photo.name, "width": size_wh[0], "height": size_wh[1]}],

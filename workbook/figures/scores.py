@@ -72,12 +72,9 @@ def training_curves(logs: Mapping[str, Sequence[Mapping[str, float]]], label: st
 
 @in_house_style
 def learning_curves(table: pd.DataFrame) -> Figure:
-    """Scores (above) and gains (below) with 95 % intervals against the epochs of whole trainings, a column per metric.
-
-    ``table`` is of ``claims.scores_by_budget``.
-    """
-    ends = table.melt(["metric", "epochs", "method", "kind"], ["low", "ours", "high"], value_name="points")
-    ends["at"] = ends["epochs"] * 1.02 ** ends["method"].factorize()[0]  # side by side
+    """Scores and, below, gains of ``claims.scores_by_budget`` against epochs: 95 % intervals, seeds as small dots."""
+    table = table.assign(at=table["epochs"] * 1.02 ** table["method"].factorize()[0])  # side by side
+    ends = table.melt(["metric", "at", "method", "kind"], ["low", "ours", "high"], value_name="points")
     grid = sns.relplot(
         ends, x="at", y="points", row="kind", col="metric", hue="method", style="method", kind="line", markers=True,
         dashes=False, palette=LINES[: table["method"].nunique()], height=3.2, aspect=1.3, facet_kws={"sharey": False},
@@ -85,7 +82,9 @@ def learning_curves(table: pd.DataFrame) -> Figure:
     )  # fmt: skip
     grid.set(xscale="log", xticks=table["epochs"].unique(), xlabel="epochs", ylabel="")
     grid.set_titles("{col_name}: {row_name}").legend.set_title("")
-    for axes in grid.axes.flat:
+    for (kind, metric), axes in grid.axes_dict.items():
+        seeds = table[(table["kind"] == kind) & (table["metric"] == metric)].explode("by_seed")
+        axes.plot(seeds["at"], seeds["by_seed"], ".", color="black", markersize=4, zorder=3)
         axes.xaxis.set_major_formatter("{x:g}")
         axes.xaxis.set_minor_locator(NullLocator())
         axes.grid()
@@ -99,13 +98,13 @@ def gradient_shares(table: pd.DataFrame) -> Figure:
     """The other task's gradient over an encoder's own, one panel per encoder: ``table`` is tools.gradients' file."""
     sizes = table["kernel_size"].map("{0}×{0}".format) + table["beta"].map(", β {:g}".format)
     shares = pd.DataFrame({
-        "kernels": sizes, "update": table["update"],
+        "kernels, β": sizes, "update": table["update"],
         "parsing's gradient in pose's encoder": table["parsing_in_pose"] / table["pose_in_pose"],
         "pose's gradient in parsing's encoder": table["pose_in_parsing"] / table["parsing_in_parsing"],
-    }).melt(["kernels", "update"], var_name="which", value_name="share")  # fmt: skip
+    }).melt(["kernels, β", "update"], var_name="which", value_name="share")  # fmt: skip
     grid = sns.relplot(
-        shares[shares["share"] > 0], x="update", y="share", col="which", hue="kernels", style="kernels", kind="line",
-        markers=True, dashes=False, palette=LINES[: shares["kernels"].nunique()], height=3.6, aspect=1.2,
+        shares[shares["share"] > 0], x="update", y="share", col="which", hue="kernels, β", style="kernels, β",
+        kind="line", markers=True, dashes=False, palette=LINES[: sizes.nunique()], height=3.6, aspect=1.2,
     )  # fmt: skip
     grid.refline(y=1, color="#333333", linestyle="-", linewidth=0.8)
     grid.set(yscale="log").set_axis_labels(y_var="share of its own gradient").set_titles("{col_name}")
@@ -131,7 +130,7 @@ def paper_beside_ours(table: pd.DataFrame, label: str, *, paper_data: str = "LIP
         _bars(scores, lines["paper"], lines["ours"], lines["std"])
         scores.set(title=f"{metric}, %", xlim=(0, 100))
         _bars(gains, lines["paper_delta_vs_baseline"], lines["delta_vs_baseline"], None)
-        gains.set_title(f"{metric}: difference to {baseline or methods[0]}, points")
+        gains.set_title(f"{metric}: difference from {baseline or methods[0]}, points")
         gains.axvline(0, color="#333333", linewidth=0.8)
     handles = Patch(**PAPER_BAR, label=f"paper: full size, {paper_data}"), Patch(**OURS_BAR, label=f"ours: {label}")
     figure.legend(handles=handles, loc="outside upper center", ncols=2, frameon=False)
@@ -175,7 +174,7 @@ def scores_by_stages(table: pd.DataFrame, stages: Mapping[str, int], control: st
             hollow = {"markerfacecolor": "none", "markeredgecolor": color, "markersize": 9}
             axes.plot([stages[m] for m in line], gain[line], look, color=color, label=f"{whose}: {of}")
             axes.plot(stages[control], gain[control], "D", **hollow, label=f"{control}, {whose}")
-        axes.set(title=f"{metric}: difference to no stage, points", xlabel="adapted stages")
+        axes.set(title=f"{metric}: gain over no adapted stage, points", xlabel="adapted stages")
         axes.set_xticks(sorted(set(stages.values())))
         axes.grid()
     figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=2, frameon=False)
@@ -199,7 +198,7 @@ def claim_intervals(effects: pd.DataFrame, claims: pd.DataFrame, label: str) -> 
         worst = effects[effects["metric"].isin(metrics)].drop_duplicates("id").set_index("id")
         for row, line in claims[["id", "verdict"]].join(worst, on="id", how="inner").iterrows():
             color, marker = VERDICTS[line["verdict"]]
-            axes.plot(line["paper"], row, **PAPER_MARK)
+            axes.plot(line["paper"], row, **PAPER_MARK, zorder=4)  # over our marker
             seeds = line["by_seed"]
             if not seeds:
                 _not_run(axes, row)
