@@ -54,6 +54,7 @@ def test_gains_are_of_finished_runs_with_the_same_budget(source, tmp_path, monke
         [1, pair[1], "score, %"], [1, pair[0], "score, %"], [1, pair[0], "gain, points"], [3, pair[0], "score, %"],
     ]  # fmt: skip
     for _, line in table[table["kind"] == "gain, points"].iterrows():
+        assert line["text"].startswith(f"{line['ours']:+.1f} (")
         assert line["ours"] == pytest.approx(first.scores[line["metric"]] - second.scores[line["metric"]], abs=1e-4)
     titles = [axes.get_title() for axes in learning_curves(table).axes]
     assert titles == ["PCK: score, %", "mIoU: score, %", "PCK: gain, points", "mIoU: gain, points"]

@@ -236,7 +236,7 @@ def scores_by_budget(
 ) -> pd.DataFrame:
     """Scores of networks, and what each pair's first gains over its second, after each number of ``epochs``.
 
-    Lines of :func:`measure`, with ``method``, ``kind`` and ``epochs``; those that were not trained are left out.
+    Lines of :func:`measure`, with ``method``, ``kind``, ``epochs`` and ``text``; those not trained are left out.
     """
     sums = [{name: 1} for name in dict.fromkeys(name for pair in pairs for name in reversed(pair))]
     sums += [{first: 1, second: -1} for first, second in pairs]
@@ -245,7 +245,8 @@ def scores_by_budget(
     table = pd.concat(measure(its, claims=[claims | {"id": each}]) for its, each in zip(counts, epochs, strict=True))
     methods = [next(iter(effect.weights)) for effect in table["effect"]]
     kinds = ["gain, points" if len(effect.weights) > 1 else "score, %" for effect in table["effect"]]
-    return table.rename(columns={"id": "epochs"}).assign(method=methods, kind=kinds).dropna(subset="ours")
+    texts = table.apply("{0.ours:+.1f} ({0.low:+.1f} to {0.high:+.1f}); by seed: {0.by_seed}".format, axis=1)
+    return table.rename(columns={"id": "epochs"}).assign(method=methods, kind=kinds, text=texts).dropna(subset="ours")
 
 
 def findings(table: pd.DataFrame, *methods: str) -> str:
