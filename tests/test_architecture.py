@@ -9,10 +9,11 @@ import pytest
 from conftest import REPOSITORY
 
 import mula_lib as mula
+from workbook.results import read_table
 
 PACKAGES = ("mula_lib", "rendered_people", "workbook")
 # The goal for workbook is 2,800.
-BUDGETS = {"mula_lib": 5000, "rendered_people": 2560, "workbook": 2995, "tests": 7060}  # lines
+BUDGETS = {"mula_lib": 5000, "rendered_people": 2560, "workbook": 2995, "tests": 7075}  # lines
 # Where arrows may not point: from modules of this name to modules of these.
 FORBIDDEN = {
     "mula_lib": ("workbook", "rendered_people"),
@@ -93,13 +94,14 @@ def note(frame, event, _):
 runs.Run.__init__.__defaults__ = 0, runs.Path(sys.argv[1])
 runs.RESULTS = runs.Path(sys.argv[1])
 sys.setprofile(note)
-status = cli.main(["smoke", "--only", "VGG16-FCN", "--tables", "1", "--no-notebooks", "--jobs", "1"])
+status = cli.main(["smoke", "--only", "VGG16-FCN", "--no-notebooks", "--jobs", "1"])
 sys.setprofile(None)
 print(status, len(passed), len({name for name, _ in passed}))
 """
     said = subprocess.check_output([sys.executable, "-c", script, str(tmp_path)], cwd=REPOSITORY, text=True)
     status, functions, files = map(int, said.split()[-3:])
-    assert (status, list((tmp_path / "smoke").glob("*.csv"))) == (0, [tmp_path / "smoke" / "table1.csv"])
+    tables = [read_table(path).dropna(subset="ours") for path in sorted((tmp_path / "smoke").glob("*.csv"))]
+    assert (status, [set(table["method"]) for table in tables]) == (0, [{"VGG16-FCN"}] * 3)  # Tables 1, 3 and 4
     assert f"results: {tmp_path / 'smoke'}\n" in said
     assert functions <= 62
     assert files <= 8

@@ -106,8 +106,9 @@ def _run(options: argparse.Namespace) -> None:
         ship(run)
     with locked(RUNS / f".{profile.name}.lock", f"the results of profile {profile.name}"):
         for size, source, its in halves:
-            for table, runs in its.items():
+            for table in its:
                 if table != OF_CLAIMS:
+                    runs = table_runs(table, size, source, seeds)  # read again: tables share runs
                     frame = write_table(table, size, source, runs)
                     print(f"\nTable {table} ({table_label(frame)})\n{side_by_side(table, frame).to_string()}")
         if not options.no_notebooks:
@@ -129,9 +130,10 @@ def _asked(options: argparse.Namespace, profile: Profile) -> tuple[list[Experime
     rows = {row.name: row.experiment for row in ROWS if row.experiment}
     only += [rows.get(name) or find_experiment(name) for name in names if name not in numbers]
     tables = options.tables or (named if len(named) == len(names) else [])
-    known = [table for table in (*TABLES, OF_CLAIMS) if not profile.released or table not in CROWD_TABLES]
+    alone = profile.released or profile.start  # without a network for several people
+    known = [table for table in (*TABLES, OF_CLAIMS) if not alone or table not in CROWD_TABLES]
     if not set(tables) <= set(known):
-        raise ConfigError(f"no Tables 5 and 6 in {profile.name}: the authors released no network for several people")
+        raise ConfigError(f"no Tables 5 and 6 in {profile.name}: it has no network for several people")
     return only, tables or [table for table in known if not only or set(only) & set(table_experiments(table))]
 
 
@@ -146,8 +148,7 @@ def _halves(profile: Profile, tables: Sequence[int], seeds: Sequence[int], optio
         size = profile.for_crowds() if crowds else profile
         name = real if path else size.dataset
         if its and name in VARIABLES and not path and not os.environ.get(VARIABLES[name]):
-            numbers = " and ".join(str(table) for table in its if table != OF_CLAIMS)
-            left_out = f"Tables {numbers} left out: no path to {name}; give --{name} PATH"
+            left_out = f"Tables {'5 and 6' if crowds else '1 to 4'} left out: no path to {name}; give --{name} PATH"
             if options.tables:
                 raise ConfigError(left_out)
             if processes.rank() == 0:
