@@ -10,7 +10,7 @@ import torch.nn.functional as F
 
 from benchmarks.timing import Row, compare
 from mula_lib.anatomy import LIP
-from mula_lib.data.augment import fit_affine, invert_affine, warp_image
+from mula_lib.data.augment import fit_affine, warp_image
 from mula_lib.data.images import load_image, load_mask
 from mula_lib.data.lip import LipSplit
 from mula_lib.evaluation import evaluate
@@ -57,7 +57,7 @@ def evaluate_plainly(model: Network, split: LipSplit) -> dict[str, float]:
 
 
 def _at_photo(maps: torch.Tensor, matrix: np.ndarray, size_wh: tuple[int, int]) -> np.ndarray:
-    back = invert_affine(matrix)
+    back = cv2.invertAffineTransform(matrix)
     return np.stack([cv2.warpAffine(each, back, size_wh, borderMode=cv2.BORDER_REPLICATE) for each in maps[0].numpy()])
 
 

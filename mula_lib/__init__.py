@@ -1,6 +1,6 @@
 """MuLA: mutual learning to adapt for joint human parsing and pose estimation (ECCV 2018), as a library.
 
-Exports what notebooks need under the paper's names; each is imported on first use.
+Exports its main names, the paper's own where it has them; each is imported on first use.
 """
 
 from collections.abc import Callable, Mapping, Sequence

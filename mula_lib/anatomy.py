@@ -47,7 +47,7 @@ class Anatomy:
 
     @cached_property
     def part_mirror(self) -> np.ndarray:
-        """(P,) permutation of part ids under a mirror; also the lookup table for a mirrored mask."""
+        """(P,) permutation: part ``i`` of a mirrored person is part ``part_mirror[i]`` of the original."""
         return _mirror_permutation(self.parts)
 
     @cached_property

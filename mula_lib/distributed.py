@@ -1,7 +1,8 @@
 """Several processes, started by ``torchrun``, train one network together; in a single process nothing here acts.
 
 The batch of a recipe is split, but every mean over the batch still covers *all* of it: batch normalization, the loss
-over annotated pixels, the gradient. So N processes follow the loss curve of one.
+over annotated pixels, the gradient. So N processes follow the loss curve of one. (Only Attention+SSL's two controls,
+which compare a batch's weights with each other, see each process's share of it.)
 """
 
 import contextlib
@@ -80,6 +81,7 @@ class SharedBatchNorm2d(nn.BatchNorm2d):
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or count() == 1:
             return super().forward(x)
+        dtype, x = x.dtype, x.float()  # under autocast, statistics are float32 as in PyTorch's own
         values = x.numel() // x.shape[1] * count()
         mean = all_reduce(x.sum(dim=(0, 2, 3))) / values
         centered = x - mean[:, None, None]
@@ -89,4 +91,4 @@ class SharedBatchNorm2d(nn.BatchNorm2d):
             self.running_mean.lerp_(mean, self.momentum)
             self.running_var.lerp_(variance * values / (values - 1), self.momentum)
         scale = self.weight * (variance + self.eps).rsqrt()
-        return centered * scale[:, None, None] + self.bias[:, None, None]
+        return (centered * scale[:, None, None] + self.bias[:, None, None]).to(dtype)

@@ -14,9 +14,9 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from mula_lib.anatomy import Anatomy
-from mula_lib.data.images import load_image, load_mask
 from mula_lib.data.lip import LipRecord, LipSplit
 from mula_lib.data.pascal import PascalRecord, PascalSplit
+from mula_lib.data.samples import load_pair
 from mula_lib.files import CheckpointError, DataError, atomic_path
 from mula_lib.inference import Prediction, Testing, predict
 from mula_lib.metrics.parsing import confusion_matrix, parsing_scores
@@ -36,16 +36,22 @@ def evaluate(
     """
     if not split.records:
         raise DataError(f"{split.root}: no images in the {split.split} split to test on")
+    if bare := next((each for each in split.records if each.mask is None), None):
+        raise DataError(f"{bare.image}: no mask to score against; the {split.split} split has no annotations")
+
+    def read(records: Sequence[LipRecord | PascalRecord]) -> list[tuple[np.ndarray, np.ndarray]]:
+        return [load_pair(each, anatomy) for each in records]
+
     batches = [split.records[start : start + testing.batch] for start in range(0, len(split), testing.batch)]
     was_training = model.training
     model.eval()
     counted = []
     with ThreadPoolExecutor(1) as reader:  # the next batch is read while the network computes this one
-        reading = reader.submit(_read_batch, batches[0], split.split, anatomy)
+        reading = reader.submit(read, batches[0])
         bar = tqdm(batches, desc=progress, disable=progress is None, leave=False)
         for batch, following in zip(bar, [*batches[1:], ()], strict=True):
-            images, masks = reading.result()
-            reading = reader.submit(_read_batch, following, split.split, anatomy)
+            images, masks = zip(*reading.result(), strict=True)
+            reading = reader.submit(read, following)
             found = zip(predict(model, images, crop, testing, anatomy), masks, batch, strict=True)
             counted += [_count(*each, anatomy) for each in found]
     model.train(was_training)
@@ -71,21 +77,6 @@ def _count(
         return confusion, pckh_hits(joints[None], truth[None], anatomy)[0]
     lengths, headed = reference_lengths(truth, record.boxes, anatomy)
     return confusion, match_people(joints, scores, truth, lengths, headed)
-
-
-def _read_batch(
-    records: Sequence[LipRecord | PascalRecord], split: str, anatomy: Anatomy
-) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Images and annotated masks."""
-    images, masks = [], []
-    for record in records:
-        if record.mask is None:
-            raise DataError(f"{record.image}: no mask to score against; the {split} split has no annotations")
-        images.append(load_image(record.image))
-        masks.append(load_mask(record.mask, classes=len(anatomy.parts)))
-        if masks[-1].shape != images[-1].shape[:2]:
-            raise DataError(f"{record.mask}: its size differs from that of {record.image}; unzip both again")
-    return images, masks
 
 
 @dataclass(frozen=True)
@@ -117,7 +108,7 @@ class Evaluation(_Counts):
 
     @classmethod
     def load(cls, path: Path) -> Evaluation:
-        """Read what :meth:`save` wrote; CheckpointError for any other file."""
+        """Read what :meth:`save` wrote; CheckpointError for a damaged file."""
         arrays, names, confusions = _read(path)
         count = len(names) * int(arrays["joints"])
         hits, unknown = (np.unpackbits(arrays[name], count=count) for name in ("hits", "unknown"))
@@ -146,7 +137,7 @@ class CrowdEvaluation(_Counts):
 
     @classmethod
     def load(cls, path: Path) -> CrowdEvaluation:
-        """Read what :meth:`save` wrote; CheckpointError for any other file."""
+        """Read what :meth:`save` wrote; CheckpointError for a damaged file."""
         arrays, names, confusions = _read(path)
         found = arrays["found"].astype(int)
         cuts, images = found.cumsum()[:-1], len(names)

@@ -88,7 +88,7 @@ def write_bytes(path: Path, content: bytes | memoryview, *, durable: bool = True
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write ``text`` as UTF-8, atomically; what is none, of a file's name say, as an escape."""
+    """Write ``text`` as UTF-8, atomically; what UTF-8 cannot hold, as in some file names, is escaped."""
     write_bytes(path, text.encode(errors="backslashreplace"))
 
 

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mula_lib.anatomy import Anatomy
-from mula_lib.data.augment import fit_affine, invert_affine, transform_points, warp_image
+from mula_lib.data.augment import fit_affine, transform_points, warp_image
 from mula_lib.data.targets import PAPER_CROP
 from mula_lib.files import ConfigError
 from mula_lib.grouping import SMOOTHING, Candidates, find_candidates, partition
@@ -32,7 +32,7 @@ class Testing:
 
     def __post_init__(self) -> None:
         if not self.scales or min(self.scales) > 1 or min(self.scales) <= 0:
-            raise ConfigError(f"scales={self.scales}: at least one must be at most 1, to show the whole photo")
+            raise ConfigError(f"scales={self.scales}: all must be above 0 and one at most 1, to show the whole photo")
 
 
 @dataclass(frozen=True)
@@ -154,15 +154,17 @@ def decode(maps: CropMaps, sizes_wh: Sequence[tuple[int, int]], anatomy: Anatomy
     matrices = [fit_affine(size, crop) for size in sizes_wh]
     masks = [None] * len(matrices)
     if maps.parts is not None:
-        masks = [_arg_max(_sample_at_photo(*each)) for each in zip(maps.parts, matrices, sizes_wh, strict=True)]
+        photos = (_sample_at_photo(*each) for each in zip(maps.parts, matrices, sizes_wh, strict=True))
+        # max is five times as fast as argmax
+        masks = [each.max(dim=0).indices.to(torch.uint8).cpu().numpy() for each in photos]
     found = [(None, None)] * len(matrices)
     if maps.offsets is not None:
         found = [partition(each, anatomy) for each in crowd_candidates(maps)]
     elif maps.joints is not None:
         found = [peaks(joints, SMOOTHING * crop / PAPER_CROP) for joints in maps.joints.cpu().numpy()]
     return [
-        Prediction(mask, None if points is None else transform_points(points, invert_affine(matrix)), scores)
-        for mask, (points, scores), matrix in zip(masks, found, matrices, strict=True)
+        Prediction(mask, None if points is None else transform_points(points, back), scores)
+        for mask, (points, scores), back in zip(masks, found, map(cv2.invertAffineTransform, matrices), strict=True)
     ]
 
 
@@ -191,18 +193,6 @@ def _sample_at_photo(maps: Tensor, matrix: np.ndarray, size_wh: tuple[int, int])
     x, y = (torch.as_tensor((2 * (v + 0.5) / crop - 1).astype(np.float32), device=maps.device) for v in (columns, rows))
     grid = torch.stack([x.expand(height, width), y[:, None].expand(height, width)], dim=-1)
     return F.grid_sample(maps[None], grid[None], mode="bilinear", padding_mode="border", align_corners=False)[0]
-
-
-def _arg_max(maps: Tensor) -> np.ndarray:
-    """(H, W) uint8: which of (P, H, W) maps is the highest, the first one of equals."""
-    if maps.device.type != "cpu":
-        return maps.argmax(dim=0).to(torch.uint8).cpu().numpy()
-    # Ten times as fast as argmax across whole maps, which neither PyTorch nor NumPy vectorizes.
-    values = maps.numpy()
-    highest, from_end = values.max(axis=0), np.zeros(values.shape[1:], np.uint8)
-    for index, each in enumerate(values):
-        np.maximum(from_end, (each == highest) * np.uint8(len(values) - index), out=from_end)
-    return (len(values) - from_end) * (from_end > 0).astype(np.uint8)  # 0 where all is nan, as argmax has it
 
 
 def predict(

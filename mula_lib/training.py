@@ -65,7 +65,7 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Job:
-    """Where a training keeps its state, and settings that do not change its result."""
+    """Where a training keeps its state, and settings that change its result by rounding at most."""
 
     folder: Path  # holds last.ckpt and log.jsonl
     fingerprint: str  # of everything that decides the result; a checkpoint with another one is refused
@@ -178,11 +178,12 @@ def fit(model: Network, samples: TrainingSamples, recipe: Recipe, job: Job) -> H
         pin_memory=device.type == "cuda", generator=torch.Generator(),
     )  # fmt: skip
     steps, done = len(batches), len(history.log)
+    devices = [device] if device.type == "cuda" else []  # whose dropout draws from no outer generator
     bar = tqdm(
         total=recipe.epochs * steps, initial=done * steps, desc=job.title, unit="step", disable=not first,
         position=bar_line, mininterval=0.5 if sys.stderr.isatty() else 30, maxinterval=60,  # a log gets a line each
     )  # fmt: skip
-    with training_on(device), torch.random.fork_rng(), bar, _board(job) as board:  # dropout draws from no outer one
+    with training_on(device), torch.random.fork_rng(devices), bar, _board(job) as board:
         for epoch in range(done, recipe.epochs):
             started = time.perf_counter()
             batches.epoch = epoch

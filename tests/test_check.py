@@ -172,6 +172,13 @@ def test_ids_without_a_mat_are_a_warning_and_their_files_are_not_needed(crowds, 
     assert run(crowds)[0] == 1
 
 
+def test_a_list_of_which_pascal_has_none_is_checked_like_the_others(crowds, run):
+    (crowds / "val_id.txt").rename(crowds / "test_id.txt")
+    status, output = run(crowds, "--split", "test")
+    assert status == 0
+    assert "not the full" not in output
+
+
 def test_a_tree_that_counts_from_0_is_noticed(crowds, run, monkeypatch):
     rewrite(crowds, lambda joints, occluded, boxes: (joints - 1, occluded, boxes - 1))
     status, output = run(crowds)

@@ -101,7 +101,9 @@ class TestWhatPyTorchKnows:
             "joints": 64 * torch.rand(2, 16, 2), "present": torch.ones(2, 16, dtype=torch.bool),
         }  # fmt: skip
         for compiled in (False, True):
-            objective = Objective(build_model(config, 0), Recipe(epochs=1, batch=2))
+            model = build_model(config, 0)
+            model.recompute_stages = compiled
+            objective = Objective(model, Recipe(epochs=1, batch=2))
             if compiled:
                 objective.compile(fullgraph=True, backend="aot_eager")
             loss = objective(batch)

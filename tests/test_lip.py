@@ -7,7 +7,8 @@ import cv2
 import numpy as np
 import pytest
 
-from mula_lib.data.lip import load_image, load_mask, read_ids, read_pose_csv, read_split
+from mula_lib.data.images import load_image, load_mask
+from mula_lib.data.lip import read_ids, read_pose_csv, read_split
 from mula_lib.files import DataError
 
 AS_UNZIPPED_ONCE = {
@@ -135,6 +136,7 @@ def test_joints_outside_the_image_are_kept_and_half_a_joint_is_a_missing_joint(c
         (row("3_4").rsplit(",", 1)[0], "line 2: 48 columns instead of 49"),
         (row("3_4").replace(",3,6,1", ",3,six,1"), "line 2: could not convert string to float: 'six'; write nan"),
         (row("1_2", 50), "line 2: 1_2 already has a row"),
+        (row("3_4").replace(",3,6,1", ',"3,6,1') + "\n" + row("5_6"), "line 2: 11 columns instead of 49"),
     ],
 )
 def test_a_malformed_row_is_named_by_file_and_line(csv_file, bad_row, said):

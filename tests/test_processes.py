@@ -82,6 +82,14 @@ def test_every_process_gets_its_part_of_each_batch(monkeypatch):
     assert [list(itertools.chain(*batch)) for batch in zip(*parts, strict=True)] == whole
 
 
+def test_shared_statistics_are_those_of_the_whole_batch_in_float32_under_autocast(monkeypatch):
+    monkeypatch.setattr(processes, "count", lambda: 2)
+    monkeypatch.setattr(processes, "all_reduce", lambda value: 2 * value)  # the other process has the same samples
+    shared, usual, x = processes.SharedBatchNorm2d(3), torch.nn.BatchNorm2d(3), torch.randn(4, 3, 5, 5).bfloat16()
+    torch.testing.assert_close(shared(x), usual(torch.cat([x, x]))[:4])
+    torch.testing.assert_close(shared.state_dict(), usual.state_dict())
+
+
 def test_a_batch_that_cannot_be_shared_is_refused(monkeypatch):
     monkeypatch.setattr(processes, "count", lambda: 5)
     with pytest.raises(ConfigError, match="a batch of 12 cannot be divided evenly among 5"):

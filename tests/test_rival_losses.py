@@ -130,7 +130,7 @@ def slope_of(model, outputs, loss):
 @pytest.mark.parametrize("name", ["Attention+SSL", "Attention+SSL (mean 1)", "Attention+SSL (shuffled)"])
 def test_ssls_weight_reaches_the_gradient(name, batch):
     model = training_network(name)
-    outputs, truth = model(batch["image"]), Targets(batch, 100.0)
+    outputs, truth = model(batch["image"]), Targets(batch, 100.0, 0.5)  # a mean over images needs no weight
     plain = slope_of(model, outputs, image_cross_entropy(outputs[-1].parsing, truth.mask).mean())
     weighted = slope_of(model, outputs, model.loss(outputs, truth))
     raw = structure_distance(outputs[-1].parsing, truth.mask, GROUPS)
@@ -153,7 +153,7 @@ def test_controls_of_the_weight():
 
 
 def test_ss_nan_weighs_hard_pixels_by_structure(batch):
-    model, truth = training_network("SS-NAN"), Targets(batch, 100.0)
+    model, truth = training_network("SS-NAN"), Targets(batch, 100.0, 0.5)
     outputs = model(batch["image"])
     logits = outputs[-1].parsing
     expected = structure_distance(logits, truth.mask, GROUPS) * hard_cross_entropy(logits, truth.mask)

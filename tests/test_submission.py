@@ -10,7 +10,8 @@ import pytest
 
 from mula_lib.anatomy import LIP, PASCAL
 from mula_lib.checkpoint import load_model, save_weights
-from mula_lib.data.lip import load_image, load_mask, read_rows
+from mula_lib.data.images import load_image, load_mask
+from mula_lib.data.lip import read_rows
 from mula_lib.files import DataError
 from mula_lib.inference import predict
 from mula_lib.metrics.parsing import confusion_matrix, parsing_scores

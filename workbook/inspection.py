@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from mula_lib.anatomy import IGNORE, Anatomy
 from mula_lib.data.augment import Draw, augment_sample
-from mula_lib.data.lip import LipRecord, LipSplit, load_image, load_mask
+from mula_lib.data.images import load_image, load_mask
+from mula_lib.data.lip import LipRecord, LipSplit
 from mula_lib.data.pascal import PascalRecord
 from mula_lib.data.targets import CrowdTargets, centroids
 from mula_lib.evaluation import CrowdEvaluation, Evaluation, evaluate

@@ -88,12 +88,6 @@ def transform_points(points: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     return moved.astype(points.dtype if points.dtype.kind == "f" else np.float64)
 
 
-def invert_affine(matrix: np.ndarray) -> np.ndarray:
-    """(2, 3) inverse of ``matrix`` (2, 3): from crop pixels back to image pixels."""
-    linear = np.linalg.inv(matrix[:, :2])
-    return np.column_stack([linear, -linear @ matrix[:, 2]])
-
-
 def warp_image(image: np.ndarray, matrix: np.ndarray, crop: int) -> np.ndarray:
     """Warp ``image`` (H, W, 3) uint8 into a (crop, crop, 3) uint8 crop: linear, padded with 128.
 

@@ -1,7 +1,7 @@
 """Checks a data set before a run depends on it: ``python -m mula_lib.data.check PATH``.
 
 Errors would stop a run or spoil its numbers; warnings are what a user should know, such as that a whole PASCAL tree
-speaks against ``pascal.FIRST_PIXEL`` or ``anatomy.PASCAL_FIRST_SIDE``, which its annotations do not say. Exit status 0:
+contradicts ``pascal.FIRST_PIXEL`` or ``anatomy.PASCAL_FIRST_SIDE``, which its annotations do not state. Exit status 0:
 no errors; 1: errors, each file named; 2: there is no LIP or extended PASCAL-Person-Part tree at PATH.
 """
 
@@ -98,7 +98,7 @@ def require_sound(root: str | Path, stamp: Path) -> None:
 
 def _check_split(report: Report, split: LipSplit, layout: Layout) -> None:
     name, ids, anatomy = split.split, read_ids(layout.ids), report.anatomy
-    report.listed[name], full = len(ids), FULL[anatomy.name][name]
+    report.listed[name], full = len(ids), FULL[anatomy.name].get(name, len(ids))
     if len(ids) != full:
         sizes = f"{layout.ids}: {len(ids):,} ids; the full one has {full:,}"
         report.add("warning", f"{name}: not the full {anatomy.name}", sizes)

@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 
 from mula_lib.anatomy import LIP
-from mula_lib.data.images import SUFFIXES, images_in, load_image, load_mask  # noqa: F401 (the last two for users)
+from mula_lib.data.images import SUFFIXES, images_in
 from mula_lib.files import DataError
 
 SPLITS = ("train", "val", "test")
@@ -109,7 +109,7 @@ def missing_tree(root: str | Path, split: str) -> str:
 
 
 def _dead_link(root: Path) -> Path | None:
-    """What does not exist of ``root`` and what lies directly in it, if anything."""
+    """The first of ``root`` and its direct entries that does not exist, as a broken link; None if all do."""
     return next((path for path in (root, *root.glob("*")) if not path.exists()), None)
 
 
@@ -185,9 +185,10 @@ def read_rows(path: str | Path, columns: int, what: str) -> dict[str, np.ndarray
     rows: dict[str, list[float]] = {}
     lines = _read_lines(path)
     delimiter = max(",;\t", key="".join(lines[:1]).count)
-    reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True)
-    for file_name, *cells in filter(None, reader):
-        where = f"{path}, line {reader.line_num}"
+    # line by line, because a stray quote would swallow those that follow
+    parsed = (csv.reader([line], delimiter=delimiter, skipinitialspace=True) for line in lines)
+    for number, file_name, *cells in ((n, *row) for n, reader in enumerate(parsed, start=1) for row in reader if row):
+        where = f"{path}, line {number}"
         if len(cells) + 1 != columns:
             raise DataError(f"{where}: {len(cells) + 1} columns instead of {columns} ({what})")
         try:

@@ -8,8 +8,8 @@ A ``.mat`` holds two cell arrays with an element a person: ``boxes``, [x1 y1 x2 
 v = 0 for an absent joint, 1 for a visible and 2 for an occluded one. Some ids of the lists have none: they are skipped,
 and named in :attr:`PascalSplit.skipped`. In masks 255 means "ignore".
 
-What the annotations do not say is a named constant each: :data:`FIRST_PIXEL` here, and in ``anatomy.py`` whose side the
-joints 2 to 7 are of. ``python -m mula_lib.data.check`` tells what speaks against them in a tree.
+What the annotations do not state is a named constant each: :data:`FIRST_PIXEL` here and, in ``anatomy.py``, the side
+that joints 2 to 7 belong to. ``python -m mula_lib.data.check`` reports what in a tree contradicts them.
 """
 
 import io

@@ -16,6 +16,15 @@ from mula_lib.files import DataError
 KEPT_BYTES = 2**29  # of decoded pictures: all of the demo's
 
 
+def load_pair(record: LipRecord | PascalRecord, anatomy: Anatomy) -> tuple[np.ndarray, np.ndarray]:
+    """Image and mask of a record. Raises :class:`DataError` if one cannot be read or their sizes differ."""
+    image, mask = load_image(record.image), load_mask(record.mask, classes=len(anatomy.parts))
+    if mask.shape != image.shape[:2]:
+        sizes = f"{mask.shape[1]}×{mask.shape[0]} pixels but the image {image.shape[1]}×{image.shape[0]}"
+        raise DataError(f"{record.mask}: the mask is {sizes}; unzip both again")
+    return image, mask
+
+
 class TrainingSamples(Dataset):
     """Augmented samples of ``split``, addressed by (epoch, index).
 
@@ -42,9 +51,9 @@ class TrainingSamples(Dataset):
 
         Returns image (3, crop, crop) uint8 RGB; mask (crop, crop) uint8, 255 = ignore; joints (N, 2) float32 in crop
         pixels, nan where unannotated; present (N,) bool, True for joints annotated and inside the crop. Where images
-        show several people, joints are (P, N, 2) and present (P, N), with P as many as in any image of the split,
-        and there are centres (P, 2) float32, everybody's centroid; rows of nan fill up. Raises :class:`DataError` if
-        a file is missing or unreadable, or image and mask differ in size.
+        show several people, joints are (P, N, 2) and present (P, N), where P is the most people in any image of
+        the split, and there are centres (P, 2) float32, everybody's centroid; rows of nan fill up. Raises
+        :class:`DataError` if a file is missing or unreadable, or image and mask differ in size.
         """
         epoch, index = epoch_and_index
         record = self.split[index]
@@ -72,10 +81,7 @@ class TrainingSamples(Dataset):
         """Image and mask of a record, from memory where there was room for them."""
         if index in self._kept:
             return self._kept[index]
-        image, mask = load_image(record.image), load_mask(record.mask, classes=len(self.anatomy.parts))
-        if mask.shape != image.shape[:2]:
-            sizes = f"{mask.shape[1]}×{mask.shape[0]} pixels but the image {image.shape[1]}×{image.shape[0]}"
-            raise DataError(f"{record.mask}: the mask is {sizes}; unzip both again")
+        image, mask = load_pair(record, self.anatomy)
         if image.nbytes + mask.nbytes <= self._room:
             self._kept[index] = image, mask
             self._room -= image.nbytes + mask.nbytes

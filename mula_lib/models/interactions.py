@@ -1,8 +1,8 @@
 """Other interactions of the two branches at a stage: MuLA's rivals in Table 1, and more.
 
 An interaction is a module ``(r_parsing, r_pose) -> (refined_parsing, refined_pose)``: (B, C, H, W) tensors in,
-(B, ``out_channels``, H, W) out. To add one, write the class, name it in ``INTERACTIONS``, and add a row to
-``workbook/experiments.py``.
+(B, ``out_channels``, H, W) out. To add one, write the class, name it in ``INTERACTIONS``, and add a line to
+``workbook/networks.csv``.
 """
 
 from collections.abc import Callable

@@ -98,10 +98,10 @@ class JointModel(Network):
         outputs: list[StageOutput] = []
         for t in range(self.config.stages):
             if self.recompute_stages and self.training and torch.is_grad_enabled():
-                stage, f_parsing, f_pose = checkpoint(
-                    self._stage, t, f_parsing, f_pose, use_reentrant=False,
-                    context_fn=lambda: (nullcontext(), _frozen_statistics(self)),
-                )  # fmt: skip
+                # torch.compile cannot trace a context here, and counts the statistics once without it
+                how = {"context_fn": lambda: (nullcontext(), _frozen_statistics(self))}
+                how = {} if torch.compiler.is_compiling() else how
+                stage, f_parsing, f_pose = checkpoint(self._stage, t, f_parsing, f_pose, use_reentrant=False, **how)
             else:
                 stage, f_parsing, f_pose = self._stage(t, f_parsing, f_pose)
             outputs.append(stage)

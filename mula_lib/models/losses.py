@@ -22,7 +22,7 @@ class Targets:
     Args:
         batch: the samples of :class:`~mula_lib.data.samples.TrainingSamples`, collated.
         pose_weight: the paper's β.
-        parsing_weight: weight of the cross entropy, where the batch is part of a larger one.
+        parsing_weight: weight of the mean over the pixels, where the batch is part of a larger one.
         sigma_floor: cells; see :func:`~mula_lib.data.targets.heatmap_sigma`.
     """
 

@@ -115,7 +115,7 @@ class JPPNet(Network):
 
 
 CONVOLUTIONS = 5
-THICKNESS = 1.2  # σ of a drawn joint or limb, in cells: that of the thinnest target
+THICKNESS = 1.2  # σ of a drawn joint or limb, in cells: the usual floor of targets
 
 
 class PoseGuidedRefinement(JointModel):

@@ -247,7 +247,7 @@ class AttentionSSL(AttentionToScale):
         weights = structure_distance(outputs[-1].parsing, truth.mask, self.groups)
         weights = self.weighting(weights) if self.weighting else weights
         losses = (image_cross_entropy(stage.parsing, truth.mask) for stage in outputs)
-        return truth.parsing_weight * sum((weights * each).mean() for each in losses)
+        return sum((weights * each).mean() for each in losses)
 
 
 class SSNAN(MultiScale):
@@ -270,7 +270,7 @@ class SSNAN(MultiScale):
         """Mean over images of w · the mean cross entropy of the hardest half of the image's pixels."""
         logits = outputs[-1].parsing
         weights = structure_distance(logits, truth.mask, self.groups)
-        return truth.parsing_weight * (weights * hard_cross_entropy(logits, truth.mask)).mean()
+        return (weights * hard_cross_entropy(logits, truth.mask)).mean()
 
 
 def image_cross_entropy(logits: Tensor, mask: Tensor) -> Tensor:
