@@ -198,7 +198,7 @@ def _rendered(root: Path, config: PeopleConfig, missing: list[tuple[str, int]], 
                 done = pool.map(render, missing, chunksize=_BATCH)
             yield from done  # on Ctrl-C, pictures in progress are finished and none started
         except BrokenProcessPool as error:
-            raise DataError(f"a process rendering {root} was killed: run again with fewer workers") from error
+            raise DataError(f"a process rendering {root} was killed, perhaps out of memory; run it again") from error
 
 
 @contextmanager

@@ -2,7 +2,8 @@
 
 Networks of the demo's size leave a GPU idle while a core launches their kernels one by one. ``python -m tools.together
 demo`` captures each network's training step once and replays all of them side by side; networks that see the same
-samples share a loader. All else is as in :func:`mula_lib.training.fit`; ``./run_all.sh`` then tests the networks.
+samples share a loader. All else is as in :func:`mula_lib.training.fit`, except that dropout's draws (those of Attention
+and its relatives) are not seeded; ``./run_all.sh`` then tests the networks.
 """
 
 import argparse
@@ -20,6 +21,7 @@ from torch.utils.data import DataLoader, default_collate
 from tqdm.auto import tqdm
 
 from mula_lib import training
+from mula_lib.checkpoint import load_checkpoint
 from mula_lib.data.samples import TrainingSamples
 from mula_lib.files import LOCK, ConfigError, exit_status, locked
 from mula_lib.kernels import training_on
@@ -152,10 +154,10 @@ def train(runs: Sequence[Run], workers: int = 1) -> None:
     """Train those of ``runs`` that are not trained yet, or resume them; afterwards raise the first error of any."""
     alike = defaultdict(list)
     for run in {run.folder: run for run in runs if not run.trained}.values():
-        if run.recipe.optimizer != "adamw":
-            raise ConfigError(f"{run}: only steps of AdamW are captured; use ./run_all.sh {run.profile.name}")
-        log, profile, recipe = run.folder / "log.jsonl", run.profile, run.recipe
-        done = len(log.read_text(encoding="utf-8").splitlines()) if (run.folder / "last.ckpt").exists() else 0
+        if run.recipe.optimizer != "adamw" or run.profile.start:
+            raise ConfigError(f"{run}: only AdamW from random weights is captured; use ./run_all.sh {run.profile.name}")
+        path, profile, recipe = run.folder / "last.ckpt", run.profile, run.recipe
+        done = len(load_checkpoint(path)["log"]) if path.exists() else 0
         samples = run.source.fingerprint, profile.crop, profile.augmentation, run.seed, recipe.batch
         alike[(*samples, recipe.epochs, done)].append(run)
     chosen = [run for each in alike.values() for run in each]
