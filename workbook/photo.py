@@ -1,7 +1,7 @@
 """Parts and joints of your own photographs: ``python -m workbook.photo PHOTO --out DIR``.
 
-The committed networks have seen rendered people only. The usual one looks for one person; ``--crowd`` takes one that
-finds everybody. Joints below a confidence that was chosen on rendered people count as not found.
+The committed networks have seen rendered people only. The usual one looks for one person, and joints below a confidence
+chosen on rendered people count as not found; ``--crowd`` takes one that finds everybody and doubts no joint.
 """
 
 import argparse

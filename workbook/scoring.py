@@ -103,8 +103,7 @@ def _score(options: argparse.Namespace) -> None:
     for title, scores in tables.items():
         print(f"{title}\n{scores.round(2).to_string()}\n")
     if options.csv:
-        lines = [{"metric": name, "percent": value} for scores in tables.values() for name, value in scores.items()]
-        write_text(options.csv, pd.DataFrame(lines).to_csv(index=False))
+        write_text(options.csv, pd.concat(tables.values()).rename("percent").to_csv(index_label="metric"))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
