@@ -188,7 +188,7 @@ def test_a_killed_rendering_ends_its_workers_and_the_next_continues(small_tree, 
 
 def test_a_killed_worker_ends_in_one_line(tmp_path, monkeypatch):
     monkeypatch.setattr(dataset, "_start_worker", partial(os._exit, 1))
-    with pytest.raises(DataError, match=f"{tmp_path.name}.*run again"):
+    with pytest.raises(DataError, match=f"{tmp_path.name}.*run it again"):
         render_dataset(tmp_path, SMALL, workers=2)
 
 
