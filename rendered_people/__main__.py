@@ -12,12 +12,12 @@ def main(arguments: list[str] | None = None) -> int:
     """Exit status: 0 done, 2 user error, 130 interrupted."""
     parser = argparse.ArgumentParser(prog="python -m rendered_people", description=__doc__)
     parser.add_argument("out", type=Path, help="folder to write to; interrupted runs resume")
-    kinds = parser.add_mutually_exclusive_group()
-    kinds.add_argument("--crowds", action="store_true", help="several people per picture, in PASCAL's layout")
-    kinds.add_argument("--photos", action="store_true", help="one person or nobody, as photographs show them")
-    kinds_of = (PeopleConfig, CrowdConfig, PhotoConfig)
+    kind = parser.add_mutually_exclusive_group()
+    kind.add_argument("--crowds", action="store_true", help="several people per picture, in PASCAL's layout")
+    kind.add_argument("--photos", action="store_true", help="one person or nobody, as photographs show them")
+    configs = (PeopleConfig, CrowdConfig, PhotoConfig)
     for split, what in (("train", "training"), ("val", "validation")):
-        counts = "{}; with --crowds {}, with --photos {}".format(*(getattr(each, split) for each in kinds_of))
+        counts = "{}; with --crowds {}, with --photos {}".format(*(getattr(each, split) for each in configs))
         parser.add_argument(f"--{split}", type=int, help=f"{what} pictures ({counts})")
     parser.add_argument("--size", type=int, help=f"pixels of the longer edge ({PeopleConfig.size})")
     parser.add_argument("--seed", type=int, help=f"another seed, other people ({PeopleConfig.seed})")

@@ -75,7 +75,7 @@ def _measure(options: argparse.Namespace) -> None:
     pictures = first_pictures(source, options.pictures)
     budgets = product(options.only, options.epochs, options.seeds)
     runs = [Run(find_experiment(name), profile.for_epochs(epochs), pictures, seed) for name, epochs, seed in budgets]
-    failed = do_all(runs, options.jobs)
+    failed = do_all([run for run in runs if run.metrics is None], options.jobs)  # the others have scores, as in tables
     table, path = curve_table(runs), results_folder(profile, source) / "learning_curves.csv"
     if path.is_file():
         table = pd.concat([pd.read_csv(path), table], ignore_index=True)

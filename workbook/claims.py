@@ -115,12 +115,12 @@ def better_on_both(first: Evaluation, second: Evaluation, weights: np.ndarray) -
     return 100 * ratio(weights @ ((np.minimum(*gains) > 0) & known), weights @ known)
 
 
-def measure(counts: Counts, seeds: Sequence[int] = (0, 1, 2), claims: Sequence[dict] = CLAIMS) -> pd.DataFrame:
+def measure(counts: Counts, seeds: Sequence[int] = range(10), claims: Sequence[dict] = CLAIMS) -> pd.DataFrame:
     """One line per effect of each claim: ``paper``, ``ours``, its 95 % interval (``low``, ``high``), ``by_seed``, ….
 
-    ``worse`` and ``better`` say how far the interval's ends lie on the claimed side of the limit.
-    Each draw takes seeds with replacement, and pictures with replacement: the same ones for all systems and seeds,
-    because all were tested on the same pictures. Raises :class:`DataError` if counts cover different pictures.
+    ``worse`` and ``better`` say how far the interval's ends lie on the claimed side of the limit. Of ``seeds``, an
+    effect takes those that all its systems have. Each draw takes seeds and pictures with replacement, the same pictures
+    for all, because all were tested on them. Raises :class:`DataError` if counts cover different pictures.
     """
     kept, weights = cache(counts), cache(draw_pictures)
 

@@ -99,8 +99,8 @@ class JointModel(Network):
         for t in range(self.config.stages):
             if self.recompute_stages and self.training and torch.is_grad_enabled():
                 # torch.compile cannot trace a context here, and counts the statistics once without it
-                how = {"context_fn": lambda: (nullcontext(), _frozen_statistics(self))}
-                how = {} if torch.compiler.is_compiling() else how
+                frozen = {"context_fn": lambda: (nullcontext(), _frozen_statistics(self))}
+                how = {} if torch.compiler.is_compiling() else frozen
                 stage, f_parsing, f_pose = checkpoint(self._stage, t, f_parsing, f_pose, use_reentrant=False, **how)
             else:
                 stage, f_parsing, f_pose = self._stage(t, f_parsing, f_pose)
