@@ -190,9 +190,9 @@ def test_drawing_changes_no_global_setting_and_a_saved_figure_is_a_small_png(tmp
 
 
 def drawn_texts(name):
-    """The lines of text of a committed diagram; matplotlib notes each in a comment before it draws its letters."""
+    """The lines of text of a committed diagram."""
     svg = (REPOSITORY / "notebooks" / "figures" / f"{name}.svg").read_text(encoding="utf-8")
-    return re.findall(r"<!-- (.*?) -->", svg)
+    return re.findall(r"<text[^>]*>(.*?)</text>", svg)
 
 
 def test_the_diagrams_of_figures_2_and_3_have_the_shapes_of_the_papers_network():

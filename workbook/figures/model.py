@@ -56,7 +56,7 @@ def kernel_rows(
 ) -> Figure:
     """Kernels (C, h, h), one row each beside a picture or a name; only ``channels`` of the C are drawn.
 
-    Rows from ``split`` on are differences, far smaller, and have a color scale of their own.
+    Rows from ``split`` on are differences, and have a color scale of their own.
     """
     values = np.stack([kernels[list(channels)] for _, kernels in rows])  # (rows, channels, h, h)
     size = (1.05 * len(channels) + 2.4, 1.12 * len(rows) + 0.35)

@@ -53,6 +53,7 @@ def training_curves(logs: Mapping[str, Sequence[Mapping[str, float]]], label: st
     """Loss and watched scores after each epoch, a curve per run: ``logs`` has the lines of each run's ``log.jsonl``."""
     table = pd.DataFrame([{"run": name, **line} for name, log in logs.items() for line in log])
     watched = [key for key in CURVES if key in table and table[key].notna().any()]
+    table["run"] += np.where(table.groupby("run")[watched].transform("any").sum(axis=1) > 1, "", " (loss only)")
     table = table.astype(dict.fromkeys(watched, float)).melt(["run", "epoch"], watched)
     grid = sns.relplot(
         table, x="epoch", y="value", col="variable", hue="run", style="run", kind="line", height=3.9, linewidth=1.4,
@@ -94,20 +95,20 @@ def learning_curves(table: pd.DataFrame) -> Figure:
 
 
 @in_house_style
-def gradient_shares(table: pd.DataFrame) -> Figure:
+def gradient_ratios(table: pd.DataFrame) -> Figure:
     """The other task's gradient over an encoder's own, one panel per encoder: ``table`` is tools.gradients' file."""
     sizes = table["kernel_size"].map("{0}×{0}".format) + table["beta"].map(", β {:g}".format)
-    shares = pd.DataFrame({
+    ratios = pd.DataFrame({
         "kernels, β": sizes, "update": table["update"],
         "parsing's gradient in pose's encoder": table["parsing_in_pose"] / table["pose_in_pose"],
         "pose's gradient in parsing's encoder": table["pose_in_parsing"] / table["parsing_in_parsing"],
-    }).melt(["kernels, β", "update"], var_name="which", value_name="share")  # fmt: skip
+    }).melt(["kernels, β", "update"], var_name="which", value_name="ratio")  # fmt: skip
     grid = sns.relplot(
-        shares[shares["share"] > 0], x="update", y="share", col="which", hue="kernels, β", style="kernels, β",
+        ratios[ratios["ratio"] > 0], x="update", y="ratio", col="which", hue="kernels, β", style="kernels, β",
         kind="line", markers=True, dashes=False, palette=LINES[: sizes.nunique()], height=3.6, aspect=1.2,
     )  # fmt: skip
     grid.refline(y=1, color="#333333", linestyle="-", linewidth=0.8)
-    grid.set(yscale="log").set_axis_labels(y_var="share of its own gradient").set_titles("{col_name}")
+    grid.set(yscale="log").set_axis_labels(y_var="ratio to its own gradient").set_titles("{col_name}")
     for axes in grid.axes.flat:
         axes.grid()
     return grid.figure
@@ -127,9 +128,10 @@ def paper_beside_ours(table: pd.DataFrame, label: str, *, paper_data: str = "LIP
     )  # fmt: skip
     for (scores, gains), metric in zip(grid, metrics, strict=True):
         lines = table[table["metric"] == metric].set_index("method").reindex(methods)
-        _bars(scores, lines["paper"], lines["ours"], lines["std"])
+        why = lines["ours"].isna().map({True: "not run", False: "baseline not run"})
+        _bars(scores, lines["paper"], lines["ours"], lines["std"], why)
         scores.set(title=f"{metric}, %", xlim=(0, 100))
-        _bars(gains, lines["paper_delta_vs_baseline"], lines["delta_vs_baseline"], None)
+        _bars(gains, lines["paper_delta_vs_baseline"], lines["delta_vs_baseline"], None, why)
         gains.set_title(f"{metric}: difference from {baseline or methods[0]}, points")
         gains.axvline(0, color="#333333", linewidth=0.8)
     handles = Patch(**PAPER_BAR, label=f"paper: full size, {paper_data}"), Patch(**OURS_BAR, label=f"ours: {label}")
@@ -137,7 +139,7 @@ def paper_beside_ours(table: pd.DataFrame, label: str, *, paper_data: str = "LIP
     return figure
 
 
-def _bars(axes: Axes, paper: pd.Series, ours: pd.Series, spread: pd.Series | None) -> None:
+def _bars(axes: Axes, paper: pd.Series, ours: pd.Series, spread: pd.Series | None, why: pd.Series) -> None:
     both = pd.concat({"paper": paper, "ours": ours}, names=["whose"]).astype(float).rename("value").reset_index()
     sns.barplot(both.fillna(0), y="method", x="value", hue="whose", width=0.76, ax=axes, legend=False, errorbar=None)
     for bars, look in zip(axes.containers, (PAPER_BAR, OURS_BAR), strict=True):
@@ -145,16 +147,15 @@ def _bars(axes: Axes, paper: pd.Series, ours: pd.Series, spread: pd.Series | Non
     rows = np.arange(len(ours)) + 0.19
     if spread is not None and spread.notna().any():
         axes.errorbar(ours, rows, xerr=spread.astype(float), fmt="none", ecolor="black", capsize=2.5)
-    for row in rows[ours.isna()]:
-        _not_run(axes, row)
+    for row, text in zip(rows[ours.isna()], why[ours.isna()], strict=True):
+        _remark(axes, row, text)
     axes.set(xlabel="", ylabel="")
     axes.grid(axis="x")
 
 
-def _not_run(axes: Axes, row: float) -> None:
-    """Say so at the left edge of the panel, because zero may lie in the middle of it."""
-    look = {"va": "center", "fontsize": 8.5, "style": "italic", "color": GREY}
-    axes.text(0.01, row, "not run", transform=axes.get_yaxis_transform(), **look)
+def _remark(axes: Axes, row: float, text: str = "not run") -> None:
+    """Say why there is no bar, at the left edge of the panel, because zero may lie in the middle of it."""
+    axes.text(0.01, row, text, transform=axes.get_yaxis_transform(), va="center", size=8.5, style="italic", color=GREY)
 
 
 @in_house_style
@@ -187,8 +188,7 @@ def claim_intervals(effects: pd.DataFrame, claims: pd.DataFrame, label: str) -> 
 
     To the right of zero a claim holds. For a claim with several comparisons, each panel shows the one whose interval
     reaches furthest to the left. Dots are seeds; of a single one the interval is dotted. Claims that are not a
-    difference from zero in points are left out.
-    ``effects`` are of ``claims.measure``, ``claims`` of ``claims.verdicts``; ``label`` names their source.
+    difference from zero in points are left out. ``effects`` are of ``claims.measure``, ``claims`` of its ``verdicts``.
     """
     effects = effects[effects["effect"].map(lambda effect: not effect.limit)].sort_values("low", kind="stable")
     claims = claims[claims["id"].isin(effects["id"])].reset_index(drop=True)
@@ -201,7 +201,7 @@ def claim_intervals(effects: pd.DataFrame, claims: pd.DataFrame, label: str) -> 
             axes.plot(line["paper"], row, **PAPER_MARK, zorder=4)  # over our marker
             seeds = line["by_seed"]
             if not seeds:
-                _not_run(axes, row)
+                _remark(axes, row)
                 continue
             style = {"linestyle": "-" if len(seeds) > 1 else ":", "alpha": 0.55}
             axes.plot([line["low"], line["high"]], [row, row], color=color, linewidth=3, **style)
