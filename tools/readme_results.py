@@ -10,7 +10,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 PARTS = (
     ("Tables 1 and 2: MuLA and its ablations", (1, 2), ("PCK", "mIoU"), "against the baseline"),
     (
-        "Tables 3 and 4: compared systems, each at the best of three learning rates (controls: at their system's)",
+        "Tables 3 and 4: compared systems, each at the best of three learning rates (controls: the same rate)",
         (3, 4),
         ("PCK", "mIoU"),
         "PCK against HG-0s-1u-MuLA, mIoU against VGG16-FCN",

@@ -187,8 +187,8 @@ def claim_intervals(effects: pd.DataFrame, claims: pd.DataFrame, label: str) -> 
     """Every claim's difference in points with its 95 % interval, pose (left) and parsing (right), and the paper's.
 
     To the right of zero a claim holds. For a claim with several comparisons, each panel shows the one whose interval
-    reaches furthest to the left. Dots are seeds; of a single one the interval is dotted. Claims that are not a
-    difference from zero in points are left out. ``effects`` are of ``claims.measure``, ``claims`` of its ``verdicts``.
+    reaches furthest to the left. Dots are seeds; of a single one the interval is dotted. Only differences from zero in
+    points are drawn. ``effects`` are of ``claims.measure``, ``claims`` of its ``verdicts``, ``label`` says whose.
     """
     effects = effects[effects["effect"].map(lambda effect: not effect.limit)].sort_values("low", kind="stable")
     claims = claims[claims["id"].isin(effects["id"])].reset_index(drop=True)
