@@ -34,14 +34,15 @@ def find_seeds(seeds: object) -> list[int]:
 
 def run_label(profile: str, data: str, seeds: Sequence[int]) -> str:
     """Where our numbers come from, for every figure: ``smoke profile, fixture data, seed 0``."""
-    numbers = ", ".join(map(str, seeds)) or "none"
-    return f"{profile} profile, {data} data, seed{'s' if len(seeds) > 1 else ''} {numbers}"
+    return f"{profile} profile, {data} data, seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds)) or 'none'}"
 
 
 def table_label(table: pd.DataFrame) -> str:
     """The same of the lines of a table, or of several."""
-    seeds = sorted({int(seed) for text in table["seeds"].dropna() for seed in text.split()})
-    return run_label(table["profile"].iloc[0], " and ".join(table["dataset"].unique()), seeds)
+    texts = set(table["seeds"].dropna()) - {""}
+    seeds = sorted({int(seed) for text in texts for seed in text.split()})
+    label = run_label(table["profile"].iloc[0], " and ".join(table["dataset"].unique()), seeds)
+    return label + (" (not all in every row)" if len(texts) > 1 else "")
 
 
 # From runs to a table
@@ -177,8 +178,7 @@ def ship(run: Run) -> None:
     if "weights" not in (run.metrics or ()):
         return
     write_bytes(run.shipped_counts, (run.folder / "evaluation.npz").read_bytes())
-    metrics = {name: value for name, value in run.metrics.items() if name != "weights"}
-    write_json(run.shipped_counts.with_suffix(".json"), metrics)
+    write_json(run.shipped_counts.with_suffix(".json"), {n: v for n, v in run.metrics.items() if n != "weights"})
     if run.seed == 0:
         save_weights(run.shipped_weights, run.model(), read_facts(run.weights)[1], half=True)
 
