@@ -166,7 +166,7 @@ def verdicts(effects: pd.DataFrame, measured: Mapping[str, tuple]) -> pd.DataFra
         found, meaning = "undecided", f"Not run: {missing or 'no measurement was asked for'}."
         if claim["id"] in measured:
             ours, low, high, n, found = measured[claim["id"]]
-            meaning = "Of untrained networks of this profile's size, counted (C17) or timed here in turn (C18)."
+            meaning = "Of untrained VGG networks of this profile's size, counted (C17) or timed here in turn (C18)."
         elif not known.empty:
             tested = known["seeds"] >= ENOUGH_SEEDS
             order = known.assign(open=(known["better"] >= 0) | ~tested, tested=tested)
@@ -177,8 +177,8 @@ def verdicts(effects: pd.DataFrame, measured: Mapping[str, tuple]) -> pd.DataFra
                 found = "supported"
             ours, low, high, n = line[["ours", "low", "high", "n"]]
             meaning = meaning if missing and found == "undecided" else _meaning(found, line)
-        if found != "supported" and "next" in claim:
-            meaning = f"{meaning} {claim['next']}"
+        if remark := claim.get("caveat" if found == "supported" else "next"):
+            meaning = f"{meaning} {remark}"
         numbers = (round(value, 2) for value in (ours, low, high))
         rows.append((claim["id"], claim["text"], claim["evidence"], *numbers, n, found, meaning))
     return pd.DataFrame(rows, columns=[*COLUMNS, "meaning"])
@@ -189,8 +189,7 @@ def _meaning(found: str, line: pd.Series) -> str:
     if line["seeds"] < ENOUGH_SEEDS:
         return f"Too few seeds: the interval of {where} covers other pictures, not other training runs."
     return {
-        "supported": f"Holds on these data at this budget; the closest call is {where}. Few seeds say little about how "
-        "much training runs differ.",
+        "supported": f"Holds on these data at this budget; the closest call is {where}.",
         "not supported": f"Refuted on these data at this budget, not on the paper's, by {where}.",
         "undecided": f"The interval of {where} leaves both answers open; more seeds or pictures would narrow it.",
     }[found]
@@ -271,8 +270,8 @@ def findings(table: pd.DataFrame, *methods: str) -> str:
     spread = ran["std"].astype(float).max()
     return " ".join([
         f"Differences from the baseline: {'; '.join(told)}.",
-        f"Best in {'; in '.join(f'{metric}: {name}' for metric, name in best.items())}.",
+        f"Highest mean in {'; in '.join(f'{metric}: {name}' for metric, name in best.items())}.",
         "One seed each: a row's place may be chance."
         if np.isnan(spread)
-        else f"The largest standard deviation over seeds is {spread:.1f} points; 09_claims has the intervals.",
+        else f"The largest standard deviation over seeds is {spread:.1f} points; 09_claims has intervals.",
     ])  # fmt: skip
