@@ -13,7 +13,7 @@ from workbook.results import read_table
 
 PACKAGES = ("mula_lib", "rendered_people", "workbook")
 # The goal for workbook is 2,800.
-BUDGETS = {"mula_lib": 5000, "rendered_people": 2560, "workbook": 2995, "tests": 7080}  # lines
+BUDGETS = {"mula_lib": 5000, "rendered_people": 2560, "workbook": 2961, "tests": 7080}  # lines
 # Where arrows may not point: from modules of this name to modules of these.
 FORBIDDEN = {
     "mula_lib": ("workbook", "rendered_people"),

@@ -246,5 +246,5 @@ def test_what_changed_on_an_image_is_what_its_counts_say(make_run, source, monke
     hits = [run.evaluation().hits[0] for run in (before, after)]
     assert corrected.tolist() == [(a, b) == (0, 1) for a, b in zip(*hits, strict=True)]
     assert not (corrected & lost).any()
-    gains = image_gains([after], [before], ["mIoU"])
+    gains = image_gains(after, before, ["mIoU"])
     assert list(gains.index) == list(before.evaluation().names)

@@ -27,7 +27,7 @@ def count(module):
 JOINT_MODELS = [experiment for experiment in EXPERIMENTS if experiment.system is None]
 
 
-@pytest.mark.parametrize("experiment", JOINT_MODELS, ids=lambda experiment: experiment.slug)
+@pytest.mark.parametrize("experiment", JOINT_MODELS, ids=lambda experiment: experiment.name)
 def test_every_row_of_the_tables_predicts_parts_and_joints_at_every_stage(experiment):
     config = experiment.model_config(SMOKE, LIP)
     outputs = JointModel(config)(torch.zeros(2, 3, 64, 48))
@@ -38,7 +38,7 @@ def test_every_row_of_the_tables_predicts_parts_and_joints_at_every_stage(experi
         assert stage.offsets is None
 
 
-@pytest.mark.parametrize("experiment", table_experiments(5), ids=lambda experiment: experiment.slug)
+@pytest.mark.parametrize("experiment", table_experiments(5), ids=lambda experiment: experiment.name)
 def test_with_several_people_every_stage_of_the_same_network_regresses_offsets_too(experiment):
     single, crowd = (experiment.model_config(SMOKE, anatomy) for anatomy in (LIP, PASCAL))
     assert replace(crowd, parts=20, joints=16, offsets=False, anatomy="LIP") == single
@@ -47,7 +47,7 @@ def test_with_several_people_every_stage_of_the_same_network_regresses_offsets_t
         assert stage.offsets.shape[-2:] == stage.pose.shape[-2:]
 
 
-@pytest.mark.parametrize("experiment", EXPERIMENTS, ids=lambda experiment: experiment.slug)
+@pytest.mark.parametrize("experiment", EXPERIMENTS, ids=lambda experiment: experiment.name)
 def test_every_configuration_survives_json(experiment):
     for anatomy in (LIP, PASCAL):
         config = experiment.model_config(SMOKE, anatomy)

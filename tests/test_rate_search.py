@@ -51,7 +51,7 @@ def test_the_command_writes_its_trials_and_adds_to_those_there_are(tmp_path, mon
     assert main(["smoke", "--only", "nothing"]) == 2
 
 
-@pytest.mark.parametrize("experiment", EXPERIMENTS, ids=lambda experiment: experiment.slug)
+@pytest.mark.parametrize("experiment", EXPERIMENTS, ids=lambda experiment: experiment.name)
 def test_a_systems_rate_is_the_one_that_was_chosen(experiment):
     trials, rate = pd.read_csv(COMMITTED), experiment.rate
     mine = trials[trials["method"] == (experiment.controls or experiment.name)]

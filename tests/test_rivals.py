@@ -55,7 +55,7 @@ def test_every_system_is_of_some_row_and_the_other_way_round():
     assert {experiment.system for experiment in RIVALS} == set(SYSTEMS)
 
 
-@pytest.mark.parametrize("experiment", RIVALS, ids=lambda experiment: experiment.slug)
+@pytest.mark.parametrize("experiment", RIVALS, ids=lambda experiment: experiment.name)
 def test_a_system_predicts_its_tasks_and_all_of_it_learns(experiment, batch):
     model = build_model(experiment.model_config(SMOKE, LIP), 0)
     outputs = model(batch["image"])

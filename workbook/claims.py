@@ -21,6 +21,7 @@ from mula_lib.anatomy import LIP
 from mula_lib.evaluation import CrowdEvaluation, Evaluation, load_evaluation
 from mula_lib.files import ConfigError, DataError
 from mula_lib.metrics.parsing import ratio
+from mula_lib.metrics.people import average_precision
 from mula_lib.metrics.pose import NOT_IN_AVERAGE
 from mula_lib.models.network import build_model
 from workbook.datasets import Source
@@ -96,15 +97,10 @@ def _mean_average_precision(found: CrowdEvaluation, weights: np.ndarray) -> np.n
     )
     annotated = weights @ np.stack([each.annotated for each in found.matches])  # (D, N)
     areas = []
-    for number in range(annotated.shape[1]):
-        order = np.flatnonzero(joint == number)
-        order = order[np.argsort(-score[order], kind="stable")]
-        last = np.append(np.diff(score[order]) != 0, True)[: len(order)]  # equal scores are one point of the curve
-        drawn = weights[:, image[order]]
-        hits, all_ = (np.cumsum(each, axis=1)[:, last] for each in (drawn * right[order], drawn))
-        precision = np.maximum.accumulate(np.nan_to_num(ratio(hits, all_))[:, ::-1], axis=1)[:, ::-1]
-        areas.append(ratio((np.diff(hits, axis=1, prepend=0) * precision).sum(axis=1), annotated[:, number]))
-    return 100 * np.nanmean(areas, axis=0)
+    for number, there in enumerate(annotated.T):
+        mine = joint == number
+        areas.append(average_precision(score[mine], right[mine], there, weights[:, image[mine]]))
+    return np.nanmean(areas, axis=0)
 
 
 def better_on_both(first: Evaluation, second: Evaluation, weights: np.ndarray) -> np.ndarray:

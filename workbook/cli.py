@@ -63,13 +63,10 @@ def _run(options: argparse.Namespace) -> None:
     started, first, profile = time.perf_counter(), processes.rank() == 0, find_profile(options.profile)
     only, tables = _asked(options, profile)
     if options.list:
-        names = {}  # each once, in their order
-        for table in tables:
-            size = profile.for_crowds() if table in CROWD_TABLES else profile
-            for row in table_experiments(table):
-                if row in only if only else not size.core or row.name in size.core:
-                    names[row.name] = None
-        return print(*names, sep="\n")
+        sizes = {table: profile.for_crowds() if table in CROWD_TABLES else profile for table in tables}
+        rows = [(row, size.core) for table, size in sizes.items() for row in table_experiments(table)]
+        names = [row.name for row, core in rows if (row in only if only else not core or row.name in core)]
+        return print(*dict.fromkeys(names), sep="\n")  # each once, in their order
     gpus = 0 if options.cpu else torch.cuda.device_count()
     if profile.needs_gpu and not gpus and not options.cpu:
         raise ConfigError(f"profile {profile.name} needs a GPU, and none was found; --cpu runs it on the CPU, in weeks")

@@ -173,11 +173,6 @@ class Experiment:
     rate: float | None = None
     controls: str = ""  # for a control: the system that it controls, whose rate it uses
 
-    @property
-    def slug(self) -> str:
-        """The name as a file name."""
-        return slug(self.name)
-
     def model_config(self, profile: Profile, anatomy: Anatomy) -> ModelConfig:
         """The network of this row at the size of ``profile``."""
         profile = profile.for_trunk(self.backbone)
@@ -220,7 +215,7 @@ with open(Path(__file__).with_name("networks.csv"), encoding="utf-8", newline=""
 
 def find_experiment(name: str) -> Experiment:
     """The experiment called ``name`` (the paper's name or its slug); ConfigError lists the known ones."""
-    found = next((each for each in EXPERIMENTS if name in (each.name, each.slug)), None)
+    found = next((each for each in EXPERIMENTS if name in (each.name, slug(each.name))), None)
     if found is None:
         raise ConfigError(f"unknown experiment {name!r}; known: {', '.join(each.name for each in EXPERIMENTS)}")
     return found

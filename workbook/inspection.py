@@ -130,16 +130,13 @@ def image_scores(evaluation: Evaluation | CrowdEvaluation, anatomy: Anatomy, met
     return table.mean(axis=1, skipna=False)
 
 
-def image_gains(better: Sequence[Run], baseline: Sequence[Run], metrics: Sequence[str] = ()) -> pd.Series:
-    """A row's gain over another on each validation image: difference of :func:`image_scores`, mean over shared seeds.
+def image_gains(better: Run, baseline: Run, metrics: Sequence[str] = ()) -> pd.Series:
+    """A run's gain over another on each validation image: difference of :func:`image_scores`.
 
     Indexed by the image's name, in the split's order; images without a score are left out.
     """
-    pairs = [(one, other) for one in better for other in baseline if one.seed == other.seed]
-    pairs = pairs or [(better[0], baseline[0])]
-    anatomy = baseline[0].source.anatomy
-    scores = [[image_scores(run.evaluation(), anatomy, metrics) for run in pair] for pair in pairs]
-    return (sum(one - other for one, other in scores) / len(pairs)).rename("gain").dropna()
+    one, other = (image_scores(run.evaluation(), run.source.anatomy, metrics) for run in (better, baseline))
+    return (one - other).dropna()
 
 
 def telling_images(gains: pd.Series, each: int = 1) -> dict[str, str]:

@@ -45,21 +45,17 @@ def table_label(table: pd.DataFrame) -> str:
     return label + (" (not all in every row)" if len(texts) > 1 else "")
 
 
-# From runs to a table
-
 Runs = dict[str, list[Run]]  # of each row, by method
 
 
 def table_runs(table: int, profile: Profile, source: Source, seeds: Sequence[int] = (0,)) -> Runs:
     """The runs of each row of a table, finished or not: of ``seeds``, and of every other seed with committed counts."""
-    found = {}
-    for row in table_rows(table):
-        runs = []
-        if row.experiment:
-            counts = Run(row.experiment, profile, source).shipped_counts
-            committed = counts.parent.glob(counts.name.replace("-0.npz", "-*.json"))
-            every = {*seeds, *(int(path.stem.rpartition("-")[2]) for path in committed)}
-            runs = [Run(row.experiment, profile, source, seed) for seed in sorted(every)]
+    found = {row.name: [] for row in table_rows(table)}
+    for row in (row for row in table_rows(table) if row.experiment):
+        counts = Run(row.experiment, profile, source).shipped_counts
+        committed = counts.parent.glob(counts.name.replace("-0.npz", "-*.json"))
+        every = {*seeds, *(int(path.stem.rpartition("-")[2]) for path in committed)}
+        runs = [Run(row.experiment, profile, source, seed) for seed in sorted(every)]
         found[row.name] = [run for run in runs if run.seed in seeds or run.metrics is not None]
     return found
 
@@ -72,8 +68,7 @@ def do_table(
     Returns the table and the finished runs of each row. For each missing run, the command that makes it is printed.
     """
     runs = table_runs(table, profile, source, seeds)
-    every = [run for each in runs.values() for run in each]
-    for run in every:
+    for run in (run for each in runs.values() for run in each):
         if run.do(train=train and not run.trained).metrics is None:
             print(f"{run.experiment.name}, seed {run.seed}: {run.note}")
     return write_table(table, profile, source, runs), _finished(runs)
@@ -84,17 +79,14 @@ def _finished(runs: Runs) -> Runs:
 
 
 def write_table(table: int, profile: Profile, source: Source, runs: Runs) -> pd.DataFrame:
-    """Write ``table<n>.csv`` and its ``.provenance.json``, atomically; returns the table.
-
-    It has one line per method and metric, with :data:`COLUMNS`, in percent.
+    """Write ``table<n>.csv``, a line per method and metric in percent, and its ``.provenance.json``; returns the table.
 
     ``ours`` is the mean over the finished seeds and ``std`` their sample standard deviation (empty below two seeds);
     ``delta_vs_baseline`` is the mean difference over the seeds that the row and its baseline share. Costs are those of
     the first finished seed, because others may have run on other hardware; where that one was trained on other hardware
-    than its baseline, ``train_seconds`` is empty.
-    A row without a finished run keeps the paper's number alone and says ``source = quoted``. A metric that the paper
-    does not report has a line for rows that can be run, without the paper's number. ``note`` says what a row is, which
-    training ended early or failed, and how to get a row that is missing.
+    than its baseline, ``train_seconds`` is empty. A row without a finished run keeps the paper's number alone and says
+    ``source = quoted``. A metric that the paper does not report has a line for rows that can be run. ``note`` says what
+    a row is, which training ended early or failed, and how to get a row that is missing.
     """
     rows, done = {row.name: row for row in table_rows(table)}, _finished(runs)
 
@@ -183,13 +175,9 @@ def ship(run: Run) -> None:
         save_weights(run.shipped_weights, run.model(), read_facts(run.weights)[1], half=True)
 
 
-# Tables to display
-
-
 def searched_rates(names: Sequence[str]) -> pd.DataFrame:
     """The committed trials of these systems, one row each: mean score on held-out training images at each rate, %."""
     trials = pd.read_csv(RESULTS / "demo" / "learning_rates.csv")
-    trials = trials[trials["method"].isin(names)]
     scores = trials.pivot(index="method", columns="rate", values="mean").add_prefix("rate × ")
     chosen = trials[trials["chosen"]].set_index("method")["rate"].rename("chosen")
     return scores.join(chosen).loc[[name for name in names if name in scores.index]]

@@ -119,7 +119,7 @@ class Run:
     @property
     def folder(self) -> Path:
         """Where the run lives."""
-        return self.base / self.profile.name / self.source.name / self.experiment.slug / f"seed-{self.seed}"
+        return self.base / self.profile.name / self.source.name / slug(self.experiment.name) / f"seed-{self.seed}"
 
     @property
     def own_weights(self) -> Path:
@@ -134,8 +134,8 @@ class Run:
     @property
     def shipped_counts(self) -> Path:
         """Where per-image counts of this run would lie if they were committed; its metrics lie beside, as ``.json``."""
-        slug = self.experiment.slug + ("-crowds" if self.source.anatomy.crowds else "")
-        return results_folder(self.profile, self.source) / "counts" / f"{slug}-seed-{self.seed}.npz"
+        name = slug(self.experiment.name) + ("-crowds" if self.source.anatomy.crowds else "")
+        return results_folder(self.profile, self.source) / "counts" / f"{name}-seed-{self.seed}.npz"
 
     @cached_property
     def shipped(self) -> bool:
@@ -200,10 +200,8 @@ class Run:
 
         With ``train=False`` nothing is trained, so ``metrics`` may still be None afterwards, and committed counts are
         trusted; otherwise committed weights are tested again. ``retrain`` ignores both; ``how`` goes to :meth:`_train`.
-        While another process works on the same run, this one waits.
-
-        Raises :class:`CheckpointError` if a file of the run is damaged or its folder holds another configuration, and
-        :class:`BusyError` if another process is working on it and this is one of several that train it together.
+        While another process works on the same run, this one waits; one of several that train it together raises
+        :class:`BusyError`. Raises :class:`CheckpointError` for a damaged file, and for a folder of another run.
         """
 
         def enough() -> bool:

@@ -25,18 +25,14 @@ CONTEXT = json.loads(Path(__file__).with_name("paper_context.json").read_text(en
 
 @dataclass(frozen=True)
 class Row:
-    """A line of a table: ``name`` is the paper's, to the letter; ``paper`` holds its percentages by metric.
-
-    ``experiment`` is None for a system that is only quoted; ``note`` says why, or what stands in its place.
-    ``baseline`` names the row that it is compared with.
-    """
+    """A line of a table."""
 
     table: int
-    name: str
-    paper: dict[str, float]
-    experiment: Experiment | None
-    baseline: str
-    note: str = ""
+    name: str  # the paper's, to the letter
+    paper: dict[str, float]  # its percentages by metric
+    experiment: Experiment | None  # None for a system that is only quoted
+    baseline: str  # the row that it is compared with
+    note: str = ""  # why it is only quoted, or what stands in its place
 
 
 with open(Path(__file__).with_name("paper_tables.csv"), encoding="utf-8", newline="") as _file:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mula_lib.anatomy import Anatomy
-from mula_lib.metrics.parsing import mean_of_known
+from mula_lib.metrics.parsing import mean_of_known, ratio
 
 HEAD = ("forehead", "neck")
 HEAD_OF_BOX = 0.12  # forehead to neck over the longer edge of the box: median of the 1,000 rendered training crowds
@@ -103,21 +103,23 @@ def match_people(
     )
 
 
-def average_precision(scores: np.ndarray, right: np.ndarray, annotated: int) -> float:
+def average_precision(
+    scores: np.ndarray, right: np.ndarray, annotated: int | np.ndarray, drawn: np.ndarray | None = None
+) -> float | np.ndarray:
     """Area under the precision-recall curve's monotone envelope at all points, in percent.
 
     ``scores`` (K,) and ``right`` (K,) bool of all predictions; ``annotated`` is the number of joints to find. Equal
     scores are one point of the curve, so the order of the images does not matter. nan if nothing was annotated.
+    In D resamples, ``drawn`` (D, K) says how often each prediction counts; ``annotated`` and the result are (D,).
     """
-    if annotated == 0:
-        return float("nan")
     order = np.argsort(-scores, kind="stable")
-    found = np.cumsum(right[order])
     last = np.append(np.diff(scores[order]) != 0, True)[: len(scores)]  # the last of each run of equal scores
-    recall = found[last] / annotated
-    precision = found[last] / (np.flatnonzero(last) + 1)
-    envelope = np.maximum.accumulate(precision[::-1])[::-1]
-    return float(100.0 * np.sum(np.diff(recall, prepend=0.0) * envelope))
+    drawn = (np.ones(len(scores)) if drawn is None else drawn)[..., order]
+    found, all_ = (np.cumsum(each, axis=-1)[..., last] for each in (drawn * right[order], drawn))
+    recall = found / np.maximum(annotated, 1)[..., None]
+    envelope = np.maximum.accumulate(np.nan_to_num(ratio(found, all_))[..., ::-1], axis=-1)[..., ::-1]
+    area = 100.0 * np.sum(np.diff(recall, prepend=0.0) * envelope, axis=-1)
+    return np.where(np.equal(annotated, 0), np.nan, area)[()]
 
 
 def people_scores(matches: Sequence[Matches], anatomy: Anatomy) -> dict[str, float]:
